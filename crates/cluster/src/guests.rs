@@ -1,0 +1,166 @@
+//! The sections about guests: images, VMs, their backup, and high availability.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::names::Name;
+use crate::units::Bytes;
+
+/// `[image.NAME]`: where a base image comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// An absolute path on the node, or an http(s) URL.
+    #[schemars(example = &"/var/lib/images/debian-13.qcow2")]
+    pub source: String,
+    /// `sha256:HEX` or `sha512:HEX` of the file; required for a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// `[vm.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// Name of an `[image.NAME]`; an empty disk when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Name>,
+    /// Virtual CPUs; 1 when absent.
+    #[serde(default = "one_cpu")]
+    #[schemars(example = 2)]
+    pub cpus: u16,
+    /// Memory.
+    #[schemars(example = &"2GiB")]
+    pub memory: Bytes,
+    /// Size of the disk; at least that of the image.
+    #[schemars(example = &"20GiB")]
+    pub disk: Bytes,
+    /// The volume its disk lives on.
+    #[schemars(example = &"vms")]
+    pub volume: Name,
+    /// Networks, one NIC each, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Name>,
+    /// Static addresses by network, with prefix length (`10.0.20.5/24`), handed over through cloud-init.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub addresses: BTreeMap<Name, String>,
+    /// The node that starts it without `[ha]`, and that it prefers with it; the first node when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Name>,
+    /// More important VMs start first and are kept when memory is short; 0 when absent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(example = 100)]
+    pub priority: u32,
+    /// `bios` (default) or `uefi`.
+    #[serde(default, skip_serializing_if = "Firmware::is_bios")]
+    pub firmware: Firmware,
+    /// Public SSH keys for the image's default user, through cloud-init.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_keys: Vec<String>,
+    /// Absolute path, on the node, of a cloud-init user-data file to use instead of the generated one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
+    /// Names of `[backup.NAME]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backup: Vec<Name>,
+    /// How long it may be down, for example `3d/month`; watched and alerted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downtime_budget: Option<String>,
+}
+
+fn one_cpu() -> u16 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What a VM boots with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// `SeaBIOS`.
+    #[default]
+    Bios,
+    /// OVMF or AAVMF.
+    Uefi,
+}
+
+impl Firmware {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_bios(&self) -> bool {
+        *self == Firmware::Bios
+    }
+}
+
+/// `[backup.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// A path, `ssh://user@host/path`, or `disk:LABEL=label`.
+    #[schemars(example = &"/mnt/backup/borg/daily")]
+    pub repository: String,
+    /// systemd.time(7) calendar expression, or `on-plug` for a removable disk.
+    #[schemars(example = &"daily")]
+    pub schedule: String,
+    /// Archives kept per interval.
+    #[serde(default, skip_serializing_if = "Keep::is_default")]
+    pub keep: Keep,
+}
+
+/// How many archives are kept per interval (borg-prune(1)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Daily archives; 7 when absent.
+    #[serde(default = "seven")]
+    pub daily: u32,
+    /// Weekly archives; 4 when absent.
+    #[serde(default = "four")]
+    pub weekly: u32,
+    /// Monthly archives; 12 when absent.
+    #[serde(default = "twelve")]
+    pub monthly: u32,
+}
+
+fn seven() -> u32 {
+    7
+}
+fn four() -> u32 {
+    4
+}
+fn twelve() -> u32 {
+    12
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep { daily: 7, weekly: 4, monthly: 12 }
+    }
+}
+
+impl Keep {
+    fn is_default(&self) -> bool {
+        *self == Keep::default()
+    }
+}
+
+/// `[ha]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ha {
+    /// `auto`, or the watchdog device, `/dev/watchdog1`.
+    #[serde(default = "auto")]
+    pub watchdog: String,
+    /// With two nodes: the host of the third vote (corosync-qnetd), usually the tang box.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum_device: Option<String>,
+}
+
+fn auto() -> String {
+    "auto".into()
+}

@@ -1,0 +1,28 @@
+//! The cluster file: types, validation, one node's view of it.
+//!
+//! Never touches the machine, never runs a program; the only I/O is reading the file that a caller names.
+
+mod fault;
+mod guests;
+mod load;
+pub mod model;
+pub mod names;
+pub mod net;
+mod read;
+mod schema;
+mod sense;
+pub mod sets;
+mod shape;
+mod source;
+mod tree;
+pub mod units;
+pub mod view;
+
+pub use fault::{Fault, Faults, Report, Severity};
+pub use load::{check, load, load_applied, load_report, parse, parse_report, read_text};
+pub use model::*;
+pub use names::{DevicePath, Name};
+pub use net::{NodeNetwork, bridge_name};
+pub use schema::json_schema;
+pub use units::Bytes;
+pub use view::{Brick, NodeView, UnknownNode, mapper_name, paths};

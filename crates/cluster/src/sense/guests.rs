@@ -1,0 +1,217 @@
+//! `[image.NAME]` and `[vm.NAME]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Sense;
+use crate::model::{Network, Use, Vm};
+use crate::names::Name;
+use crate::tree::at;
+use crate::units::Bytes;
+
+/// Below this no kernel starts; the usual mistake is a number of MiB without its unit.
+const LEAST_MEMORY: Bytes = Bytes(16 << 20);
+
+/// Who has which address on which network.
+type Taken<'a> = BTreeMap<(&'a Name, IpAddr), String>;
+
+impl<'a> Sense<'a> {
+    pub(super) fn images(&mut self) {
+        for (name, image) in &self.cluster.images {
+            let source = at!["image", name, "source"];
+            let is_url = image.source.starts_with("http://") || image.source.starts_with("https://");
+            if !is_url && !image.source.starts_with('/') {
+                let remedy = "write for example \"/var/lib/images/debian-13.qcow2\"";
+                self.error(&source, "is neither an absolute path nor an http(s) URL", remedy);
+            }
+            match &image.digest {
+                None if is_url => {
+                    let remedy = "add digest = \"sha256:...\", which the publisher lists beside the file";
+                    self.error(&source, "a download needs a digest", remedy);
+                }
+                Some(digest) if !is_digest(digest) => {
+                    let remedy = "write \"sha256:\" and 64 hexadecimal digits, or \"sha512:\" and 128";
+                    self.error(&at!["image", name, "digest"], "is not a digest", remedy);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn guests(&mut self) {
+        let mut taken = Taken::new();
+        for (name, network) in &self.cluster.networks {
+            taken.extend(network.router.map(|router| ((name, router), "the router".into())));
+            let nodes = self.cluster.nodes.iter();
+            taken.extend(nodes.filter_map(|node| Some(((name, node.ip()?), node.name.to_string()))));
+        }
+        for (name, vm) in self.ordered("vm", &self.cluster.vms) {
+            if self.declared("node").contains(&name.as_str()) {
+                let remedy = "rename one: they would share a host name";
+                self.error(&at!["vm", name], "is also the name of a node", remedy);
+            }
+            self.size(name, vm);
+            self.place(name, vm);
+            self.references(name, vm);
+            self.addresses(name, vm, &mut taken);
+            self.cloud_init(name, vm);
+        }
+        self.memory_of_nodes();
+    }
+
+    /// Every VM fits somewhere; whether those that one node starts fit together is a risk, not a fault.
+    fn memory_of_nodes(&mut self) {
+        let largest = self.cluster.nodes.iter().filter_map(|node| node.memory).max();
+        for (index, node) in self.cluster.nodes.iter().enumerate() {
+            let Some(memory) = node.memory else { continue };
+            // One that fits nowhere was told before.
+            let own = self.cluster.vms.values().filter(|vm| Some(vm.memory) <= largest);
+            let own = own.filter(|vm| self.cluster.home_of(vm).is_some_and(|home| home.name == node.name));
+            let wanted = own.fold(0_u64, |sum, vm| sum.saturating_add(vm.memory.0));
+            if wanted > memory.0 {
+                let fault = format!("the VMs that it starts want {} together", Bytes(wanted));
+                let remedy = "give some of them another home, or less memory";
+                self.warn(&at!["node", index, "memory"], fault, remedy);
+            }
+        }
+    }
+
+    fn size(&mut self, name: &Name, vm: &Vm) {
+        if vm.cpus == 0 {
+            self.error(&at!["vm", name, "cpus"], "no machine runs without a CPU", "write cpus = 1");
+        }
+        if vm.disk.0 == 0 {
+            self.error(&at!["vm", name, "disk"], "a disk of no size", "write for example disk = \"20GiB\"");
+        }
+        let memory = at!["vm", name, "memory"];
+        if vm.memory < LEAST_MEMORY {
+            let remedy = "a number alone is bytes: write for example memory = \"2GiB\"";
+            self.error(&memory, "is too little to start anything", remedy);
+        }
+        let known: Option<Vec<Bytes>> = self.cluster.nodes.iter().map(|node| node.memory).collect();
+        let largest = known.and_then(|all| all.into_iter().max());
+        if let Some(largest) = largest.filter(|largest| vm.memory > *largest) {
+            let remedy = format!("write less than {largest}, or correct the nodes' memory");
+            self.error(&memory, format!("is more than any node has (at most {largest})"), remedy);
+        }
+    }
+
+    fn place(&mut self, name: &Name, vm: &Vm) {
+        let steps = at!["vm", name, "volume"];
+        if let Some(home) = &vm.home {
+            self.known(&at!["vm", name, "home"], "node", home.as_str());
+        }
+        self.known(&steps, "volume", vm.volume.as_str());
+        let Some(volume) = self.cluster.volumes.get(&vm.volume) else { return };
+        match volume.purpose {
+            Use::Vm => {}
+            Use::Backup => {
+                let fault = "is for backups: the VM and its backup would die together";
+                self.error(&steps, fault, "name a volume with use = \"vm\" or \"local\"");
+            }
+            Use::Local => {
+                let home = self.cluster.home_of(vm).filter(|_| self.whole);
+                if let Some(home) = home.filter(|home| !home.disks.contains_key(&vm.volume)) {
+                    let fault = format!("is local, and the VM's home {} has no disk for it", home.name);
+                    self.error(&steps, fault, format!("set home to a node with disks.{}", vm.volume));
+                }
+                if self.cluster.ha.is_some() {
+                    let remedy = "name a replicated volume, unless the guest replicates itself";
+                    self.warn(&steps, "is local: [ha] cannot restart the VM on another node", remedy);
+                }
+            }
+        }
+    }
+
+    fn references(&mut self, name: &Name, vm: &Vm) {
+        if let Some(image) = &vm.image {
+            self.known(&at!["vm", name, "image"], "image", image.as_str());
+        }
+        for (index, backup) in vm.backup.iter().enumerate() {
+            self.known(&at!["vm", name, "backup", index], "backup", backup.as_str());
+        }
+        let mut seen = BTreeSet::new();
+        for (index, network) in vm.networks.iter().enumerate() {
+            let steps = at!["vm", name, "networks", index];
+            self.known(&steps, "network", network.as_str());
+            if !seen.insert(network) {
+                self.error(&steps, "is listed twice", "one network card per network: list it once");
+            }
+        }
+        if vm.downtime_budget.as_ref().is_some_and(|budget| !is_budget(budget)) {
+            let remedy = "write for example \"3d/month\": s, min, h or d, per day, week, month or year";
+            self.error(&at!["vm", name, "downtime_budget"], "is not a time per period", remedy);
+        }
+    }
+
+    fn addresses(&mut self, name: &'a Name, vm: &'a Vm, taken: &mut Taken<'a>) {
+        for (network, text) in &vm.addresses {
+            let steps = at!["vm", name, "addresses", network];
+            if !vm.networks.contains(network) {
+                let remedy = format!("add \"{network}\" to networks, or remove the address");
+                self.error(&steps, "the VM has no network card there", remedy);
+                continue;
+            }
+            let Ok(address) = text.parse::<IpNet>() else {
+                let remedy = "write address and prefix length, for example \"10.0.20.5/24\"";
+                self.error(&steps, "is not an address with a prefix length", remedy);
+                continue;
+            };
+            let net = self.cluster.networks.get(network).and_then(Network::net);
+            if let Some(net) = net.filter(|net| address.trunc() != net.trunc()) {
+                let fault = format!("is outside the subnet {net} of [network.{network}]");
+                self.error(&steps, fault, format!("write an address of {net}, with /{}", net.prefix_len()));
+            }
+            if let Some(first) = taken.insert((network, address.addr()), format!("VM {name}")) {
+                let fault = format!("is already the address of {first}");
+                self.error(&steps, fault, "give every machine its own address");
+            }
+        }
+    }
+
+    fn cloud_init(&mut self, name: &Name, vm: &Vm) {
+        if vm.user_data.as_ref().is_some_and(|path| !path.starts_with('/')) {
+            let remedy =
+                "write where the file is on every node, for example \"/etc/personal-cluster/mail.yaml\"";
+            self.error(&at!["vm", name, "user_data"], "is not an absolute path", remedy);
+        }
+        for (index, key) in vm.ssh_keys.iter().enumerate() {
+            if key.contains("PRIVATE KEY") {
+                // A message must not repeat a secret: the fault stands at the list.
+                let remedy = "write the public one, `cat ~/.ssh/id_ed25519.pub`, and make a new pair";
+                self.error(
+                    &at!["vm", name, "ssh_keys"],
+                    format!("number {} is a private key", index + 1),
+                    remedy,
+                );
+            } else if !is_public_key(key) {
+                let remedy = "write the one line of `cat ~/.ssh/id_ed25519.pub`";
+                self.error(&at!["vm", name, "ssh_keys", index], "is not a public SSH key", remedy);
+            }
+        }
+    }
+}
+
+fn is_public_key(line: &str) -> bool {
+    let known = ["ssh-", "ecdsa-", "sk-"].iter().any(|kind| line.starts_with(kind));
+    known && line.split(' ').count() >= 2 && !line.contains(['\n', '\r'])
+}
+
+fn is_digest(text: &str) -> bool {
+    let hex =
+        |digits: &str, length| digits.len() == length && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.split_once(':') {
+        Some(("sha256", digits)) => hex(digits, 64),
+        Some(("sha512", digits)) => hex(digits, 128),
+        _ => false,
+    }
+}
+
+/// `3d/month`: a time, and the period it is measured over.
+fn is_budget(text: &str) -> bool {
+    let Some((time, "day" | "week" | "month" | "year")) = text.split_once('/') else { return false };
+    let unit = time.trim_start_matches(|c: char| c.is_ascii_digit());
+    unit.len() < time.len() && ["s", "min", "h", "d"].contains(&unit)
+}
