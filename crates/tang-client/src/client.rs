@@ -1,0 +1,239 @@
+//! The core and the transport together: open and make JWEs, all servers at once, within a budget.
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::adv::{self, Advertisement, Trust};
+use crate::exchange::{self, Sealed};
+use crate::http::{self, Request};
+use crate::jwe::Jwe;
+use crate::pin::{Node, Pin, Policy, Tang};
+use crate::sss::{self, Share, Sharing};
+use crate::url::Url;
+use crate::{Error, json};
+
+/// A recovered text; wiped when dropped.
+pub type Plaintext = Zeroizing<Vec<u8>>;
+
+/// Handles pins that are not of the network (`tpm2`): opens and makes their JWEs.
+pub trait OtherPins: Send + Sync {
+    /// Opens a JWE of the pin.
+    fn decrypt(&self, pin: &str, jwe: &Jwe, time: Duration) -> Result<Plaintext, String>;
+    /// Makes one.
+    fn encrypt(&self, pin: &str, config: &Value, plaintext: &[u8], time: Duration) -> Result<Jwe, String>;
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// One server's answer.
+    pub server: Duration,
+    /// One attempt altogether.
+    pub attempt: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { server: Duration::from_secs(2), attempt: Duration::from_secs(5) }
+    }
+}
+
+/// Asks Tang servers.
+#[derive(Clone, Default)]
+pub struct Client {
+    /// How long things may take.
+    pub budget: Budget,
+    /// Who handles other pins.
+    pub other: Option<Arc<dyn OtherPins>>,
+}
+
+impl Client {
+    /// A client with this budget, for Tang and sss only.
+    pub fn new(budget: Budget) -> Client {
+        Client { budget, other: None }
+    }
+
+    /// Opens a JWE: nothing is given back before its tag has been verified.
+    pub fn decrypt(&self, policy: &Policy) -> Result<Plaintext, Error> {
+        self.open(policy, Instant::now() + self.budget.attempt)
+    }
+
+    fn open(&self, policy: &Policy, until: Instant) -> Result<Plaintext, Error> {
+        match &policy.node {
+            Node::Tang(sealed) => {
+                self.recover(&policy.jwe, sealed, until).map_err(|error| error.at(&sealed.url))
+            }
+            Node::Sss(sharing, shares) => {
+                let cek = sharing.combine(&self.gather(sharing, shares, until)?)?;
+                policy.jwe.decrypt(&cek)
+            }
+            Node::Other(pin) => match &self.other {
+                None => Err(Error::UnknownPin(pin.clone())),
+                Some(other) => other
+                    .decrypt(pin, &policy.jwe, until.saturating_duration_since(Instant::now()))
+                    .map_err(|why| Error::OtherPin { pin: pin.clone(), why }),
+            },
+        }
+    }
+
+    fn time(&self, until: Instant) -> Duration {
+        self.budget.server.min(until.saturating_duration_since(Instant::now()))
+    }
+
+    fn recover(&self, jwe: &Jwe, sealed: &Sealed, until: Instant) -> Result<Plaintext, Error> {
+        let url = Url::parse(&sealed.url)?;
+        let exchange = sealed.start()?;
+        let answer = http::ask(&url, &exchange.path(), Request::Post(&exchange.body()), self.time(until))?;
+        jwe.decrypt(&exchange.finish(&answer)?)
+    }
+
+    /// Asks for all shares at once and returns with the first `threshold` that verify; threads that still
+    /// wait for slow servers are left to their own deadlines.
+    fn gather(
+        &self,
+        sharing: &Sharing,
+        shares: &[Result<Policy, Error>],
+        until: Instant,
+    ) -> Result<Vec<Share>, Error> {
+        let (sender, receiver) = mpsc::channel();
+        let sound: Vec<Policy> = shares.iter().filter_map(|share| share.as_ref().ok().cloned()).collect();
+        for policy in sound {
+            let (client, sender) = (self.clone(), sender.clone());
+            std::thread::spawn(move || {
+                // The receiver is gone when enough others were faster.
+                let _ = sender.send(client.open(&policy, until));
+            });
+        }
+        drop(sender);
+        let mut errors: Vec<Error> =
+            shares.iter().filter_map(|share| share.as_ref().err().cloned()).collect();
+        let mut found: Vec<Share> = Vec::new();
+        while found.len() < sharing.threshold {
+            // Every thread ends by its own deadline; half a second more is for the arithmetic.
+            let patience = until.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
+            match receiver.recv_timeout(patience) {
+                Ok(Ok(text)) => match sharing.share(&text) {
+                    Ok(share) => found.push(share),
+                    Err(error) => errors.push(error),
+                },
+                Ok(Err(error)) => errors.push(error),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    errors.push(Error::TimedOut(self.budget.attempt));
+                    break;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if found.len() >= sharing.threshold {
+            return Ok(found);
+        }
+        Err(Error::TooFew {
+            got: found.len(),
+            needed: sharing.threshold,
+            temporary: errors.iter().any(Error::is_temporary),
+            reasons: errors.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// Fetches and verifies a server's advertisement.
+    pub fn advertisement(&self, url: &str, trust: &Trust<'_>) -> Result<Advertisement, Error> {
+        let parsed = Url::parse(url)?;
+        let path = match trust {
+            Trust::FirstUse => "/adv".to_string(),
+            // Signed by this key even after it was rotated out of the list.
+            Trust::Pinned(thumbprint) | Trust::PinnedOrKnown(thumbprint, _) => {
+                format!("/adv/{}", checked(thumbprint)?)
+            }
+        };
+        let ask = |path: &str| http::ask(&parsed, path, Request::Get, self.budget.server);
+        let answer = match (ask(&path), trust) {
+            // It does not know the pinned key: say whose key it does sign with.
+            (Err(Error::Status(404)), Trust::Pinned(_) | Trust::PinnedOrKnown(..)) => ask("/adv"),
+            (answer, _) => answer,
+        };
+        answer.and_then(|text| adv::verify(&text, trust)).map_err(|error| error.at(url))
+    }
+
+    /// Encrypts `plaintext` so that `pin` is needed to open it; what `clevis encrypt` makes. With
+    /// `first_use` a server without a pinned thumbprint is trusted as it answers. `known` are keys
+    /// that vouch for a server whose pinned key has been rotated.
+    pub fn encrypt(
+        &self,
+        pin: &Pin,
+        plaintext: &[u8],
+        first_use: bool,
+        known: &[crate::jwk::Key],
+    ) -> Result<Jwe, Error> {
+        match pin {
+            Pin::Tang(tang) => {
+                let advertisement = self.trusted(tang, first_use, known)?;
+                exchange::seal(&advertisement, &tang.url, plaintext)
+            }
+            Pin::Sss(threshold, pins) => {
+                let (cek, shares) = sss::split(*threshold, pins.len())?;
+                let sealed: Vec<Result<Jwe, Error>> = std::thread::scope(|scope| {
+                    let threads: Vec<_> = pins
+                        .iter()
+                        .zip(&shares)
+                        .map(|(pin, share)| {
+                            scope.spawn(move || self.encrypt(pin, &share[..], first_use, known))
+                        })
+                        .collect();
+                    threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::Tag))).collect()
+                });
+                let sealed = sealed.into_iter().collect::<Result<Vec<_>, _>>()?;
+                sss::seal(*threshold, &cek, &sealed, plaintext)
+            }
+            Pin::Other(name, config) => match &self.other {
+                None => Err(Error::UnknownPin(name.clone())),
+                Some(other) => other
+                    .encrypt(name, config, plaintext, self.budget.attempt)
+                    .map_err(|why| Error::OtherPin { pin: name.clone(), why }),
+            },
+        }
+    }
+
+    fn trusted(
+        &self,
+        tang: &Tang,
+        first_use: bool,
+        known: &[crate::jwk::Key],
+    ) -> Result<Advertisement, Error> {
+        let trust = match &tang.thumbprint {
+            Some(thumbprint) => Trust::PinnedOrKnown(thumbprint, known),
+            None if first_use || tang.advertisement.is_some() => Trust::FirstUse,
+            None => return Err(Error::NotPinned(tang.url.clone())),
+        };
+        match &tang.advertisement {
+            Some(text) => {
+                adv::verify(text.to_string().as_bytes(), &trust).map_err(|error| error.at(&tang.url))
+            }
+            None => self.advertisement(&tang.url, &trust),
+        }
+    }
+
+    /// Every server still advertises the key that `policy` was sealed to; `false` after a rotation.
+    pub fn is_current(&self, policy: &Policy) -> Result<bool, Error> {
+        for sealed in policy.servers() {
+            let signers: Vec<_> = sealed.keys.iter().filter(|key| key.may("verify")).collect();
+            let pinned = signers.first().ok_or(Error::NoSigningKey)?.thumbprint();
+            let now = self.advertisement(&sealed.url, &Trust::PinnedOrKnown(&pinned, &sealed.keys))?;
+            if !now.exchange_keys().any(|key| key.is(&sealed.kid)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A thumbprint goes into a request's path: nothing but base64url may.
+fn checked(thumbprint: &str) -> Result<&str, Error> {
+    let what = "the thumbprint";
+    match json::decode(what, thumbprint)?.len() {
+        20 | 32 => Ok(thumbprint),
+        found => Err(Error::Length { what, found, expected: 32 }),
+    }
+}
