@@ -1,0 +1,126 @@
+//! A generation: a numbered file, signed or not, as it travels between nodes and as it is kept.
+
+use anyhow::Result;
+use pc_cli::refused;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::trust::Trust;
+
+/// `pc.config.generation/1`: what is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_field_names, reason = "a generation's number is called so in the JSON")]
+pub struct Generation {
+    /// `pc.config.generation/1`.
+    pub schema: String,
+    /// Counts up by one with every change.
+    pub generation: u64,
+    /// SHA-256 of `file`, in hexadecimal.
+    pub sha256: String,
+    /// The text of the cluster file.
+    pub file: String,
+}
+
+const SCHEMA: &str = "pc.config.generation/1";
+const SIGNED: &str = "pc.trust.envelope/1";
+
+impl Generation {
+    /// Numbers a text.
+    pub fn new(generation: u64, file: &str) -> Generation {
+        Generation { schema: SCHEMA.into(), generation, sha256: sha256(file), file: file.into() }
+    }
+
+    /// As JSON, ready to be signed or kept.
+    pub fn to_text(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    fn read(text: &str) -> Result<Generation> {
+        let read: Generation = serde_json::from_str(text)
+            .map_err(|error| refused(format!("reading the generation: {error}")))?;
+        if read.schema != SCHEMA || read.sha256 != sha256(&read.file) || read.generation == 0 {
+            return Err(refused(
+                "reading the generation: its number, digest and file do not belong together",
+            ));
+        }
+        Ok(read)
+    }
+}
+
+/// In hexadecimal.
+pub fn sha256(text: &str) -> String {
+    format!("{:x}", Sha256::digest(text))
+}
+
+/// What `put -` was given.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A cluster file, typed or made here.
+    File(String),
+    /// A numbered file, of a node that could not sign.
+    Unsigned(Generation),
+    /// A numbered file, and the signed text that proves it (not yet verified).
+    Signed(String),
+}
+
+/// Tells the three apart by their `schema`.
+pub fn tell_apart(text: String) -> Result<Given> {
+    #[derive(Deserialize)]
+    struct Head {
+        schema: String,
+    }
+    let head = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Head>(&text).ok()).flatten();
+    Ok(match head.as_ref().map(|head| head.schema.as_str()) {
+        Some(SCHEMA) => Given::Unsigned(Generation::read(&text)?),
+        Some(SIGNED) => Given::Signed(text),
+        Some(other) if other.starts_with("pc.") => {
+            return Err(refused(format!(
+                "{other:.60} is not a cluster file\n  give the file that was meant"
+            )));
+        }
+        _ => Given::File(text),
+    })
+}
+
+/// Verifies a signed text and reads what was signed.
+pub fn verify(trust: &Trust, signed: &str) -> Result<Generation> {
+    Generation::read(&trust.verify(signed)?)
+}
+
+/// What is kept at `generation.json`; the signature was checked when it was received.
+pub fn read_kept(text: &str) -> Result<(Generation, bool)> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        content: String,
+    }
+    match tell_apart(text.into())? {
+        Given::Unsigned(generation) => Ok((generation, false)),
+        Given::Signed(signed) => {
+            let envelope: Envelope = serde_json::from_str(&signed)
+                .map_err(|error| refused(format!("reading the signed generation: {error}")))?;
+            Ok((Generation::read(&envelope.content)?, true))
+        }
+        Given::File(_) => Err(refused("is not a generation")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_forms_are_told_apart() {
+        let generation = Generation::new(3, "schema = \"personal-cluster/1\"\n");
+        let text = generation.to_text().unwrap();
+        assert_eq!(tell_apart(text.clone()).unwrap(), Given::Unsigned(generation.clone()));
+        let signed = serde_json::json!({ "schema": SIGNED, "content": text }).to_string();
+        assert_eq!(tell_apart(signed.clone()).unwrap(), Given::Signed(signed.clone()));
+        assert_eq!(read_kept(&signed).unwrap(), (generation.clone(), true));
+        assert_eq!(read_kept(&text).unwrap(), (generation, false));
+        for file in ["name = 1", "{\"schema\": \"personal-cluster/1\"}", "{ broken", ""] {
+            assert_eq!(tell_apart(file.into()).unwrap(), Given::File(file.into()));
+        }
+        assert!(tell_apart("{\"schema\": \"pc.brick.plan/1\"}".into()).is_err());
+        assert!(tell_apart(text.replace("cluster/1", "cluster/2")).is_err(), "the digest no longer fits");
+    }
+}

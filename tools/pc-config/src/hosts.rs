@@ -1,0 +1,113 @@
+//! The marked block of peer names in /etc/hosts (hosts(5)): no name that storage or migration needs comes
+//! from a name server.
+
+use std::fmt::Write;
+
+use cluster::Cluster;
+
+const BEGIN: &str = "# personal-cluster: begin (written by pc-config put; edits between the marks are lost)";
+const END: &str = "# personal-cluster: end";
+
+/// The block for a file.
+fn block(cluster: &Cluster) -> String {
+    let mut text = format!("{BEGIN}\n");
+    for node in &cluster.nodes {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} {1}.{2} {1}", crate::show::address(node), node.name, cluster.domain);
+    }
+    text + END + "\n"
+}
+
+/// `hosts` with the block of this file: in place of the old one, else before everything else, so that it
+/// wins over a line like `127.0.1.1 node1` that Debian's installer writes. Other lines stay byte for byte.
+pub fn with_block(hosts: &str, cluster: &Cluster) -> String {
+    let block = if cluster.nodes.is_empty() { String::new() } else { block(cluster) };
+    let mut before = String::new();
+    let mut after = String::new();
+    let (mut inside, mut found) = (false, false);
+    for line in hosts.split_inclusive('\n') {
+        let bare = line.trim_end();
+        if !found && bare.starts_with("# personal-cluster: begin") {
+            (inside, found) = (true, true);
+        } else if inside {
+            inside = bare != END;
+        } else if found {
+            after.push_str(line);
+        } else {
+            before.push_str(line);
+        }
+    }
+    if inside {
+        // The end mark is gone: what follows the first mark may be someone else's, so nothing is dropped.
+        let stripped: String = hosts
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with("# personal-cluster: begin"))
+            .collect();
+        return block + &stripped;
+    }
+    if found { before + &block + &after } else { block + hosts }
+}
+
+/// Lines of others that give a node's name another address: `(line, name)`.
+pub fn rivals(hosts: &str, cluster: &Cluster) -> Vec<(usize, String)> {
+    let ours = with_block("", cluster);
+    let mut rivals = Vec::new();
+    for (index, line) in hosts.lines().enumerate() {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let Some(address) = words.next() else { continue };
+        let names: Vec<&str> = words.collect();
+        for node in &cluster.nodes {
+            let is_named = names.contains(&node.name.as_str());
+            // A machine's own name at 127.0.1.1 is Debian's habit, and our block comes first.
+            if is_named
+                && address != crate::show::address(node)
+                && !address.starts_with("127.")
+                && !ours.contains(line)
+            {
+                rivals.push((index + 1, node.name.to_string()));
+            }
+        }
+    }
+    rivals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(nodes: usize) -> Cluster {
+        let mut text = String::from("schema = \"personal-cluster/1\"\nname = \"home\"\n");
+        for node in 1..=nodes {
+            let _ = write!(text, "[[node]]\nname = \"node{node}\"\naddress = \"10.0.0.{node}/24\"\n");
+        }
+        cluster::parse("test", &text).unwrap()
+    }
+
+    #[test]
+    fn the_block_comes_and_goes_and_foreign_lines_stay() {
+        let foreign = "127.0.0.1\tlocalhost\n127.0.1.1 node1\n# mine\n10.0.0.9 printer";
+        let one = with_block(foreign, &file(1));
+        assert_eq!(one, format!("{BEGIN}\n10.0.0.1 node1.home.arpa node1\n{END}\n{foreign}"));
+        assert_eq!(with_block(&one, &file(1)), one);
+        let two = with_block(&one, &file(2));
+        assert!(two.contains("10.0.0.2 node2.home.arpa node2\n") && two.ends_with(foreign));
+        assert_eq!(with_block(&two, &file(0)), foreign);
+        let moved = format!("a\n{one}\nb\n");
+        assert!(with_block(&moved, &file(2)).starts_with("a\n"));
+        assert!(with_block(&moved, &file(2)).ends_with("\nb\n"));
+    }
+
+    #[test]
+    fn a_lost_end_mark_drops_nothing() {
+        let broken = format!("x\n{BEGIN}\n10.0.0.1 node1\n10.0.0.9 printer\n");
+        let mended = with_block(&broken, &file(1));
+        assert!(mended.contains("10.0.0.9 printer\n") && mended.contains("x\n"));
+        assert_eq!(with_block(&mended, &file(1)), mended);
+    }
+
+    #[test]
+    fn rivals_are_named() {
+        let hosts = "10.0.0.7 node2 x # y\n127.0.1.1 node1\n#10.0.0.8 node2\n10.0.0.1 node1\n";
+        assert_eq!(rivals(hosts, &file(2)), [(1, "node2".to_string())]);
+    }
+}

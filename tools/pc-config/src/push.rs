@@ -1,0 +1,223 @@
+//! push: one file on all nodes, or on none.
+//!
+//! Every node is asked what it has; then every node checks the new generation, all it would write included;
+//! only when all agree does the first of them write. What can still go wrong after that (a node that dies
+//! within these seconds) is repaired by the next push: it has the same number, and changes only who lacks it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Result;
+use cluster::Cluster;
+use pc_cli::{Common, Exit, Refused, log, refused, try_again};
+use serde::Serialize;
+
+use crate::generation::{Generation, sha256};
+use crate::host::Host;
+use crate::plan::{Have, Want, plan};
+use crate::put::{own_name, understand};
+use crate::ssh::Ssh;
+use crate::status::{self, Status};
+use crate::trust::Trust;
+
+/// `pc.config.push/1`.
+#[derive(Debug, Serialize)]
+struct Answered {
+    schema: &'static str,
+    generation: u64,
+    sha256: String,
+    /// Nodes that have this generation in force now.
+    nodes: Vec<String>,
+    /// Nodes that are new in the file and were not reached: they get it when they join.
+    waiting: Vec<String>,
+    /// Nodes that had another one before.
+    changed: Vec<String>,
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "generation {} is in force on {}", self.generation, self.nodes.join(", "))
+    }
+}
+
+const UNCHANGED: &str = "nothing was changed on any node";
+const REPEAT: &str = "the others have the new file: repeat `pc-config push`, which goes on where this ended";
+
+/// `pc-config push [FILE]`.
+pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
+    let host = Host::new(common);
+    host.ready()?;
+    let path = source.map_or_else(|| common.cluster_file(), Path::to_path_buf);
+    let text = cluster::read_text(&path).map_err(refused)?;
+    let (cluster, text) = understand(common, &path.display().to_string(), &text)?;
+    let own = own_name(common, &cluster)?;
+    let trust = Trust::of(common);
+    let ssh = Ssh::of(common)?;
+    let _lock = host.lock()?;
+    let have = host.have()?;
+    let (reached, waiting) = ask(&ssh, &cluster, &own, &have)?;
+    let own_status = status::of(&have, &own);
+    let generation = choose(&text, reached.iter().chain([&own_status]));
+    let lacking = |status: &&Status| {
+        status.generation != Some(generation.generation)
+            || status.sha256.as_ref() != Some(&generation.sha256)
+            || !status.signed
+    };
+    let others: Vec<&str> = reached.iter().filter(lacking).map(|status| status.node.as_str()).collect();
+    let mut changed: Vec<String> = others.iter().map(ToString::to_string).collect();
+    let signed = match (&have.kept, &have.generation) {
+        (Some((kept, true)), Some(record)) if *kept == generation => record.clone(),
+        _ => trust.sign(&generation.to_text()?)?,
+    };
+    let writes = plan(&Want { cluster: &cluster, generation: &generation, record: &signed }, &have)?;
+    on_each(&others, |node| ssh.run(node, "pc-config put --check -", Some(&signed)).map(drop))
+        .map_err(|error| advised(&error, UNCHANGED))?;
+    if !writes.is_empty() {
+        host.replace(&writes, || host.reload_systemd())?;
+        changed.insert(0, own.clone());
+    }
+    on_each(&others, |node| {
+        ssh.run(node, "pc-config put -", Some(&signed))
+            .map(|_| log::info(format_args!("{node}: put in force")))
+    })
+    .map_err(|error| advised(&error, REPEAT))?;
+    let mut nodes: Vec<String> = reached.iter().map(|status| status.node.clone()).collect();
+    nodes.insert(0, own);
+    let Generation { generation, sha256, .. } = generation;
+    pc_cli::emit(
+        common.json,
+        &Answered { schema: "pc.config.push/1", generation, sha256, nodes, waiting, changed },
+    )?;
+    Ok(Exit::Done)
+}
+
+/// What the other nodes have. One that was in the file before must answer; one that is new in it may not
+/// have joined yet.
+fn ask(ssh: &Ssh, cluster: &Cluster, own: &str, have: &Have) -> Result<(Vec<Status>, Vec<String>)> {
+    let before = have.kept.as_ref().and_then(|(kept, _)| cluster::parse("", &kept.file).ok());
+    let before: Option<BTreeSet<String>> =
+        before.map(|before| before.nodes.iter().map(|node| node.name.to_string()).collect());
+    let peers: Vec<&str> =
+        cluster.nodes.iter().map(|node| node.name.as_str()).filter(|name| *name != own).collect();
+    let answers = parallel(&peers, |node| {
+        let answer = ssh.run(node, "pc-config status --json", None)?;
+        let status: Status = serde_json::from_str(&answer)
+            .map_err(|error| anyhow::anyhow!("{node}: reading its status: {error}"))?;
+        if status.node.split('.').next() != Some(node) {
+            return Err(refused(format!(
+                "{node} calls itself {}\n  hostnamectl hostname {node}, there",
+                status.node
+            )));
+        }
+        Ok(Status { node: node.into(), ..status })
+    });
+    let (mut reached, mut waiting, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for (node, answer) in peers.into_iter().zip(answers) {
+        match answer {
+            Ok(status) => reached.push(status),
+            Err(error) if before.as_ref().is_some_and(|before| !before.contains(node)) => {
+                log::info(format_args!("{node} is new and gets the file when it joins ({error:#})"));
+                waiting.push(node.to_string());
+            }
+            Err(error) => missing.push(error),
+        }
+    }
+    for gone in
+        before.iter().flatten().filter(|name| cluster.nodes.iter().all(|node| node.name.as_str() != *name))
+    {
+        log::warning(format_args!(
+            "{gone} is no longer in the file and keeps the last one until it is switched off"
+        ));
+    }
+    match all(&missing) {
+        Some(error) => Err(advised(&error, UNCHANGED)),
+        None => Ok((reached, waiting)),
+    }
+}
+
+/// The newest number when it already stands for this text (a push that was cut short), else the next one.
+fn choose<'a>(text: &str, statuses: impl Iterator<Item = &'a Status> + Clone) -> Generation {
+    let newest = statuses.clone().filter_map(|status| status.generation).max().unwrap_or(0);
+    let digest = sha256(text);
+    let mut holders = statuses.filter(|status| newest > 0 && status.generation == Some(newest)).peekable();
+    let is_this = holders.peek().is_some() && holders.all(|status| status.sha256.as_deref() == Some(&digest));
+    Generation::new(if is_this { newest } else { newest.saturating_add(1) }, text)
+}
+
+fn on_each(nodes: &[&str], work: impl Fn(&str) -> Result<()> + Sync) -> Result<()> {
+    match all(&parallel(nodes, work).into_iter().filter_map(Result::err).collect::<Vec<_>>()) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// One thread per node: a slow node costs its own time only.
+fn parallel<T: Send>(nodes: &[&str], work: impl Fn(&str) -> Result<T> + Sync) -> Vec<Result<T>> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(move || work(node))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<T>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked")))
+        };
+        threads.into_iter().map(join).collect()
+    })
+}
+
+/// Several errors as one: a refusal among them decides, since repeating is useless then.
+fn all(errors: &[anyhow::Error]) -> Option<anyhow::Error> {
+    let is_refusal = errors.iter().any(|error| error.downcast_ref::<Refused>().is_some());
+    let may_repeat = errors.iter().all(|error| error.downcast_ref::<pc_cli::TryAgain>().is_some());
+    let text = errors.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("\n");
+    match errors.len() {
+        0 => None,
+        _ if is_refusal => Some(refused(text)),
+        _ if may_repeat => Some(try_again(text)),
+        _ => Some(anyhow::anyhow!(text)),
+    }
+}
+
+/// The same error with what to do next as its last line.
+fn advised(error: &anyhow::Error, remedy: &str) -> anyhow::Error {
+    let text = format!("{error:#}\n  {remedy}");
+    if error.downcast_ref::<Refused>().is_some() {
+        refused(text)
+    } else if error.downcast_ref::<pc_cli::TryAgain>().is_some() {
+        try_again(text)
+    } else {
+        anyhow::anyhow!(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(generation: Option<u64>, text: &str) -> Status {
+        Status {
+            schema: String::new(),
+            node: "n".into(),
+            generation,
+            sha256: generation.map(|_| sha256(text)),
+            signed: true,
+            applied: true,
+            edited: false,
+        }
+    }
+
+    #[test]
+    fn the_number_goes_up_only_for_a_new_text() {
+        let number = |statuses: &[Status]| choose("new", statuses.iter()).generation;
+        assert_eq!(number(&[status(None, ""), status(None, "")]), 1);
+        assert_eq!(number(&[status(Some(3), "old"), status(Some(2), "older")]), 4);
+        assert_eq!(number(&[status(Some(4), "new"), status(Some(3), "old")]), 4, "cut short: goes on");
+        assert_eq!(
+            number(&[status(Some(4), "new"), status(Some(4), "other")]),
+            5,
+            "two made the same number"
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! put: a checked file becomes the one in force on this node.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Result;
+use cluster::Cluster;
+use pc_cli::{Common, Exit, log, refused};
+use serde::Serialize;
+
+use crate::check::stable_names;
+use crate::generation::{Generation, Given, tell_apart, verify};
+use crate::host::Host;
+use crate::plan::{Have, Want, accepts, plan};
+use crate::trust::Trust;
+use crate::{hosts, show};
+
+/// `pc.config.put/1`.
+#[derive(Debug, Serialize)]
+struct Answered {
+    schema: &'static str,
+    node: String,
+    generation: u64,
+    sha256: String,
+    signed: bool,
+    /// False with `--check`.
+    in_force: bool,
+    /// Files that were replaced (with `--check`: that would be).
+    replaced: Vec<&'static str>,
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.in_force, self.replaced.is_empty()) {
+            (true, true) => Ok(()),
+            (true, false) => writeln!(f, "generation {} is in force on {}", self.generation, self.node),
+            (false, _) => writeln!(f, "generation {} would be accepted by {}", self.generation, self.node),
+        }
+    }
+}
+
+/// A numbered file with all that is needed to put it in force.
+struct Accepted {
+    cluster: Cluster,
+    generation: Generation,
+    record: String,
+    signed: bool,
+}
+
+/// `pc-config put FILE`.
+pub fn put(common: &Common, source: &Path, check: bool) -> Result<Exit> {
+    let host = Host::new(common);
+    host.ready()?;
+    let text = cluster::read_text(source).map_err(refused)?;
+    let name = if source.as_os_str() == "-" { "stdin".into() } else { source.display().to_string() };
+    // Looking only needs no lock; and a put that is refused creates nothing, not even a directory.
+    let accepted = accept(common, &name, &text, &host.have()?, false)?;
+    if check {
+        return answer(common, &accepted, &writes(&accepted, &host.have()?)?, false);
+    }
+    let _lock = host.lock()?;
+    let have = host.have()?;
+    let accepted = accept(common, &name, &text, &have, true)?;
+    let writes = writes(&accepted, &have)?;
+    for (line, node) in hosts::rivals(&have.hosts, &accepted.cluster) {
+        log::warning(format_args!("/etc/hosts:{line}: gives {node} another address; ours comes first"));
+    }
+    if !writes.is_empty() {
+        host.replace(&writes, || host.reload_systemd())?;
+    }
+    answer(common, &accepted, &writes, true)
+}
+
+fn writes(accepted: &Accepted, have: &Have) -> Result<Vec<crate::plan::Write>> {
+    let want =
+        Want { cluster: &accepted.cluster, generation: &accepted.generation, record: &accepted.record };
+    plan(&want, have)
+}
+
+fn answer(
+    common: &Common,
+    accepted: &Accepted,
+    writes: &[crate::plan::Write],
+    in_force: bool,
+) -> Result<Exit> {
+    let answered = Answered {
+        schema: "pc.config.put/1",
+        node: own_name(common, &accepted.cluster)?,
+        generation: accepted.generation.generation,
+        sha256: accepted.generation.sha256.clone(),
+        signed: accepted.signed,
+        in_force,
+        replaced: writes.iter().map(|write| write.place.path()).collect(),
+    };
+    pc_cli::emit(common.json, &answered)?;
+    Ok(Exit::Done)
+}
+
+/// This node's name in the file; a file without this machine is refused.
+pub fn own_name(common: &Common, cluster: &Cluster) -> Result<String> {
+    let view = cluster.view(&common.node_name()?).map_err(refused)?;
+    Ok(view.node.name.to_string())
+}
+
+/// Checks what was given, and numbers it when it has no number yet.
+fn accept(common: &Common, name: &str, text: &str, have: &Have, sign: bool) -> Result<Accepted> {
+    let trust = Trust::of(common);
+    let kept = have.kept.as_ref().map(|(kept, _)| kept);
+    match tell_apart(text.into())? {
+        Given::File(text) => {
+            let (cluster, text) = understand(common, name, &text)?;
+            number(cluster, &text, have, &trust, sign)
+        }
+        Given::Unsigned(generation) => {
+            // A node that has a file in force and knows the CA takes a new one only with a signature.
+            if trust.is_member() && kept.is_some_and(|kept| *kept != generation) {
+                return Err(refused(
+                    "the generation is not signed\n  push it from a node that is unlocked: pc-config push",
+                ));
+            }
+            accepts(kept, &generation).map_err(refused)?;
+            let (cluster, _) = understand(common, name, &generation.file)?;
+            let record = generation.to_text()?;
+            Ok(Accepted { cluster, generation, record, signed: false })
+        }
+        Given::Signed(record) => {
+            let generation = verify(&trust, &record)?;
+            accepts(kept, &generation).map_err(refused)?;
+            let (cluster, _) = understand(common, name, &generation.file)?;
+            let known = have.kept.as_ref().is_some_and(|(kept, signed)| *signed && *kept == generation);
+            // A second signature over the same says nothing new.
+            let record = have.generation.clone().filter(|_| known).unwrap_or(record);
+            Ok(Accepted { cluster, generation, record, signed: true })
+        }
+    }
+}
+
+/// The file and its text; JSON becomes TOML, which is what the file on the node is.
+pub fn understand(common: &Common, name: &str, text: &str) -> Result<(Cluster, String)> {
+    let mut report = cluster::parse_report(name, text);
+    stable_names(common, &mut report);
+    let cluster = report.into_result().map_err(refused)?;
+    own_name(common, &cluster)?;
+    let is_json = text.trim_start_matches('\u{feff}').trim_start().starts_with('{');
+    let text = if is_json { show::normal_form(&cluster)? } else { text.to_string() };
+    Ok((cluster, text))
+}
+
+fn number(cluster: Cluster, text: &str, have: &Have, trust: &Trust, sign: bool) -> Result<Accepted> {
+    if let (Some((kept, signed)), Some(record)) = (&have.kept, &have.generation) {
+        // Nothing new; but what could not be signed then may be signed now.
+        if kept.file == text && (*signed || !trust.is_member()) {
+            return Ok(Accepted {
+                cluster,
+                generation: kept.clone(),
+                record: record.clone(),
+                signed: *signed,
+            });
+        }
+    }
+    let generation = match &have.kept {
+        Some((kept, _)) if kept.file == text => kept.clone(),
+        Some((kept, _)) => Generation::new(kept.generation.saturating_add(1), text),
+        None => Generation::new(1, text),
+    };
+    let plain = generation.to_text()?;
+    if !sign || !trust.is_member() {
+        return Ok(Accepted { cluster, generation, record: plain, signed: false });
+    }
+    match trust.sign(&plain) {
+        Ok(record) => Ok(Accepted { cluster, generation, record, signed: true }),
+        Err(error) => {
+            // A node whose key is closed must still take a corrected [unlock] from its administrator.
+            log::warning(format_args!("not signed, so no other node takes it: {error:#}"));
+            Ok(Accepted { cluster, generation, record: plain, signed: false })
+        }
+    }
+}

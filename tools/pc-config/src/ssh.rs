@@ -1,0 +1,64 @@
+//! All calls of ssh(1): other nodes, with the certificates and the client configuration of pc-trust. There a
+//! forced command admits listed verbs only.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use pc_cli::{Common, refused, try_again};
+use xshell::{Shell, cmd};
+
+/// Connecting, checking signatures and writing a few files; machines under emulation are slow.
+const DEADLINE: Duration = Duration::from_secs(180);
+/// ssh's own exit code, for everything that is not the remote program's.
+const UNREACHABLE: i32 = 255;
+
+/// The way to the other nodes.
+pub struct Ssh {
+    config: PathBuf,
+}
+
+impl Ssh {
+    /// Needs what `pc-trust init` or `join` leaves on a member.
+    pub fn of(common: &Common) -> Result<Ssh> {
+        let config = common.under_root(cluster::paths::TRUST).join("ssh_config");
+        if !config.exists() {
+            return Err(refused(format!(
+                "this machine belongs to no cluster: {} is missing\n  pc-trust init FILE, or pc-trust join ADDRESS TOKEN",
+                config.display()
+            )));
+        }
+        Ok(Ssh { config })
+    }
+
+    /// Runs one admitted verb on a node.
+    pub fn run(&self, node: &str, verb: &str, stdin: Option<&str>) -> Result<String> {
+        let sh = Shell::new()?;
+        let config: &Path = &self.config;
+        let mut run = pc_run::run(cmd!(sh, "ssh -F {config} -- {node} {verb}")).deadline(DEADLINE);
+        if let Some(stdin) = stdin {
+            run = run.stdin(stdin);
+        }
+        match run.output() {
+            Ok(output) => Ok(output.text()),
+            Err(error) => Err(told(node, &error)),
+        }
+    }
+}
+
+/// A refusal stays a refusal; a node that is not there, or not ready, may be later.
+fn told(node: &str, error: &pc_run::Error) -> anyhow::Error {
+    let said = error.stderr().trim();
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    match (error, error.code()) {
+        (_, Some(2)) => refused(format!("{node} refuses: {said}")),
+        (_, Some(75)) => try_again(format!("{node}: {said}")),
+        (_, Some(UNREACHABLE)) => {
+            let why = said.lines().last().map_or("no answer", |line| line.trim_end_matches('\r'));
+            try_again(format!("{node} cannot be reached: {why}"))
+        }
+        (pc_run::Error::TimedOut { .. }, _) => try_again(format!("{node} does not answer: {error}")),
+        (_, Some(_)) => anyhow!("{node}: {said}"),
+        _ => anyhow!("{node}: {error}"),
+    }
+}

@@ -1,0 +1,207 @@
+//! push: three directories that stand for nodes, with an `ssh` that goes to them and a `pc-trust` that signs
+//! by wrapping.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod machine;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use machine::{Ended, PROGRAM, as_recorded, file, run};
+use tempfile::TempDir;
+
+const SSH: &str = r#"#!/bin/sh
+# ssh -F CONFIG -- NODE VERB
+echo "$4 $5" >> "$LAB/log"
+[ -e "$LAB/down-$4" ] && { echo "ssh: connect to host $4 port 22: No route to host" >&2; exit 255; }
+case "$5" in "pc-config put -") [ -e "$LAB/dies-$4" ] && { echo "Connection closed" >&2; exit 255; } ;; esac
+exec "$PROGRAM" --root "$LAB/$4" --node "$4" ${5#pc-config }
+"#;
+
+const TRUST: &str = r#"#!/bin/sh
+for verb; do :; done
+case "$verb" in
+sign) exec jq -Rs '{schema: "pc.trust.envelope/1", signer: "node1", content: .}' ;;
+verify) envelope=$(cat)
+    case "$envelope" in *forged*) echo "error: the signature does not fit the text" >&2; exit 2 ;; esac
+    printf %s "$envelope" | jq -j .content ;;
+esac
+"#;
+
+struct Lab {
+    kept: TempDir,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let lab = Lab { kept: tempfile::tempdir().unwrap() };
+        for node in ["node1", "node2", "node3"] {
+            let trust = lab.at(node).join("etc/personal-cluster/trust");
+            std::fs::create_dir_all(&trust).unwrap();
+            std::fs::write(trust.join("ca.crt"), "").unwrap();
+            std::fs::write(trust.join("ssh_config"), "").unwrap();
+        }
+        for (name, script) in [("ssh", SSH), ("pc-trust", TRUST)] {
+            use std::os::unix::fs::PermissionsExt;
+            let path = lab.at("bin").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        lab
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.kept.path().join(name)
+    }
+
+    fn run(&self, node: &str, arguments: &[&str], stdin: &str) -> Ended {
+        let path = format!("{}:{}", self.at("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(PROGRAM);
+        command.env("PATH", path).env("LAB", self.kept.path()).env("PROGRAM", PROGRAM);
+        command.arg("--root").arg(self.at(node)).args(["--node", node]).args(arguments);
+        run(&mut command, stdin.as_bytes())
+    }
+
+    fn in_force(&self) -> Vec<String> {
+        let read =
+            |node| std::fs::read_to_string(self.at(node).join("var/lib/personal-cluster/generation.json"));
+        let number = |node| {
+            let text = read(node).unwrap_or_default();
+            let number = |number: &u32| text.contains(&format!("generation\\\": {number},"));
+            let number = (1..9).find(number).map_or("none".into(), |number| number.to_string());
+            format!("{node} {number}")
+        };
+        ["node1", "node2", "node3"].into_iter().map(number).collect()
+    }
+
+    fn touch(&self, name: &str) {
+        std::fs::write(self.at(name), "").unwrap();
+    }
+
+    /// All three have the first generation, as after `init` and `join`.
+    fn joined() -> Lab {
+        let lab = Lab::new();
+        assert_eq!(lab.run("node1", &["put", "-"], &file(3, "")).code, 0);
+        let record = lab.at("node1").join("var/lib/personal-cluster/generation.json");
+        let signed = std::fs::read_to_string(record).unwrap();
+        for node in ["node2", "node3"] {
+            let ended = lab.run(node, &["put", "-"], &signed);
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+        }
+        assert_eq!(lab.in_force(), ["node1 1", "node2 1", "node3 1"]);
+        lab
+    }
+
+    fn edit(&self, text: &str) {
+        std::fs::write(self.at("node1").join("etc/personal-cluster/cluster.toml"), text).unwrap();
+    }
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn all_nodes_get_it_and_a_second_push_does_nothing() {
+    let lab = Lab::joined();
+    lab.edit(&file(3, "# edited\n"));
+    let ended = lab.run("node1", &["push"], "");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(ended.stdout, "generation 2 is in force on node1, node2, node3\n");
+    assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
+    assert_eq!(text(&lab.at("node3").join("etc/personal-cluster/cluster.toml")), file(3, "# edited\n"));
+    let again = lab.run("node1", &["push"], "");
+    assert_eq!((again.code, again.stdout.as_str(), again.stderr.as_str()), (0, "", ""));
+    lab.edit(&file(3, "# edited again\n"));
+    as_recorded("push.json", &lab.run("node1", &["push", "--json"], ""));
+}
+
+#[test]
+fn a_node_that_is_down_means_nothing_anywhere() {
+    let lab = Lab::joined();
+    lab.edit(&file(3, "# edited\n"));
+    lab.touch("down-node3");
+    let ended = lab.run("node1", &["push"], "");
+    assert_eq!(ended.code, 75);
+    assert!(ended.stderr.contains("node3 cannot be reached: ssh: connect to host node3"), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("\n  nothing was changed on any node\n"), "{}", ended.stderr);
+    assert_eq!(lab.in_force(), ["node1 1", "node2 1", "node3 1"]);
+}
+
+#[test]
+fn a_node_that_refuses_means_nothing_anywhere() {
+    let lab = Lab::joined();
+    lab.edit(&file(3, "# edited\n"));
+    lab.touch("node2/etc/NIXOS");
+    let ended = lab.run("node1", &["push"], "");
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("node2 refuses: on NixOS"), "{}", ended.stderr);
+    assert_eq!(lab.in_force(), ["node1 1", "node2 1", "node3 1"]);
+    let asked = text(&lab.at("log"));
+    lab.edit(&file(3, "[power]\n"));
+    assert_eq!(lab.run("node1", &["push"], "").code, 2);
+    assert_eq!(text(&lab.at("log")), asked, "a faulty file asks no node");
+}
+
+#[test]
+fn a_node_that_dies_while_it_is_written_gets_it_by_the_next_push() {
+    let lab = Lab::joined();
+    lab.edit(&file(3, "# edited\n"));
+    lab.touch("dies-node3");
+    let ended = lab.run("node1", &["push"], "");
+    assert_eq!(ended.code, 75);
+    assert!(ended.stderr.contains("repeat `pc-config push`"), "{}", ended.stderr);
+    assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 1"]);
+    std::fs::remove_file(lab.at("dies-node3")).unwrap();
+    let ended = lab.run("node1", &["push"], "");
+    assert_eq!(
+        (ended.code, lab.in_force().join(" ").as_str()),
+        (0, "node1 2 node2 2 node3 2"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_new_node_gets_it_when_it_joins() {
+    let lab = Lab::joined();
+    lab.touch("down-node4");
+    lab.edit(&file(4, ""));
+    let ended =
+        lab.run("node2", &["push", lab.at("node1/etc/personal-cluster/cluster.toml").to_str().unwrap()], "");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("node4 is new and gets the file when it joins"), "{}", ended.stderr);
+    assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
+}
+
+#[test]
+fn what_no_node_signed_is_refused() {
+    let lab = Lab::joined();
+    let record = text(&lab.at("node1").join("var/lib/personal-cluster/generation.json"));
+    lab.edit(&file(3, "# edited\n"));
+    lab.run("node1", &["push"], "");
+    let replayed = lab.run("node2", &["put", "-"], &record);
+    assert_eq!(replayed.code, 2);
+    assert!(replayed.stderr.contains("generation 1 is older than 2"), "{}", replayed.stderr);
+    let forged = lab.run("node2", &["put", "-"], &record.replace("node1", "forged"));
+    assert_eq!(forged.code, 2);
+    assert!(forged.stderr.contains("the signature does not fit"), "{}", forged.stderr);
+    let envelope: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let unsigned = envelope["content"].as_str().unwrap().to_string();
+    let ended = lab.run("node2", &["put", "-"], &unsigned);
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("not signed"), "{}", ended.stderr);
+    assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
+}
+
+#[test]
+fn a_machine_outside_a_cluster_is_told() {
+    let lab = Lab::new();
+    std::fs::remove_file(lab.at("node1/etc/personal-cluster/trust/ssh_config")).unwrap();
+    lab.edit(&file(3, ""));
+    let ended = lab.run("node1", &["push"], "");
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("belongs to no cluster"), "{}", ended.stderr);
+}

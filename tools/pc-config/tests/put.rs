@@ -1,0 +1,187 @@
+//! put: a directory in, a directory out; and every bad input, after which nothing has changed.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod machine;
+
+use std::process::Command;
+
+use machine::{Machine, PROGRAM, file, run};
+
+const TOML: &str = "etc/personal-cluster/cluster.toml";
+const APPLIED: &str = "var/lib/personal-cluster/applied.json";
+const GENERATION: &str = "var/lib/personal-cluster/generation.json";
+
+#[test]
+fn a_file_is_put_in_force_and_the_second_put_does_nothing() {
+    let machine = Machine::new();
+    let first = file(2, "# by hand\n");
+    let ended = machine.put(&first);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (0, "generation 1 is in force on node1\n"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(machine.read(TOML), first);
+    assert!(machine.read("etc/hosts").contains("10.0.0.2 node2.home.arpa node2\n"));
+    assert!(machine.read("etc/hosts").ends_with("127.0.0.1 localhost\n"));
+    let applied = cluster::load_applied(&machine.root.join(APPLIED)).unwrap();
+    assert_eq!(applied, cluster::parse("x", &first).unwrap());
+    let before = machine.everything();
+    let again = machine.put(&first);
+    assert_eq!((again.code, again.stdout.as_str(), again.stderr.as_str()), (0, "", ""));
+    assert_eq!(machine.everything(), before);
+    let second = file(3, "");
+    assert_eq!(machine.put(&second).stdout, "generation 2 is in force on node1\n");
+    assert_eq!(machine.read("etc/personal-cluster/cluster.toml.previous"), first);
+    let status = machine.run(&["--node", "node1", "status", "--exit-code"], "");
+    assert_eq!((status.code, status.stdout.as_str()), (0, "generation 2 is in force on node1, not signed\n"));
+}
+
+#[test]
+fn an_edited_file_is_noticed_and_put() {
+    let machine = Machine::new();
+    machine.put(&file(1, ""));
+    std::fs::write(machine.root.join(TOML), file(1, "# edited\n")).unwrap();
+    let status = machine.run(&["--node", "node1", "status", "--exit-code"], "");
+    assert_eq!(status.code, 3);
+    assert!(status.stdout.contains("has been edited since"));
+    let path = machine.root.join(TOML);
+    assert_eq!(machine.run(&["--node", "node1", "put", path.to_str().unwrap()], "").code, 0);
+    assert_eq!(machine.read("etc/personal-cluster/cluster.toml.previous"), file(1, ""));
+    assert_eq!(machine.run(&["--node", "node1", "status", "--exit-code"], "").code, 0);
+}
+
+#[test]
+fn json_becomes_the_toml_that_nodes_have() {
+    let machine = Machine::new();
+    let cluster = cluster::parse("x", &file(2, "")).unwrap();
+    assert_eq!(machine.put(&serde_json::to_string(&cluster).unwrap()).code, 0);
+    assert!(machine.read(TOML).starts_with("schema = "));
+    assert_eq!(cluster::load(&machine.root.join(TOML)).unwrap(), cluster);
+}
+
+#[test]
+fn check_tells_and_changes_nothing() {
+    let machine = Machine::new();
+    let before = machine.everything();
+    let ended = machine.run(&["--node", "node1", "put", "--check", "-"], &file(1, ""));
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "generation 1 would be accepted by node1\n"));
+    assert_eq!(machine.everything(), before);
+}
+
+/// Each of these ends with 2 and one line (and its remedy), and changes nothing.
+#[test]
+fn bad_input_changes_nothing() {
+    let machine = Machine::new();
+    machine.put(&file(1, ""));
+    let before = machine.everything();
+    let generation = machine.read(GENERATION);
+    let other = generation.replace("10.0.0.1", "10.0.0.9");
+    let huge = format!("{}# {}", file(1, ""), "x".repeat(10 << 20));
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("empty", b"".to_vec(), "stdin: is empty"),
+        ("malformed", b"schema = \n".to_vec(), "stdin:1:10: is not TOML"),
+        (
+            "contradictory",
+            file(1, "[[node]]\nname = \"node1\"\naddress = \"10.0.0.7\"\n").into(),
+            "already the name",
+        ),
+        ("huge", huge.into_bytes(), "stdin: is larger than 1 MiB"),
+        ("not UTF-8", b"schema = \"\xff\"".to_vec(), "stdin:1:11: byte 0xff is not UTF-8 text"),
+        ("UTF-16", b"\xff\xfes\0c\0".to_vec(), "stdin: is UTF-16 text"),
+        ("NUL", b"schema\0".to_vec(), "stdin:1:7: a NUL byte"),
+        (
+            "another machine",
+            file(0, "[[node]]\nname = \"node9\"\naddress = \"10.0.0.9\"\n").into(),
+            "no [[node]] is called \"node1\"",
+        ),
+        ("tampered generation", other.into_bytes(), "do not belong together"),
+        ("another document", b"{\"schema\": \"pc.brick.plan/1\"}".to_vec(), "is not a cluster file"),
+        ("signed by a stranger", b"{\"schema\": \"pc.trust.envelope/1\"}".to_vec(), "belongs to no cluster"),
+    ];
+    for (name, input, told) in cases {
+        let ended = run(&mut machine.command(&["--node", "node1", "put", "-"]), &input);
+        assert_eq!(ended.code, 2, "{name}: {}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with("error: ") && ended.stderr.contains(told),
+            "{name}: {}",
+            ended.stderr
+        );
+        assert!(ended.stderr.lines().count() <= 2, "{name}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{name}");
+        assert_eq!(machine.everything(), before, "{name}");
+    }
+    let missing = machine.run(&["--node", "node1", "put", "/nonexistent/x.toml"], "");
+    assert_eq!(missing.code, 2);
+    assert!(missing.stderr.contains("/nonexistent/x.toml: no such file or directory"), "{}", missing.stderr);
+}
+
+#[test]
+fn an_older_generation_is_refused() {
+    let machine = Machine::new();
+    machine.put(&file(1, ""));
+    let old = machine.read(GENERATION);
+    machine.put(&file(1, "# new\n"));
+    let before = machine.everything();
+    let ended = machine.put(&old);
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("generation 1 is older than 2"), "{}", ended.stderr);
+    assert_eq!(machine.everything(), before);
+    let fresh = Machine::new();
+    assert_eq!(fresh.put(&machine.read(GENERATION)).stdout, "generation 2 is in force on node1\n");
+}
+
+#[test]
+fn nixos_is_told_how() {
+    let machine = Machine::new();
+    std::fs::write(machine.root.join("etc/NIXOS"), "").unwrap();
+    let ended = machine.put(&file(1, ""));
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("nixos-rebuild switch"));
+    assert_eq!(machine.read(TOML), "");
+}
+
+/// Runs put within a mount namespace of its own, after `prepare`.
+fn put_after(machine: &Machine, prepare: &str) -> machine::Ended {
+    let root = machine.root.display();
+    let script = format!("cd {root} && {prepare} && exec {PROGRAM} --root {root} --node node1 put -");
+    run(Command::new("unshare").args(["-rm", "sh", "-ec", &script]), file(2, "# new\n").as_bytes())
+}
+
+#[test]
+fn a_read_only_etc_or_a_full_disk_changes_nothing() {
+    let machine = Machine::new();
+    machine.put(&file(1, ""));
+    let before = machine.everything();
+    let ended = put_after(&machine, "mount --bind etc etc && mount -o remount,bind,ro etc");
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("read-only file system"), "{}", ended.stderr);
+    assert_eq!(machine.everything(), before);
+    // The state directory is on a file system of 16 KiB that is full: /etc must not run ahead of it.
+    let fill = "cp -a var/lib/personal-cluster kept && mount -t tmpfs -o size=16k tmpfs var/lib/personal-cluster && \
+                cp kept/* var/lib/personal-cluster && rm -r kept && \
+                (cat /dev/zero > var/lib/personal-cluster/filler 2>/dev/null || true)";
+    let ended = put_after(&machine, fill);
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("No space left on device"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nothing was changed"), "{}", ended.stderr);
+    assert_eq!(machine.everything(), before);
+}
+
+#[test]
+fn somebody_without_the_right_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new();
+    machine.put(&file(1, ""));
+    let before = machine.everything();
+    let etc = machine.root.join("etc/personal-cluster");
+    std::fs::set_permissions(&etc, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["-U", PROGRAM, "--root"]).arg(&machine.root).args(["--node", "node1", "put", "-"]);
+    let ended = run(&mut command, file(2, "").as_bytes());
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert!(ended.stderr.contains("permission denied\n  run this as root"), "{}", ended.stderr);
+    assert_eq!(machine.everything(), before);
+}
