@@ -1,0 +1,125 @@
+//! plan and apply: this node's keys and certificates where others look for them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cluster::Cluster;
+use pc_cli::{Common, Exit, log, refused};
+use pc_plan::Plan;
+
+use crate::member::Member;
+use crate::paths::Paths;
+use crate::plan::{self, Action};
+use crate::x509::Names;
+use crate::{host, status};
+
+/// The cluster file that the flags name.
+pub fn load(common: &Common) -> Result<Cluster> {
+    let file = common.cluster_file();
+    let loaded = if common.applied { cluster::load_applied(&file) } else { cluster::load(&file) };
+    loaded.map_err(refused)
+}
+
+/// What there is to say about this node.
+pub struct Decision {
+    /// What is to be done.
+    pub plan: Plan<Action>,
+    /// Paths that somebody else occupies.
+    pub foreign: Vec<String>,
+    /// All that is wrong and stays so.
+    pub problems: Vec<String>,
+}
+
+/// Looks at the machine and decides.
+pub fn decide(paths: &Paths, cluster: &Cluster, names: &Names) -> Result<Decision> {
+    let want = host::want(paths, cluster)?;
+    let have = host::have(paths, &want, names)?;
+    Ok(Decision {
+        plan: plan::plan(&names.node, &want, &have),
+        foreign: plan::foreign(&want, &have),
+        problems: plan::problems(&want, &have),
+    })
+}
+
+/// Refuses before anything is made, when somebody else's files stand where ours must.
+pub fn refuse_foreign(paths: &Paths, cluster: &Cluster, names: &Names) -> Result<()> {
+    let foreign = decide(paths, cluster, names)?.foreign;
+    if foreign.is_empty() { Ok(()) } else { Err(in_the_way(&foreign)) }
+}
+
+fn in_the_way(foreign: &[String]) -> anyhow::Error {
+    refused(format!(
+        "{}: not ours, and not overwritten\n  move {} away, then run this again",
+        foreign.join(", "),
+        if foreign.len() == 1 { "it" } else { "them" }
+    ))
+}
+
+/// Carries a plan out, one line per change.
+fn carry_out(paths: &Paths, file: &Path, names: &Names, steps: &[pc_plan::Step<Action>]) -> Result<()> {
+    for step in steps {
+        host::perform(paths, file, names, &step.action).with_context(|| step.action.to_string())?;
+        log::info(&step.action);
+    }
+    Ok(())
+}
+
+/// Does all there is to do, on a node that becomes a member.
+pub fn settle(common: &Common, paths: &Paths, cluster: &Cluster, names: &Names) -> Result<()> {
+    let Decision { plan, problems, .. } = decide(paths, cluster, names)?;
+    problems.iter().for_each(log::warning);
+    carry_out(paths, &common.cluster_file(), names, &plan.steps)
+}
+
+fn view(common: &Common) -> Result<(Paths, Cluster, Names)> {
+    let paths = Paths::new(&common.root);
+    let member = Member::required(&paths)?;
+    let cluster = load(common)?;
+    let names = {
+        let view = cluster.view(&member.node).map_err(refused)?;
+        Names::of(&cluster, view.node)?
+    };
+    Ok((paths, cluster, names))
+}
+
+/// `pc-trust plan`.
+pub fn plan(common: &Common, exit_code: bool) -> Result<Exit> {
+    let (paths, cluster, names) = view(common)?;
+    let Decision { plan, problems, .. } = decide(&paths, &cluster, &names)?;
+    problems.iter().for_each(log::warning);
+    pc_cli::emit(common.json, &plan)?;
+    Ok(Exit::of_answer(exit_code, !plan.steps.is_empty() || !problems.is_empty()))
+}
+
+/// `pc-trust apply [-]`.
+pub fn apply(common: &Common, edited: Option<&str>) -> Result<Exit> {
+    let (paths, cluster, names) = view(common)?;
+    let Decision { plan, foreign, problems } = decide(&paths, &cluster, &names)?;
+    problems.iter().for_each(log::warning);
+    let steps = match edited {
+        Some(_) => {
+            let text = std::io::read_to_string(std::io::stdin()).context("reading the plan")?;
+            Plan::read(&text).and_then(|edited| edited.still_true(&plan)).map_err(refused)?
+        }
+        None => plan.steps,
+    };
+    carry_out(&paths, &common.cluster_file(), &names, &steps)?;
+    pc_cli::write_status(&common.root, "trust", &status::gather(common)?)?;
+    if foreign.is_empty() { Ok(Exit::Done) } else { Err(in_the_way(&foreign)) }
+}
+
+/// `pc-trust renew`.
+pub fn renew(common: &Common, force: bool) -> Result<Exit> {
+    let (paths, _, names) = view(common)?;
+    let due = host::renewal(&paths, &names)?;
+    let reason = match (due, force) {
+        (Some(reason), _) => reason,
+        (None, true) => "it was asked for".into(),
+        (None, false) => return Ok(Exit::Done),
+    };
+    for action in [Action::Renew { reason }, Action::ReloadSshd] {
+        host::perform(&paths, &common.cluster_file(), &names, &action).with_context(|| action.to_string())?;
+        log::info(&action);
+    }
+    Ok(Exit::Done)
+}

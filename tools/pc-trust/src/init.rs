@@ -1,0 +1,216 @@
+//! The first node: makes the CA and all that a cluster has only one of.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pc_cli::{Common, Exit, log, refused};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::authority::Authority;
+use crate::member::{self, Member, NodeKeys};
+use crate::paths::{COROSYNC_KEY, NODE_KEY, Paths, RECOVERY_KEY, SSH_USER_KEY};
+use crate::recovery::{self, RecoveryKey};
+use crate::secrets::{self, Keeper};
+use crate::token::{Token, hex};
+use crate::tokens::{LIFE, Tokens};
+use crate::wire::PORT;
+use crate::x509::Names;
+use crate::{apply, door, files, join, siblings, ssh, x509};
+
+/// Corosync's key is 256 random bytes (corosync-keygen(8)).
+const COROSYNC_KEY_BYTES: usize = 256;
+
+/// A token, as `pc.trust.token/1`.
+#[derive(Debug, Serialize)]
+pub struct JoinLine {
+    schema: &'static str,
+    node: String,
+    /// Of this member.
+    address: String,
+    port: u16,
+    token: String,
+    expires_in_seconds: u64,
+    /// What to type on that node.
+    command: String,
+}
+
+impl fmt::Display for JoinLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "on {}, within {} minutes:\n  {}", self.node, self.expires_in_seconds / 60, self.command)
+    }
+}
+
+/// `pc.trust.init/1`.
+#[derive(Debug, Serialize)]
+struct Answered {
+    schema: &'static str,
+    node: String,
+    cluster: String,
+    ca_sha256: String,
+    /// False when it was initialised before; then nothing was changed.
+    changed: bool,
+    /// Shown once: absent when it was given, and on every repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_key: Option<String>,
+    joins: Vec<JoinLine>,
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.changed {
+            return writeln!(f, "already initialised: {} is a member of {}", self.node, self.cluster);
+        }
+        if let Some(key) = &self.recovery_key {
+            writeln!(
+                f,
+                "The recovery key opens every disk when no unlocker is left. It is shown this once:\n\n  {key}\n"
+            )?;
+        }
+        self.joins.iter().try_for_each(|join| write!(f, "{join}"))
+    }
+}
+
+/// Makes a token for `node` and the line to type there.
+pub fn join_line(paths: &Paths, own: &Names, node: &str) -> Result<JoinLine> {
+    let ca = files::read(&paths.trust(crate::paths::CA_CERTIFICATE))?
+        .context("the CA's certificate is missing")?;
+    let token = Token::generate(&x509::pem_fingerprint(&ca)?)?;
+    Tokens::lock(paths)?.store(node, &token)?;
+    let token = token.text().to_string();
+    let address = own.address.to_string();
+    Ok(JoinLine {
+        schema: "pc.trust.token/1",
+        node: node.into(),
+        command: format!("pc-trust join {address} {token}"),
+        address,
+        port: PORT,
+        token,
+        expires_in_seconds: LIFE.as_secs(),
+    })
+}
+
+/// `pc-trust init FILE`.
+pub fn init(common: &Common, file: &Path, recovery_key_file: Option<&Path>) -> Result<Exit> {
+    let paths = Paths::new(&common.root);
+    let content = read_file(file)?;
+    let shown = file.display().to_string();
+    let node = common.node_name()?;
+    let cluster = cluster::parse(&shown, &content).map_err(refused)?;
+    let names = Names::of(&cluster, cluster.view(&node).map_err(refused)?.node)?;
+    if let Some(member) = Member::read(&paths)? {
+        return already(common, member, cluster.name.as_str());
+    }
+    siblings::check_file(&paths, &names.node, &shown, &content)?;
+    apply::refuse_foreign(&paths, &cluster, &names)?;
+    let given = recovery::given(recovery_key_file)?;
+    let show = given.is_none();
+    let keeper = Keeper::new(&paths, &cluster, &content)?;
+    let recovery_key = recovery_key(&paths, given)?;
+    // The first thing that stays: it fails here, and nothing was made, when no unlocker answers.
+    keeper.keep(RECOVERY_KEY, recovery_key.as_bytes())?;
+    let authority = settle(&paths, &keeper, &recovery_key, cluster.name.as_str(), &names)?;
+    siblings::put_file(&paths, &names.node, &content)?;
+    apply::settle(common, &paths, &cluster, &names)?;
+    let others = cluster.nodes.iter().filter(|node| node.name.as_str() != names.node);
+    let joins =
+        others.map(|node| join_line(&paths, &names, node.name.as_str())).collect::<Result<Vec<_>>>()?;
+    let answered = Answered {
+        schema: "pc.trust.init/1",
+        node: names.node.clone(),
+        cluster: cluster.name.to_string(),
+        ca_sha256: hex(&x509::pem_fingerprint(&authority.certificate)?),
+        changed: true,
+        recovery_key: show.then(|| recovery_key.to_string()),
+        joins,
+    };
+    // Shown before the node is a member: an init that ends here is repeated, with the same recovery key.
+    pc_cli::emit(common.json, &answered)?;
+    join::become_member(common, &paths, &cluster, &names, &authority.certificate)?;
+    if !answered.joins.is_empty() {
+        door::open(&paths, &names).context("the node is initialised, but others cannot join yet")?;
+    }
+    Ok(Exit::Done)
+}
+
+fn read_file(file: &Path) -> Result<Zeroizing<String>> {
+    let text = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin()).context("reading the cluster file from standard input")
+    } else {
+        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+    };
+    text.map(Zeroizing::new).map_err(|error| refused(format!("{error:#}")))
+}
+
+fn already(common: &Common, member: Member, cluster: &str) -> Result<Exit> {
+    if member.cluster != cluster {
+        return Err(refused(format!(
+            "this node is a member of {}, the file describes {cluster}\n  to leave it for good, move /etc/personal-cluster away",
+            member.cluster
+        )));
+    }
+    log::info(
+        "already initialised: `pc-trust token NODE` makes a token, `pc-config put FILE` installs a new file",
+    );
+    let answered = Answered {
+        schema: "pc.trust.init/1",
+        node: member.node,
+        cluster: member.cluster,
+        ca_sha256: member.ca_sha256,
+        changed: false,
+        recovery_key: None,
+        joins: Vec::new(),
+    };
+    pc_cli::emit(common.json, &answered)?;
+    Ok(Exit::Done)
+}
+
+/// The one that was given, else that of an init which was interrupted (disks may have it already), else new.
+fn recovery_key(paths: &Paths, given: Option<RecoveryKey>) -> Result<RecoveryKey> {
+    if let Some(key) = given {
+        return Ok(key);
+    }
+    match secrets::text(paths, RECOVERY_KEY)? {
+        Some(text) => recovery::parse(&text).context("reading the open recovery key"),
+        None => recovery::generate(),
+    }
+}
+
+/// Secrets kept, then opened, then certificates written; what an interrupted init left is used again.
+fn settle(
+    paths: &Paths,
+    keeper: &Keeper<'_>,
+    recovery_key: &RecoveryKey,
+    cluster: &str,
+    names: &Names,
+) -> Result<Authority> {
+    secrets::open(paths, RECOVERY_KEY, recovery_key.as_bytes())?;
+    let keys = NodeKeys::load_or_make(paths, &names.node)?;
+    let corosync_key = match secrets::read(paths, COROSYNC_KEY)? {
+        Some(key) if key.len() == COROSYNC_KEY_BYTES => key,
+        _ => Zeroizing::new(recovery::random::<COROSYNC_KEY_BYTES>()?.to_vec()),
+    };
+    let tls = keys.tls_pem();
+    let all: [(&str, &[u8]); 3] = [
+        (NODE_KEY, tls.as_bytes()),
+        (SSH_USER_KEY, keys.ssh.private.as_bytes()),
+        (COROSYNC_KEY, &corosync_key),
+    ];
+    for (name, secret) in all {
+        keeper.keep(name, secret)?;
+        secrets::open(paths, name, secret)?;
+    }
+    keeper.prove()?;
+    let authority = match Authority::load(paths, recovery_key) {
+        Ok(Some(authority)) => authority,
+        // Nothing there, or wrapped by another key: no node has joined yet, so a new CA harms nobody.
+        _ => Authority::create(paths, cluster, recovery_key)?,
+    };
+    member::write_authority(paths, &authority.certificate, &authority.ssh_public, &authority.wrapped)?;
+    let host_key = ssh::host_key(paths)?;
+    let issued = authority.issue(paths, names, &keys.tls, host_key.as_deref(), &keys.ssh.public)?;
+    member::write_ssh_public(paths, &keys.ssh.public)?;
+    member::write_issued(paths, &issued)?;
+    Ok(authority)
+}

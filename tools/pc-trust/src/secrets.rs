@@ -1,0 +1,102 @@
+//! This node's secrets: kept sealed (or, without `[unlock]`, in clear), open on the tmpfs.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cluster::Cluster;
+use pc_cli::try_again;
+use zeroize::Zeroizing;
+
+use crate::files;
+use crate::paths::{CLEAR, Paths, SECRETS};
+use crate::siblings;
+
+/// What a secret is.
+pub type Secret = Zeroizing<Vec<u8>>;
+
+/// How this cluster keeps secrets, and with which file.
+pub struct Keeper<'a> {
+    paths: &'a Paths,
+    /// A copy of the cluster file for pc-unlock; `None` without `[unlock]`.
+    file: Option<tempfile::NamedTempFile>,
+}
+
+impl<'a> Keeper<'a> {
+    /// A keeper for the cluster of this file. The file need not be installed yet.
+    pub fn new(paths: &'a Paths, cluster: &Cluster, content: &str) -> Result<Keeper<'a>> {
+        if cluster.unlock.is_none() {
+            pc_cli::log::warning(format_args!(
+                "the file has no [unlock]: secrets are kept in clear below {CLEAR}, a thief of this machine's OS \
+                 disk has them"
+            ));
+            return Ok(Keeper { paths, file: None });
+        }
+        let directory = std::env::temp_dir();
+        let mut file = tempfile::Builder::new()
+            .prefix("cluster-")
+            .suffix(if content.trim_start().starts_with('{') { ".json" } else { ".toml" })
+            .tempfile_in(directory)
+            .context("making a copy of the cluster file")?;
+        std::io::Write::write_all(&mut file, content.as_bytes())
+            .context("making a copy of the cluster file")?;
+        Ok(Keeper { paths, file: Some(file) })
+    }
+
+    /// Keeps a secret across reboots. Fails with 75, and leaves nothing, when no unlocker answers.
+    pub fn keep(&self, name: &str, secret: &[u8]) -> Result<()> {
+        if let Some(file) = &self.file {
+            return seal(self.paths, file.path(), name, secret);
+        }
+        files::make_private(&self.paths.at(CLEAR))?;
+        files::put_private(&self.paths.clear(name), secret).map(drop)
+    }
+
+    /// Opens every sealed secret again, now rather than at the next boot.
+    pub fn prove(&self) -> Result<()> {
+        match &self.file {
+            Some(file) => siblings::unseal(self.paths, file.path(), &SECRETS),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Seals a secret and then removes what an earlier file without `[unlock]` left in clear.
+pub fn seal(paths: &Paths, file: &Path, name: &str, secret: &[u8]) -> Result<()> {
+    siblings::seal(paths, file, name, secret)?;
+    match fs::remove_file(paths.clear(name)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing the clear copy of {name}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts a secret where its users read it.
+pub fn open(paths: &Paths, name: &str, secret: &[u8]) -> Result<bool> {
+    files::make_private(&paths.at(cluster::paths::SECRETS))?;
+    files::put_private(&paths.secret(name), secret)
+}
+
+/// An open secret; `None` when it is not there.
+pub fn read(paths: &Paths, name: &str) -> Result<Option<Secret>> {
+    match fs::read(paths.secret(name)) {
+        Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", paths.secret(name).display())),
+    }
+}
+
+/// An open secret that must be a text.
+pub fn text(paths: &Paths, name: &str) -> Result<Option<Zeroizing<String>>> {
+    let Some(bytes) = read(paths, name)? else { return Ok(None) };
+    let text = std::str::from_utf8(&bytes).with_context(|| format!("the secret {name} is not text"))?;
+    Ok(Some(Zeroizing::new(text.trim_end().to_string())))
+}
+
+/// An open secret without which the work cannot go on.
+pub fn needed(paths: &Paths, name: &str) -> Result<Zeroizing<String>> {
+    text(paths, name)?.ok_or_else(|| {
+        try_again(format!("{} is not open yet\n  `pc-unlock open` opens it", paths.secret(name).display()))
+    })
+}
