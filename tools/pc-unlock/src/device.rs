@@ -1,0 +1,117 @@
+//! A LUKS device of this node: where it is, what its mapper is called, what can open it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use cluster::DevicePath;
+use pc_cli::Common;
+use serde_json::Value;
+use tang_client::{Jwe, Policy};
+
+use crate::luks2::{self, Header, Metadata, Token};
+
+/// The token type of Clevis.
+pub const CLEVIS: &str = "clevis";
+
+/// One device.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// As the file or the administrator calls it.
+    pub name: String,
+    /// Where it is found (below `--root`).
+    pub path: PathBuf,
+    /// Name of the open device below `/dev/mapper`.
+    pub mapper: String,
+    /// The link that exists while it is open.
+    pub node: PathBuf,
+}
+
+/// One way to open a device.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// Number of the token.
+    pub token: u32,
+    /// The slot whose passphrase it holds; none after a half-done removal.
+    pub keyslot: Option<u32>,
+    /// What it needs, or why that cannot be read.
+    pub policy: Result<Policy, tang_client::Error>,
+}
+
+impl Device {
+    /// The device that is named on the command line or in the file.
+    pub fn new(common: &Common, name: &str) -> Device {
+        let (path, mapper) = if let Ok(device) = DevicePath::try_from(name.to_string()) {
+            (common.under_root(name), cluster::mapper_name(&device))
+        } else {
+            let base = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+            (PathBuf::from(name), format!("pc-{base}"))
+        };
+        let node = common.under_root("/dev/mapper").join(&mapper);
+        Device { name: name.into(), path, mapper, node }
+    }
+
+    /// The last part of its name: what logs and file names call it.
+    pub fn id(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+
+    /// It is plugged in.
+    pub fn is_present(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// Its mapper exists.
+    pub fn is_open(&self) -> bool {
+        self.node.exists()
+    }
+
+    /// The metadata of its LUKS2 header.
+    pub fn metadata(&self) -> Result<Metadata> {
+        match luks2::read(&self.path)? {
+            Header::Luks2(metadata) => Ok(metadata),
+            Header::Luks1(_) => {
+                bail!("{} is LUKS version 1\n  cryptsetup convert --type luks2 {0}", self.name)
+            }
+            Header::None => bail!("{} is not a LUKS device", self.name),
+        }
+    }
+
+    /// All Clevis bindings that open a slot, of either version of LUKS.
+    pub fn bindings(&self) -> Result<Vec<Binding>> {
+        if let Header::Luks1(slots) = luks2::read(&self.path)? {
+            return Ok(of_luks1(&slots));
+        }
+        Ok(bindings(&self.metadata()?).into_iter().filter(|binding| binding.keyslot.is_some()).collect())
+    }
+}
+
+/// The bindings of a LUKS1 device: its slots have no tokens, the slot's number stands for one.
+pub fn of_luks1(slots: &[(u32, Vec<u8>)]) -> Vec<Binding> {
+    slots
+        .iter()
+        .map(|(slot, jwe)| Binding {
+            token: *slot,
+            keyslot: Some(*slot),
+            policy: Jwe::parse(jwe).and_then(Policy::read),
+        })
+        .collect()
+}
+
+/// All Clevis tokens of a header.
+pub fn bindings(metadata: &Metadata) -> Vec<Binding> {
+    metadata
+        .of_kind(CLEVIS)
+        .map(|(number, token)| Binding {
+            token: number,
+            keyslot: token.keyslots.first().and_then(|slot| slot.parse().ok()),
+            policy: policy(token),
+        })
+        .collect()
+}
+
+/// The policy of a token's `jwe`.
+pub fn policy(token: &Token) -> Result<Policy, tang_client::Error> {
+    let jwe = token.rest.get("jwe").and_then(Value::as_object);
+    let jwe = jwe.ok_or(tang_client::Error::Missing { what: "the token", key: "jwe" })?;
+    Jwe::from_json(jwe).and_then(Policy::read)
+}

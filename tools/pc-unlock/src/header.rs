@@ -1,0 +1,106 @@
+//! Backups of LUKS headers, encrypted to the recovery key and kept off the device.
+//!
+//! A backup is a JWE with `alg` "dir": its key is HKDF-SHA256 (RFC 5869) over the text of the recovery key,
+//! salt "personal-cluster", info "luks-header", so that openssl and jose open it without us.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use hkdf::Hkdf;
+use pc_cli::{Common, log, refused};
+use serde_json::Map;
+use sha2::Sha256;
+use tang_client::Jwe;
+use tang_client::jwe::Cek;
+use zeroize::Zeroizing;
+
+use crate::cryptsetup;
+use crate::device::Device;
+use crate::luks2::{self, Header};
+use crate::scratch::Scratch;
+use crate::{places, recover, settings};
+
+fn derive(recovery_key: &str) -> Result<Cek> {
+    let mut cek = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(Some(b"personal-cluster"), recovery_key.as_bytes())
+        .expand(b"luks-header", cek.as_mut())
+        .map_err(|_| anyhow!("deriving the key of the header backup"))?;
+    Ok(cek)
+}
+
+/// `<disk>.jwe`.
+pub fn file_name(device: &Device) -> String {
+    format!("{}.jwe", device.id())
+}
+
+/// Writes a backup of the header and all keyslots to each of these directories.
+pub fn backup(device: &Device, directories: &[PathBuf], recovery_key: &str) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let image = scratch.file("header");
+    cryptsetup::backup_header(&device.path, &image)?;
+    let header = Zeroizing::new(std::fs::read(&image).context("reading the header's image")?);
+    let jwe = Jwe::encrypt(Map::from_iter([("alg".into(), "dir".into())]), &derive(recovery_key)?, &header)?;
+    for directory in directories {
+        let path = places::write(directory.clone(), &file_name(device), jwe.to_compact().into_bytes())?;
+        log::info(format_args!("{}: header backed up to {}", device.name, path.display()));
+    }
+    Ok(())
+}
+
+/// After a change of the header: an old backup would bring back what was taken away. The change itself is
+/// done, so a backup that cannot be made is a warning.
+pub fn refresh(common: &Common, device: &Device) {
+    let directories = directories(common);
+    let made = match recover::at_hand(common) {
+        Some(key) => key.and_then(|key| backup(device, &directories, &key)),
+        None if directories.iter().any(|directory| directory.join(file_name(device)).exists()) => {
+            Err(anyhow!("the recovery key is not at hand"))
+        }
+        // There was none: whoever formats the disk makes the first one.
+        None => Ok(()),
+    };
+    if let Err(error) = made {
+        log::warning(format_args!(
+            "{0}: the backup of its header is older than the header: {error:#}\n  \
+             pc-unlock header backup {0} --recovery-key-file -",
+            device.name
+        ));
+    }
+}
+
+/// On this node, and on a replicated volume when one is mounted.
+pub fn directories(common: &Common) -> Vec<PathBuf> {
+    let replicated = settings::load(common).ok().and_then(|cluster| places::replicated(common, &cluster));
+    std::iter::once(places::local(common)).chain(replicated).collect()
+}
+
+/// Writes a backup back. Refused while the device is open, and when it holds the header of another disk.
+pub fn restore(device: &Device, path: &Path, recovery_key: &str, other_disk: bool) -> Result<()> {
+    if device.is_open() {
+        return Err(refused(format!("{} is open\n  cryptsetup close {}", device.name, device.mapper)));
+    }
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let jwe = Jwe::parse(&text).with_context(|| format!("reading {}", path.display()))?;
+    let header = jwe
+        .decrypt(&derive(recovery_key)?)
+        .map_err(|_| refused("the recovery key does not open this backup"))?;
+    let scratch = Scratch::new()?;
+    let image = scratch.write("header", &header)?;
+    let saved = luks2::uuid(&image)?;
+    let present = luks2::uuid(&device.path).ok().flatten();
+    if present.is_some() && present != saved && !other_disk {
+        return Err(refused(format!(
+            "{} carries the header of another LUKS device ({}, the backup is of {})\n  \
+             add --overwrite-other-device when that one is to be lost for good",
+            device.name,
+            present.unwrap_or_default(),
+            saved.unwrap_or_default()
+        )));
+    }
+    if present.is_none() && !matches!(luks2::read(&device.path), Ok(Header::None) | Err(_)) {
+        return Err(refused(format!("{} carries something unknown", device.name)));
+    }
+    cryptsetup::restore_header(&device.path, &image)?;
+    log::info(format_args!("{}: header restored from {}", device.name, path.display()));
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The LUKS2 header (LUKS2 On-Disk Format Specification 1.1.4): just enough to read tokens and keyslots
+//! without starting a program. Writing is cryptsetup's.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256, Sha512};
+
+const BINARY: usize = 4096;
+/// Offset and length of the checksum within the binary header.
+const CHECKSUM: std::ops::Range<usize> = 448..512;
+/// Where the second copy may begin: it follows the first, whose size is one of these.
+const SIZES: [usize; 9] =
+    [0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000];
+
+/// What the JSON area says, as far as unlocking needs it.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Metadata {
+    /// Passphrase slots by number.
+    #[serde(default)]
+    pub keyslots: BTreeMap<String, Value>,
+    /// Tokens by number.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, Token>,
+}
+
+/// A token: how to get a passphrase. All members but two belong to its type.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Token {
+    /// `clevis`, `systemd-tpm2`, ...
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The slots it opens.
+    #[serde(default)]
+    pub keyslots: Vec<String>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, Value>,
+}
+
+/// What stands at the beginning of a device.
+#[derive(Debug, Clone)]
+pub enum Header {
+    /// LUKS version 2, with its metadata and UUID.
+    Luks2(Metadata),
+    /// LUKS version 1, with the slots that Clevis bound through luksmeta and their JWEs.
+    Luks1(Vec<(u32, Vec<u8>)>),
+    /// Something else, or nothing.
+    None,
+}
+
+/// Reads the header of a device or file.
+pub fn read(path: &Path) -> Result<Header> {
+    let mut file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    parse(&mut file).with_context(|| format!("reading the LUKS header of {}", path.display()))
+}
+
+/// The UUID in the first copy of a header of either version.
+pub fn uuid(path: &Path) -> Result<Option<String>> {
+    let mut file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let mut binary = [0; BINARY];
+    at(&mut file, 0, &mut binary).with_context(|| format!("reading {}", path.display()))?;
+    if !binary.starts_with(b"LUKS\xba\xbe") {
+        return Ok(None);
+    }
+    let text: Vec<u8> = binary[168..208].iter().copied().take_while(|byte| *byte != 0).collect();
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// Reads the first valid copy of the header.
+pub fn parse(file: &mut (impl Read + Seek)) -> Result<Header> {
+    let mut binary = [0; BINARY];
+    match at(file, 0, &mut binary) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(Header::None),
+        other => other?,
+    }
+    if binary.starts_with(b"LUKS\xba\xbe\x00\x01") {
+        return crate::luksmeta::read(file).map(Header::Luks1);
+    }
+    let mut fault = None;
+    if binary.starts_with(b"LUKS\xba\xbe\x00\x02") {
+        match copy(file, 0, &binary) {
+            Ok(metadata) => return Ok(Header::Luks2(metadata)),
+            Err(error) => fault = Some(error),
+        }
+    }
+    for offset in SIZES {
+        if at(file, offset, &mut binary).is_err() {
+            break;
+        }
+        if binary.starts_with(b"SKUL\xba\xbe\x00\x02") {
+            return copy(file, offset, &binary).map(Header::Luks2).context("both copies are damaged");
+        }
+    }
+    fault.map_or(Ok(Header::None), Err)
+}
+
+fn at(file: &mut (impl Read + Seek), offset: usize, bytes: &mut [u8]) -> std::io::Result<()> {
+    file.seek(SeekFrom::Start(offset as u64))?;
+    file.read_exact(bytes)
+}
+
+fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> Result<Metadata> {
+    let number = |at: usize| -> Option<usize> {
+        let bytes: [u8; 8] = binary.get(at..at + 8)?.try_into().ok()?;
+        usize::try_from(u64::from_be_bytes(bytes)).ok()
+    };
+    let size = number(8).filter(|size| SIZES.contains(size));
+    let Some(size) = size else { bail!("its size is none of those that LUKS2 knows") };
+    if number(256) != Some(offset) {
+        bail!("it says that it stands elsewhere");
+    }
+    let mut whole = vec![0; size];
+    at(file, offset, &mut whole)?;
+    let stored: Vec<u8> = whole[CHECKSUM].to_vec();
+    whole[CHECKSUM].fill(0);
+    let name: Vec<u8> = binary[72..104].iter().copied().take_while(|byte| *byte != 0).collect();
+    let computed = match name.as_slice() {
+        b"sha256" => Sha256::digest(&whole).to_vec(),
+        b"sha512" => Sha512::digest(&whole).to_vec(),
+        other => bail!("its checksum {:?} is not known here", String::from_utf8_lossy(other)),
+    };
+    if !stored.starts_with(&computed) {
+        bail!("its checksum is wrong");
+    }
+    let json = &whole[BINARY..];
+    let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
+    serde_json::from_slice(&json[..end]).context("its metadata is not what LUKS2 prescribes")
+}
+
+impl Metadata {
+    /// The lowest number of a keyslot that is free (LUKS2 has 32).
+    pub fn free_keyslot(&self) -> Option<u32> {
+        (0..32).find(|slot| !self.keyslots.contains_key(&slot.to_string()))
+    }
+
+    /// The lowest number of a token that is free (LUKS2 has 32).
+    pub fn free_token(&self) -> Option<u32> {
+        (0..32).find(|token| !self.tokens.contains_key(&token.to_string()))
+    }
+
+    /// The tokens of a type, with their numbers.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (u32, &'a Token)> {
+        self.tokens
+            .iter()
+            .filter(move |(_, token)| token.kind == kind)
+            .filter_map(|(number, token)| Some((number.parse().ok()?, token)))
+    }
+}

@@ -1,0 +1,244 @@
+//! Opening and proving devices, all at once.
+
+use std::fmt;
+use std::sync::mpsc;
+
+use anyhow::Result;
+use pc_cli::{Exit, log};
+use serde::Serialize;
+use tang_client::{Client, Error, Plaintext, Policy};
+
+use crate::cryptsetup;
+use crate::device::{Binding, Device};
+
+/// What is to be done with a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Make its mapper.
+    Open,
+    /// Show that one binding opens it, without making anything.
+    Test,
+    /// Show that every binding opens it, without making anything.
+    Check,
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The mapper was made now.
+    Opened,
+    /// The mapper was there.
+    AlreadyOpen,
+    /// The passphrase fits its slot.
+    Proven,
+    /// See the reason.
+    Failed,
+}
+
+/// What became of one device (or, when checking, of one of its bindings).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// The device.
+    pub device: String,
+    /// Its name below `/dev/mapper`.
+    pub mapper: String,
+    /// How it went.
+    pub outcome: Outcome,
+    /// The slot that was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyslot: Option<u32>,
+    /// What opens it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A later attempt may succeed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub temporary: bool,
+}
+
+/// The answer of `open` and `check`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// `pc.unlock.open/1`.
+    pub schema: &'static str,
+    /// One line per device, or per binding.
+    pub devices: Vec<Line>,
+}
+
+/// What went well; what failed is told on stderr.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in self.devices.iter().filter(|line| line.outcome != Outcome::Failed) {
+            let word = match line.outcome {
+                Outcome::Opened => "opened",
+                Outcome::AlreadyOpen => "already open",
+                Outcome::Proven => "proven",
+                Outcome::Failed => "failed",
+            };
+            write!(f, "{}: {word}", line.device)?;
+            if let Some(slot) = line.keyslot {
+                write!(f, ", keyslot {slot}")?;
+            }
+            if let Some(pin) = &line.pin {
+                write!(f, ", {pin}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// The devices that failed, and why.
+    pub fn failures(&self) -> Vec<(String, String)> {
+        let failed = self.devices.iter().filter(|line| line.outcome == Outcome::Failed);
+        failed.map(|line| (line.device.clone(), line.reason.clone().unwrap_or_default())).collect()
+    }
+
+    /// 0 when everything went well, 75 when a later attempt may do better, else 1.
+    pub fn exit(&self) -> Exit {
+        let failed: Vec<&Line> = self.devices.iter().filter(|line| line.outcome == Outcome::Failed).collect();
+        match failed.iter().any(|line| line.temporary) {
+            _ if failed.is_empty() => Exit::Done,
+            true => Exit::TryAgain,
+            false => Exit::Failed,
+        }
+    }
+}
+
+/// Works on all devices at once.
+pub fn run(client: &Client, devices: &[Device], task: Task) -> Report {
+    let lines = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            devices.iter().map(|device| scope.spawn(|| one(client, device, task))).collect();
+        threads
+            .into_iter()
+            .zip(devices)
+            .flat_map(|(thread, device)| {
+                thread.join().unwrap_or_else(|_| vec![device.failed("an error in this program", false)])
+            })
+            .collect()
+    });
+    Report { schema: "pc.unlock.open/1", devices: lines }
+}
+
+impl Device {
+    fn line(&self, outcome: Outcome) -> Line {
+        Line {
+            device: self.name.clone(),
+            mapper: self.mapper.clone(),
+            outcome,
+            keyslot: None,
+            pin: None,
+            reason: None,
+            temporary: false,
+        }
+    }
+
+    /// A line that says why.
+    pub fn failed(&self, reason: impl fmt::Display, temporary: bool) -> Line {
+        Line { reason: Some(reason.to_string()), temporary, ..self.line(Outcome::Failed) }
+    }
+}
+
+fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
+    if task == Task::Open && device.is_open() {
+        return vec![device.line(Outcome::AlreadyOpen)];
+    }
+    if !device.is_present() {
+        return vec![device.failed("is not plugged in", true)];
+    }
+    let bindings = match device.bindings() {
+        Ok(bindings) if bindings.is_empty() => {
+            let reason = format!(
+                "has no clevis token: open it with `pc-unlock recover`, or bind it\n  pc-unlock bind {}",
+                device.name
+            );
+            return vec![device.failed(reason, false)];
+        }
+        Ok(bindings) => bindings,
+        Err(error) => return vec![device.failed(format!("{error:#}"), false)],
+    };
+    if task == Task::Check {
+        return bindings.iter().map(|binding| prove(client, device, binding)).collect();
+    }
+    vec![first_that_opens(client, device, &bindings, task)]
+}
+
+/// Shows that a binding's passphrase fits its slot.
+pub fn prove(client: &Client, device: &Device, binding: &Binding) -> Line {
+    let described = |line: Line| Line { keyslot: binding.keyslot, pin: describe(binding), ..line };
+    let passphrase = match recover(client, binding) {
+        Ok(passphrase) => passphrase,
+        Err(error) => return described(device.failed(&error, error.is_temporary())),
+    };
+    match cryptsetup::fits(&device.path, binding.keyslot, &passphrase) {
+        Ok(true) => described(device.line(Outcome::Proven)),
+        Ok(false) => described(device.failed("the token's passphrase does not fit its keyslot", false)),
+        Err(error) => described(device.failed(format!("{error:#}"), true)),
+    }
+}
+
+fn describe(binding: &Binding) -> Option<String> {
+    binding.policy.as_ref().ok().map(Policy::describe)
+}
+
+fn recover(client: &Client, binding: &Binding) -> Result<Plaintext, Error> {
+    client.decrypt(binding.policy.as_ref().map_err(Clone::clone)?)
+}
+
+/// All bindings are tried at once, the first one that gives a passphrase is used.
+fn first_that_opens(client: &Client, device: &Device, bindings: &[Binding], task: Task) -> Line {
+    let (sender, receiver) = mpsc::channel();
+    for binding in bindings.iter().cloned() {
+        let (client, sender) = (client.clone(), sender.clone());
+        // Not a scoped thread: a slow server must not hold up a device that another binding has opened.
+        std::thread::spawn(move || drop(sender.send((recover(&client, &binding), binding))));
+    }
+    drop(sender);
+    let mut reasons = Vec::new();
+    let mut temporary = false;
+    for (passphrase, binding) in receiver {
+        let used = match passphrase {
+            Ok(passphrase) => use_passphrase(device, &binding, &passphrase, task),
+            Err(error) => {
+                temporary |= error.is_temporary();
+                Err(error.to_string())
+            }
+        };
+        match used {
+            Ok(outcome) => {
+                return Line { keyslot: binding.keyslot, pin: describe(&binding), ..device.line(outcome) };
+            }
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    device.failed(reasons.join("; "), temporary)
+}
+
+fn use_passphrase(
+    device: &Device,
+    binding: &Binding,
+    passphrase: &[u8],
+    task: Task,
+) -> Result<Outcome, String> {
+    if task == Task::Test {
+        return match cryptsetup::fits(&device.path, binding.keyslot, passphrase) {
+            Ok(true) => Ok(Outcome::Proven),
+            Ok(false) => Err("the token's passphrase does not fit its keyslot".into()),
+            Err(error) => Err(format!("{error:#}")),
+        };
+    }
+    match cryptsetup::open(&device.path, &device.mapper, binding.keyslot, passphrase) {
+        Ok(()) => {
+            log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper));
+            Ok(Outcome::Opened)
+        }
+        // Another process (a person, pc-brick) was faster.
+        Err(_) if device.is_open() => Ok(Outcome::AlreadyOpen),
+        Err(error) => Err(format!("{error:#}")),
+    }
+}

@@ -1,0 +1,64 @@
+//! Where header backups stand: on the OS disk, and on a replicated volume while one is mounted.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cluster::view::paths;
+use cluster::{Cluster, Use};
+use pc_cli::Common;
+
+/// A write to a replicated volume may hang for as long as the volume has no quorum.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `/var/lib/personal-cluster/headers`: off the disk it describes, on the node's own.
+pub fn local(common: &Common) -> PathBuf {
+    common.under_root(paths::STATE).join("headers")
+}
+
+/// `/mnt/<volume>/headers/<node>` of the first mounted volume, backup volumes before those of VMs.
+pub fn replicated(common: &Common, cluster: &Cluster) -> Option<PathBuf> {
+    // Not stat(2): that may hang on a volume without quorum.
+    let mounts = std::fs::read_to_string(common.under_root("/proc/self/mountinfo")).ok()?;
+    let node = common.node_name().ok()?;
+    let of = |purpose: Use| cluster.volumes.iter().filter(move |(_, volume)| volume.purpose == purpose);
+    let mut volumes = of(Use::Backup).chain(of(Use::Vm)).map(|(name, _)| paths::volume_mount(name));
+    let mounted = volumes.find(|mount| is_mounted(&mounts, mount))?;
+    Some(common.under_root(&mounted).join("headers").join(node))
+}
+
+/// Field 5 of `proc_pid_mountinfo(5)`; the mount points of volumes hold nothing that is escaped there.
+fn is_mounted(mounts: &str, mount: &str) -> bool {
+    mounts.lines().any(|line| line.split(' ').nth(4) == Some(mount))
+}
+
+/// Writes `<directory>/<name>`, mode 0600, on a thread that is left behind when the volume hangs.
+pub fn write(directory: PathBuf, name: &str, content: Vec<u8>) -> Result<PathBuf> {
+    let path = directory.join(name);
+    let (sender, receiver) = mpsc::channel();
+    let target = path.clone();
+    std::thread::spawn(move || {
+        let written = std::fs::create_dir_all(&directory)
+            .with_context(|| format!("creating {}", directory.display()))
+            .and_then(|()| pc_cli::write_atomic(&target, &content, 0o600));
+        // Nobody listens any more when it came too late.
+        let _ = sender.send(written);
+    });
+    receiver.recv_timeout(PATIENCE).with_context(|| {
+        format!("writing {}: no answer within {} s", path.display(), PATIENCE.as_secs())
+    })??;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_compared_whole() {
+        let mounts = "36 35 98:0 / / rw - ext4 /dev/vda rw\n50 36 0:40 / /mnt/backup rw - fuse.glusterfs n1:backup rw\n";
+        assert!(is_mounted(mounts, "/mnt/backup"));
+        assert!(!is_mounted(mounts, "/mnt/back") && !is_mounted(mounts, "/mnt"));
+    }
+}

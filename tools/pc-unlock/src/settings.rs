@@ -1,0 +1,109 @@
+//! What the command line and the cluster file ask for: which devices, which servers, how much time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use cluster::{Cluster, Unlock};
+use pc_cli::{Common, refused};
+use tang_client::pin::Tang;
+use tang_client::{Budget, Client, Pin};
+
+use crate::device::Device;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Times {
+    /// Seconds for one server to answer [default: 2, or `PC_UNLOCK_SERVER_TIME`]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub server_time: Option<Duration>,
+    /// Seconds for one attempt with all servers [default: 5, or `PC_UNLOCK_ATTEMPT_TIME`]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub attempt_time: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_string())?;
+    if !(0.01..=3600.0).contains(&number) {
+        return Err("not between 0.01 and 3600 seconds".into());
+    }
+    Ok(Duration::from_secs_f64(number))
+}
+
+/// A slow machine (an emulated one) sets these once, for every tool that runs this one.
+fn of_environment(which: &str) -> Option<Duration> {
+    seconds(&std::env::var(format!("PC_UNLOCK_{which}_TIME")).ok()?).ok()
+}
+
+impl Times {
+    /// A client with these limits.
+    pub fn client(&self) -> Client {
+        let usual = Budget::default();
+        let server = self.server_time.or_else(|| of_environment("SERVER")).unwrap_or(usual.server);
+        let attempt = self.attempt_time.or_else(|| of_environment("ATTEMPT")).unwrap_or(usual.attempt);
+        let budget = Budget { server, attempt: attempt.max(server) };
+        Client { budget, other: Some(Arc::new(crate::tpm2::Tpm2)) }
+    }
+}
+
+/// The cluster file.
+pub fn load(common: &Common) -> Result<Cluster> {
+    let path = common.cluster_file();
+    let loaded = if common.applied { cluster::load_applied(&path) } else { cluster::load(&path) };
+    loaded.map_err(refused)
+}
+
+/// The devices that were named, else all disks of this node.
+pub fn devices(common: &Common, named: &[String]) -> Result<Vec<Device>> {
+    if !named.is_empty() {
+        return Ok(named.iter().map(|name| Device::new(common, name)).collect());
+    }
+    let cluster = load(common)?;
+    let view = cluster.view(&common.node_name()?).map_err(refused)?;
+    Ok(view.bricks().iter().map(|brick| Device::new(common, brick.device.as_str())).collect())
+}
+
+/// The pin for new bindings: `--pin`, else the file's `[unlock]`.
+pub fn pin(common: &Common, given: Option<&str>) -> Result<Pin> {
+    if let Some(json) = given {
+        return parse_pin(json);
+    }
+    let cluster = load(common)?;
+    cluster.unlock.as_ref().map(of_unlock).ok_or_else(|| {
+        refused(format!(
+            "{} has no [unlock]: nothing could open what is bound\n  \
+             name a server: `pc-unlock adv http://ADDRESS` prints the lines to add",
+            common.cluster_file().display()
+        ))
+    })
+}
+
+/// `{"tang": {...}}` or `{"sss": {...}}`: the pin's name and its Clevis configuration.
+fn parse_pin(json: &str) -> Result<Pin> {
+    let value: serde_json::Value =
+        serde_json::from_str(json).map_err(|error| refused(format!("--pin is not JSON: {error}")))?;
+    match value.as_object().map(|object| object.iter().collect::<Vec<_>>()).as_deref() {
+        Some([(name, config)]) => Pin::parse(name, config.to_string().as_bytes())
+            .map_err(|error| refused(format!("--pin: {error}"))),
+        _ => Err(refused(
+            "--pin is not an object with one member\n  for example {\"tang\": {\"url\": \"http://192.168.0.2\", \"thp\": \"...\"}}",
+        )),
+    }
+}
+
+/// One server: `tang`; several: `sss` with the threshold.
+fn of_unlock(unlock: &Unlock) -> Pin {
+    let tang = |server: &cluster::Tang| {
+        let thumbprint = Some(server.thumbprint.clone());
+        Pin::Tang(Tang { url: server.url.clone(), thumbprint, advertisement: None })
+    };
+    match &unlock.tang[..] {
+        [server] if unlock.threshold <= 1 => tang(server),
+        servers => Pin::Sss(unlock.threshold.into(), servers.iter().map(tang).collect()),
+    }
+}
+
+/// An error of the client with the exit code it deserves: 75 when a later attempt may succeed.
+pub fn classify(error: &tang_client::Error) -> anyhow::Error {
+    if error.is_temporary() { pc_cli::try_again(error) } else { anyhow!("{error}") }
+}

@@ -1,0 +1,163 @@
+//! What can be told without asking a server: what is open, what would open the rest.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use pc_cli::Common;
+use serde::Serialize;
+use tang_client::Policy;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::device::{self, Binding, Device};
+use crate::luks2::{self, Header};
+use crate::secrets::Secrets;
+
+/// `pc.unlock.status/1`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// `pc.unlock.status/1`.
+    pub schema: &'static str,
+    /// When it was looked at.
+    pub time: String,
+    /// Every listed disk and every sealed secret is open.
+    pub healthy: bool,
+    /// The node's disks.
+    pub devices: Vec<DeviceStatus>,
+    /// The node's secrets.
+    pub secrets: Vec<SecretStatus>,
+}
+
+/// One disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeviceStatus {
+    /// The device.
+    pub device: String,
+    /// Its name below `/dev/mapper`.
+    pub mapper: String,
+    /// `open`, `locked`, `unbound` (locked, and nothing opens it by itself), `not_luks` or `missing`.
+    pub state: &'static str,
+    /// What opens it.
+    pub bindings: Vec<BindingStatus>,
+    /// Why the last attempt failed, or the header cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One binding.
+#[derive(Debug, Clone, Serialize)]
+pub struct BindingStatus {
+    /// Number of the token.
+    pub token: u32,
+    /// Number of the slot.
+    pub keyslot: u32,
+    /// `tang(http://192.168.0.2)`.
+    pub pin: String,
+}
+
+/// One secret.
+#[derive(Debug, Clone, Serialize)]
+pub struct SecretStatus {
+    /// Its name.
+    pub name: String,
+    /// `open` or `sealed`.
+    pub state: &'static str,
+    /// Why the last attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Status {
+    /// Looks at the machine.
+    pub fn look(devices: &[Device], secrets: &Secrets) -> Result<Status> {
+        let devices: Vec<DeviceStatus> = devices.iter().map(device_status).collect();
+        let secrets: Vec<SecretStatus> = secrets
+            .names()?
+            .into_iter()
+            .map(|name| {
+                let state = if secrets.is_open(&name) { "open" } else { "sealed" };
+                SecretStatus { name, state, reason: None }
+            })
+            .collect();
+        let healthy = devices.iter().all(|device| device.state == "open")
+            && secrets.iter().all(|secret| secret.state == "open");
+        let time = OffsetDateTime::now_utc().replace_nanosecond(0).context("asking for the time")?;
+        let time = time.format(&Rfc3339).context("writing the time")?;
+        Ok(Status { schema: "pc.unlock.status/1", time, healthy, devices, secrets })
+    }
+
+    /// Adds why the last attempt failed.
+    pub fn explain(&mut self, disks: &[(String, String)], secrets: &[(String, String)]) {
+        for device in &mut self.devices {
+            if let Some((_, reason)) = disks.iter().find(|(name, _)| *name == device.device) {
+                device.reason = Some(reason.clone());
+            }
+        }
+        for secret in &mut self.secrets {
+            secret.reason =
+                secrets.iter().find(|(name, _)| *name == secret.name).map(|(_, reason)| reason.clone());
+        }
+    }
+
+    /// Leaves it for the other tools.
+    pub fn leave(&self, common: &Common) -> Result<()> {
+        pc_cli::write_status(&common.root, "unlock", self)
+    }
+}
+
+fn binding_status(binding: &Binding) -> Option<BindingStatus> {
+    let pin = match &binding.policy {
+        Ok(policy) => Policy::describe(policy),
+        Err(error) => format!("damaged({error})"),
+    };
+    binding.keyslot.map(|keyslot| BindingStatus { token: binding.token, keyslot, pin })
+}
+
+fn device_status(device: &Device) -> DeviceStatus {
+    let (mut bindings, mut reason) = (Vec::new(), None);
+    let mut state = "missing";
+    if device.is_present() {
+        state = "not_luks";
+        let found = match luks2::read(&device.path) {
+            Ok(Header::Luks2(metadata)) => Some(device::bindings(&metadata)),
+            Ok(Header::Luks1(slots)) => Some(device::of_luks1(&slots)),
+            Ok(Header::None) => None,
+            Err(error) => {
+                reason = Some(format!("{error:#}"));
+                None
+            }
+        };
+        if let Some(found) = found {
+            bindings = found.iter().filter_map(binding_status).collect();
+            state = if bindings.is_empty() { "unbound" } else { "locked" };
+        }
+    }
+    if device.is_open() {
+        state = "open";
+    }
+    DeviceStatus { device: device.name.clone(), mapper: device.mapper.clone(), state, bindings, reason }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for device in &self.devices {
+            let pins: Vec<&str> = device.bindings.iter().map(|binding| binding.pin.as_str()).collect();
+            write!(f, "{:<8} {}", device.state, device.device)?;
+            if !pins.is_empty() {
+                write!(f, "  {}", pins.join(", "))?;
+            }
+            if let Some(reason) = &device.reason {
+                write!(f, "  ({reason})")?;
+            }
+            writeln!(f)?;
+        }
+        for secret in &self.secrets {
+            write!(f, "{:<8} secret {}", secret.state, secret.name)?;
+            if let Some(reason) = &secret.reason {
+                write!(f, "  ({reason})")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}

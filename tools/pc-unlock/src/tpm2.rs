@@ -1,0 +1,208 @@
+//! The Clevis pin `tpm2`: a key that only this machine's TPM gives out. All calls of tpm2-tools(1).
+//!
+//! `clevis.tpm2` in the header: `hash`, `key` (of the primary key, which is derived anew each time), `jwk_pub` and
+//! `jwk_priv` (the sealed object), and `pcr_bank` with `pcr_ids` when a PCR policy guards it. The sealed text is a
+//! JWK `{"kty": "oct", "k": ...}`: the content key. Checked against clevis 19 on swtpm.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64ct::{Base64UrlUnpadded, Encoding};
+use pc_run::run;
+use serde_json::{Map, Value, json};
+use tang_client::jwe::Cek;
+use tang_client::{Jwe, OtherPins, Plaintext};
+use xshell::{Shell, cmd};
+use zeroize::Zeroizing;
+
+use crate::scratch::Scratch;
+
+/// TPMs are slow: a primary key takes seconds on some.
+const DEADLINE: Duration = Duration::from_secs(60);
+const PIN: &str = "tpm2";
+/// A TPM has a handful of slots for objects; one disk after the other.
+static TPM: Mutex<()> = Mutex::new(());
+
+/// Handles the pin `tpm2`.
+pub struct Tpm2;
+
+impl OtherPins for Tpm2 {
+    fn decrypt(&self, pin: &str, jwe: &Jwe, _time: Duration) -> Result<Plaintext, String> {
+        supported(pin)?;
+        unseal(jwe).and_then(|cek| Ok(jwe.decrypt(&cek)?)).map_err(|error| format!("{error:#}"))
+    }
+
+    fn encrypt(&self, pin: &str, config: &Value, text: &[u8], _time: Duration) -> Result<Jwe, String> {
+        supported(pin)?;
+        seal(config, text).map_err(|error| format!("{error:#}"))
+    }
+}
+
+fn supported(pin: &str) -> Result<(), String> {
+    if pin == PIN { Ok(()) } else { Err("not supported; clevis may know it".into()) }
+}
+
+/// Names of algorithms and lists of PCRs go into argv: nothing else than these letters may.
+fn word<'a>(object: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>> {
+    let Some(value) = object.get(key) else { return Ok(None) };
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b',' || byte == b'_';
+    match value.as_str() {
+        Some(text) if !text.is_empty() && text.bytes().all(safe) => Ok(Some(text)),
+        _ => bail!("{key} is {value}"),
+    }
+}
+
+fn primary(sh: &Shell, scratch: &Scratch, hash: &str, key: &str) -> Result<()> {
+    let context = scratch.file("primary");
+    let made = run(cmd!(sh, "tpm2_createprimary -Q -C o -g {hash} -G {key} -c {context}"))
+        .deadline(DEADLINE)
+        .output();
+    match made {
+        Err(error) if error.is_missing() => Err(anyhow!("{error}\n  apt-get install tpm2-tools")),
+        other => Ok(other.map(|_| flush(sh))?),
+    }
+}
+
+/// Frees the TPM's slots where no resource manager does it.
+fn flush(sh: &Shell) {
+    // With a resource manager there is nothing to flush; a full TPM shows in the next call.
+    let _ = run(cmd!(sh, "tpm2_flushcontext -t")).deadline(DEADLINE).output();
+}
+
+fn unseal(jwe: &Jwe) -> Result<Cek> {
+    let (_, node) = jwe.pin()?;
+    let required = |key: &str| word(node, key)?.with_context(|| format!("{key} is missing"));
+    let blob = |key: &str| -> Result<Vec<u8>> {
+        let text = node.get(key).and_then(Value::as_str).with_context(|| format!("{key} is missing"))?;
+        Base64UrlUnpadded::decode_vec(text).map_err(|_| anyhow!("{key} is not base64url"))
+    };
+    if jwe.algorithm()? != "dir" {
+        bail!("its alg is not dir");
+    }
+    let policy = match word(node, "pcr_ids")? {
+        None => None,
+        Some(ids) => Some(format!("--auth=pcr:{}:{ids}", required("pcr_bank")?)),
+    };
+    let (hash, key, public, private) =
+        (required("hash")?, required("key")?, blob("jwk_pub")?, blob("jwk_priv")?);
+    let Ok(_one) = TPM.lock() else { bail!("an error in this program") };
+    let (sh, scratch) = (Shell::new()?, Scratch::new()?);
+    let (parent, loaded) = (scratch.file("primary"), scratch.file("loaded"));
+    let (public, private) = (scratch.write("public", &public)?, scratch.write("private", &private)?);
+    primary(&sh, &scratch, hash, key)?;
+    run(cmd!(sh, "tpm2_load -Q -C {parent} -u {public} -r {private} -c {loaded}"))
+        .deadline(DEADLINE)
+        .output()?;
+    flush(&sh);
+    let jwk = run(cmd!(sh, "tpm2_unseal -c {loaded} {policy...}")).deadline(DEADLINE).output();
+    flush(&sh);
+    content_key(&jwk?.stdout)
+}
+
+/// Only `k` is looked at.
+fn content_key(jwk: &[u8]) -> Result<Cek> {
+    #[derive(serde::Deserialize, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+    struct Jwk {
+        k: String,
+    }
+    let jwk: Jwk =
+        serde_json::from_slice(jwk).map_err(|_| anyhow!("the TPM holds something else than a key"))?;
+    let mut cek = Zeroizing::new([0; 32]);
+    match Base64UrlUnpadded::decode(&jwk.k, cek.as_mut()).map(<[u8]>::len) {
+        Ok(32) => Ok(cek),
+        _ => bail!("the TPM holds something else than a 256-bit key"),
+    }
+}
+
+fn seal(config: &Value, text: &[u8]) -> Result<Jwe> {
+    let config = config.as_object().context("the configuration is not an object")?;
+    let hash = word(config, "hash")?.unwrap_or("sha256");
+    let key = word(config, "key")?.unwrap_or("ecc");
+    // Clevis takes sha1 when nothing is said; many TPMs have that bank disabled.
+    let bank = word(config, "pcr_bank")?.unwrap_or("sha256");
+    let ids = pcr_ids(config)?;
+    let mut cek: Cek = Zeroizing::new([0; 32]);
+    getrandom::getrandom(cek.as_mut()).context("reading random bytes from the kernel")?;
+    let Ok(_one) = TPM.lock() else { bail!("an error in this program") };
+    let (sh, scratch) = (Shell::new()?, Scratch::new()?);
+    primary(&sh, &scratch, hash, key)?;
+    let (public, private) = object(&sh, &scratch, hash, bank, ids.as_deref(), &cek)?;
+    let mut node = json!({
+        "hash": hash, "key": key,
+        "jwk_pub": Base64UrlUnpadded::encode_string(&public),
+        "jwk_priv": Base64UrlUnpadded::encode_string(&private),
+    });
+    if let Some(ids) = ids {
+        node["pcr_bank"] = bank.into();
+        node["pcr_ids"] = ids.into();
+    }
+    let mut header = Map::new();
+    header.insert("alg".into(), "dir".into());
+    header.insert("clevis".into(), json!({"pin": PIN, PIN: node}));
+    Ok(Jwe::encrypt(header, &cek, text)?)
+}
+
+/// `"0,7"`, or `["0", 7]`.
+fn pcr_ids(config: &Map<String, Value>) -> Result<Option<String>> {
+    let Some(Value::Array(list)) = config.get("pcr_ids") else {
+        return Ok(word(config, "pcr_ids")?.map(Into::into));
+    };
+    let one = |id: &Value| match id {
+        Value::String(text) if text.parse::<u8>().is_ok() => Ok(text.clone()),
+        Value::Number(number) if number.as_u64().is_some_and(|number| number < 24) => Ok(number.to_string()),
+        other => Err(anyhow!("pcr_ids holds {other}")),
+    };
+    let ids = list.iter().map(one).collect::<Result<Vec<_>>>()?;
+    if ids.is_empty() {
+        bail!("pcr_ids is empty");
+    }
+    Ok(Some(ids.join(",")))
+}
+
+/// Seals the content key into the TPM's object: its public and its encrypted private part.
+fn object(
+    sh: &Shell,
+    scratch: &Scratch,
+    hash: &str,
+    bank: &str,
+    ids: Option<&str>,
+    cek: &Cek,
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    let mut attributes = "fixedtpm|fixedparent|noda|adminwithpolicy".to_string();
+    let policy = match ids {
+        None => {
+            attributes.push_str("|userwithauth");
+            None
+        }
+        Some(ids) => {
+            let (values, policy, list) =
+                (scratch.file("pcr"), scratch.file("policy"), format!("{bank}:{ids}"));
+            run(cmd!(sh, "tpm2_pcrread -Q {list} -o {values}")).deadline(DEADLINE).output()?;
+            run(cmd!(sh, "tpm2_createpolicy -Q -g {hash} --policy-pcr -l {list} -f {values} -L {policy}"))
+                .deadline(DEADLINE)
+                .output()?;
+            flush(sh);
+            Some(policy)
+        }
+    };
+    let policy = policy.iter().flat_map(|file| [Path::new("-L"), file.as_path()]).collect::<Vec<_>>();
+    let (parent, public, private) =
+        (scratch.file("primary"), scratch.file("public"), scratch.file("private"));
+    let k = Zeroizing::new(Base64UrlUnpadded::encode_string(cek.as_ref()));
+    let jwk = Zeroizing::new(format!(
+        r#"{{"alg":"A256GCM","k":"{}","key_ops":["encrypt","decrypt"],"kty":"oct"}}"#,
+        k.as_str()
+    ));
+    run(cmd!(
+        sh,
+        "tpm2_create -Q -g {hash} -C {parent} -u {public} -r {private} -a {attributes} {policy...} -i-"
+    ))
+    .stdin(jwk.as_bytes())
+    .deadline(DEADLINE)
+    .output()?;
+    flush(sh);
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    Ok((read(&public)?, read(&private)?))
+}

@@ -1,0 +1,159 @@
+//! One function per verb: from flags to an answer and an exit code.
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::resource::{Resource, setrlimit};
+use pc_cli::{Exit, log};
+
+use crate::device::Device;
+use crate::open::Task;
+use crate::secrets::Secrets;
+use crate::status::Status;
+use crate::{Cli, HeaderVerb, Verb, bind, forever, header, open, places, recover, rotate, settings, text};
+
+pub fn run(cli: &Cli) -> Result<Exit> {
+    log::set_verbosity(cli.common.verbose);
+    // Memory holds passphrases: none of it may reach a disk as a core dump.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbidding core dumps")?;
+    let (common, client) = (&cli.common, &cli.times.client());
+    match &cli.verb {
+        Verb::Open { forever: true, .. } => {
+            let devices = settings::devices(common, &[])?;
+            forever::run(common, client, &devices, &Secrets::new(common));
+            Ok(Exit::Done)
+        }
+        Verb::Open { devices, test, .. } => work(cli, devices, if *test { Task::Test } else { Task::Open }),
+        Verb::Check { devices } => work(cli, devices, Task::Check),
+        Verb::Status { exit_code } => {
+            let status = Status::look(&settings::devices(common, &[])?, &Secrets::new(common))?;
+            pc_cli::emit(common.json, &status)?;
+            Ok(Exit::of_answer(*exit_code, !status.healthy))
+        }
+        Verb::Bind { device, pin } => {
+            let pin = settings::pin(common, pin.as_deref())?;
+            let device = Device::new(common, device);
+            if bind::bind(client, &device, &pin, || text::stdin("an existing passphrase"))? {
+                header::refresh(common, &device);
+            }
+            Ok(Exit::Done)
+        }
+        Verb::Unbind { device, slot } => {
+            let device = Device::new(common, device);
+            if bind::unbind(&device, *slot)? {
+                header::refresh(common, &device);
+            }
+            Ok(Exit::Done)
+        }
+        Verb::Rotate { devices } => rotate_all(cli, devices),
+        Verb::Adv { url, thumbprint } => {
+            pc_cli::emit(common.json, &text::adv(client, url, thumbprint.as_deref())?)?;
+            Ok(Exit::Done)
+        }
+        Verb::Decrypt => {
+            pc_cli::emit_raw(&text::decrypt(client, &text::stdin("the JWE")?)?)?;
+            Ok(Exit::Done)
+        }
+        Verb::Encrypt { pin, config, trust_on_first_use } => {
+            let plaintext = text::stdin("the text to encrypt")?;
+            let jwe = text::encrypt(client, pin, config, *trust_on_first_use, &plaintext)?;
+            pc_cli::emit_raw(jwe.to_compact().as_bytes())?;
+            Ok(Exit::Done)
+        }
+        Verb::Seal { name, pin } => {
+            let pin = settings::pin(common, pin.as_deref())?;
+            Secrets::new(common).seal(client, name, &pin, &text::stdin("the secret")?)?;
+            Ok(Exit::Done)
+        }
+        Verb::Unseal { names } => unseal(cli, names),
+        Verb::Recover { devices, recovery_key_file } => {
+            let devices = settings::devices(common, devices)?;
+            recover::open(&devices, &recover::key(common, recovery_key_file.as_deref())?)?;
+            Ok(Exit::Done)
+        }
+        Verb::Header(verb) => headers(cli, verb),
+    }
+}
+
+fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
+    let devices = settings::devices(&cli.common, named)?;
+    let report = open::run(&cli.times.client(), &devices, task);
+    pc_cli::emit(cli.common.json, &report)?;
+    for (device, reason) in report.failures() {
+        log::error(format_args!("{device}: {reason}"));
+    }
+    if task == Task::Open {
+        let left =
+            Status::look(&settings::devices(&cli.common, &[]).unwrap_or(devices), &Secrets::new(&cli.common))
+                .and_then(|mut status| {
+                    status.explain(&report.failures(), &[]);
+                    status.leave(&cli.common)
+                });
+        // The devices are open or not: a status that cannot be left (not root, full disk) changes nothing.
+        if let Err(error) = left {
+            log::debug(format_args!("leaving the status: {error:#}"));
+        }
+    }
+    Ok(report.exit())
+}
+
+fn unseal(cli: &Cli, names: &[String]) -> Result<Exit> {
+    let secrets = Secrets::new(&cli.common);
+    let names = if names.is_empty() { secrets.names()? } else { names.to_vec() };
+    each(names.iter().map(|name| (name.as_str(), secrets.unseal(&cli.times.client(), name))))
+}
+
+fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
+    let (common, client) = (&cli.common, &cli.times.client());
+    // Named devices need no file: they keep the servers they have unless a file says otherwise.
+    let pin =
+        if chosen.is_empty() { Some(settings::pin(common, None)?) } else { settings::pin(common, None).ok() };
+    let devices = settings::devices(common, chosen)?;
+    let secrets = Secrets::new(common);
+    let names = if chosen.is_empty() { secrets.names()? } else { Vec::new() };
+    let disk = |device: &Device| {
+        let changed = rotate::rotate(client, device, pin.as_ref());
+        if matches!(changed, Ok(true)) {
+            header::refresh(common, device);
+        }
+        changed
+    };
+    let disks = devices.iter().map(|device| (device.name.as_str(), disk(device)));
+    let secrets = names.iter().map(|name| (name.as_str(), secrets.rotate(client, name, pin.as_ref())));
+    each(disks.chain(secrets))
+}
+
+/// Goes through all of them; the worst decides how it ends.
+fn each<'a, T>(work: impl Iterator<Item = (&'a str, Result<T>)>) -> Result<Exit> {
+    let mut failed = Vec::new();
+    for (name, result) in work {
+        if let Err(error) = result {
+            failed.push(error.context(name.to_string()));
+        }
+    }
+    let Some(last) = failed.pop() else { return Ok(Exit::Done) };
+    for error in failed {
+        log::error(format_args!("{error:#}"));
+    }
+    Err(last)
+}
+
+fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
+    let common = &cli.common;
+    match verb {
+        HeaderVerb::Backup { devices, to, recovery_key_file } => {
+            let devices = settings::devices(common, devices)?;
+            let key = recover::key(common, recovery_key_file.as_deref())?;
+            let to = to.clone().map_or_else(|| header::directories(common), |directory| vec![directory]);
+            each(devices.iter().map(|device| (device.name.as_str(), header::backup(device, &to, &key))))
+        }
+        HeaderVerb::Restore { device, from, overwrite_other_device, recovery_key_file } => {
+            let device = Device::new(common, device);
+            let key = recover::key(common, recovery_key_file.as_deref())?;
+            let from = from.clone().unwrap_or_else(|| places::local(common).join(header::file_name(&device)));
+            if !from.exists() {
+                return Err(anyhow!("{} does not exist", from.display()));
+            }
+            header::restore(&device, &from, &key, *overwrite_other_device)?;
+            Ok(Exit::Done)
+        }
+    }
+}

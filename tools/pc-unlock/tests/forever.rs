@@ -1,0 +1,154 @@
+//! `open --forever` as its unit runs it: a private bus with a stand-in for systemd, a real tangd that comes
+//! up late, and a fake cryptsetup that makes the mapper's link (there is no device-mapper in a test).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use support::{Machine, PASSPHRASE, Tang, device};
+use zbus::blocking::connection::Builder;
+
+struct Systemd(Sender<String>);
+
+#[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
+impl Systemd {
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::zvariant::OwnedObjectPath {
+        self.0.send(format!("{name} {mode}")).unwrap();
+        zbus::zvariant::ObjectPath::from_static_str_unchecked("/org/freedesktop/systemd1/job/1").into()
+    }
+}
+
+/// Ends what a test started, also when it fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn bus() -> (Running, String) {
+    let mut daemon = Command::new("dbus-daemon")
+        .args(["--session", "--nofork", "--print-address"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("dbus-daemon must be installed for this test");
+    let mut address = String::new();
+    BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    (Running(daemon), address.trim().to_string())
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < until, "{what}: not within 30 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn secrets_then_the_target_and_disks_beside_that_even_when_plugged_in_late() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    let root = machine.root.path();
+    for disk in ["ata-A", "ata-B"] {
+        machine.disk(disk);
+    }
+    machine.file(1, &[&tang], &["ata-A", "ata-B"]);
+    machine.ok(&["bind", &device("ata-A")], PASSPHRASE.as_bytes());
+    machine.ok(&["bind", &device("ata-B")], PASSPHRASE.as_bytes());
+    machine.ok(&["seal", "node.key"], b"PEM");
+    std::fs::rename(machine.path("ata-B"), root.join("unplugged")).unwrap();
+    // The server is there, but does not know its keys yet.
+    let keys = tang.keys.path();
+    let hidden = root.join("keys");
+    std::fs::create_dir(&hidden).unwrap();
+    let move_all = |from: &std::path::Path, to: &std::path::Path| {
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::rename(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    move_all(keys, &hidden);
+
+    let bin = root.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let fake = format!(
+        "#!/bin/sh\nfor last; do :; done\necho \"$*\" >> {0}/calls\ncat > {0}/passphrase\ntouch {0}/dev/mapper/$last\n",
+        root.display()
+    );
+    std::fs::write(bin.join("cryptsetup"), fake).unwrap();
+    std::fs::set_permissions(bin.join("cryptsetup"), std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let (_daemon, address) = bus();
+    let (sender, started) = channel();
+    let _systemd = Builder::address(address.as_str())
+        .and_then(|builder| builder.name("org.freedesktop.systemd1"))
+        .and_then(|builder| builder.serve_at("/org/freedesktop/systemd1", Systemd(sender)))
+        .and_then(Builder::build)
+        .unwrap();
+    let notify = UnixDatagram::bind(root.join("notify")).unwrap();
+    notify.set_nonblocking(true).unwrap();
+    let mut last_status = String::new();
+    let mut status = || {
+        let mut bytes = [0; 4096];
+        while let Ok(count) = notify.recv(&mut bytes) {
+            last_status = String::from_utf8_lossy(&bytes[..count]).trim().to_string();
+        }
+        last_status.clone()
+    };
+
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut unlock = Running(
+        Command::new(env!("CARGO_BIN_EXE_pc-unlock"))
+            .args(["--root", root.to_str().unwrap(), "--node", "node1", "open", "--forever"])
+            .env("PATH", path)
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &address)
+            .env("NOTIFY_SOCKET", root.join("notify"))
+            .stderr(std::fs::File::create(root.join("log")).unwrap())
+            .spawn()
+            .unwrap(),
+    );
+    wait_for("both reasons in STATUS=", || status().matches("status 404").count() == 2);
+    let text = status();
+    assert!(
+        text.starts_with("STATUS=secrets sealed, 0 of 2 disks open; node.key: opening node.key: asking"),
+        "{text}"
+    );
+    assert!(started.try_recv().is_err());
+
+    move_all(&hidden, keys);
+    wait_for("pc-secrets.target", || started.try_recv().is_ok_and(|job| job == "pc-secrets.target replace"));
+    assert_eq!(std::fs::read(root.join("run/personal-cluster/secrets/node.key")).unwrap(), b"PEM");
+    wait_for("the first disk", || root.join("dev/mapper/pc-ata-A").exists());
+    wait_for("the missing disk in STATUS=", || {
+        status() == "STATUS=secrets open, 1 of 2 disks open; ata-B: is not plugged in"
+    });
+
+    std::fs::rename(root.join("unplugged"), machine.path("ata-B")).unwrap();
+    wait_for("the late disk", || root.join("dev/mapper/pc-ata-B").exists());
+    wait_for("everything in STATUS=", || status() == "STATUS=secrets open, 2 of 2 disks open");
+    let calls = std::fs::read_to_string(root.join("calls")).unwrap();
+    let first = format!(
+        "open --batch-mode --type luks --key-slot=1 --key-file - {} pc-ata-A",
+        machine.path("ata-A").display()
+    );
+    assert_eq!((calls.lines().count(), calls.lines().next().unwrap()), (2, first.as_str()));
+    let passphrase = std::fs::read(root.join("passphrase")).unwrap();
+    assert_eq!(passphrase.len(), 43, "without a newline");
+    wait_for("the status file", || {
+        let text = std::fs::read_to_string(root.join("run/personal-cluster/unlock.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["healthy"] == true
+    });
+    assert!(unlock.0.try_wait().unwrap().is_none(), "it stays, for disks that come back");
+    let log = std::fs::read_to_string(root.join("log")).unwrap();
+    assert_eq!(log.matches("status 404").count(), 2, "a reason is logged once, not at every attempt: {log}");
+    assert!(!log.contains(&*String::from_utf8_lossy(&passphrase)));
+}

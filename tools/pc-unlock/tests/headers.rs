@@ -1,0 +1,87 @@
+//! Header backups: with the real cryptsetup, and opened by openssl and jose without us.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+
+mod support;
+
+use support::{Machine, PASSPHRASE, Tang, device, run, text};
+
+const RECOVERY: &[u8] = b"bvcccccc-cccccccc-cccccccc-cccccccc-cccccccc-cccccccc-cccccccc-ccccccuc\n";
+
+/// The way back without us, as docs/unlock.md shows it.
+#[test]
+fn openssl_and_jose_open_a_header_backup() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    let path = machine.disk("ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.ok(&["header", "backup", "--recovery-key-file", "-"], RECOVERY);
+    let backup = machine.root.path().join("var/lib/personal-cluster/headers/ata-A.jwe");
+    let image = machine.root.path().join("header.img");
+    let script = format!(
+        "KEY=$(openssl kdf -binary -keylen 32 -kdfopt digest:SHA256 -kdfopt key:{} \
+           -kdfopt salt:personal-cluster -kdfopt info:luks-header HKDF | jose b64 enc -I-)\n\
+         echo '{{\"kty\":\"oct\",\"k\":\"'$KEY'\"}}' | jose jwe dec -i {} -k- > {}",
+        text(RECOVERY),
+        backup.display(),
+        image.display()
+    );
+    run("bash", &["-euo", "pipefail", "-c", &script], b"");
+    let arguments = ["luksHeaderRestore", "-q", path.to_str().unwrap(), "--header-backup-file"];
+    run("cryptsetup", &[&arguments[..], &[image.to_str().unwrap()]].concat(), b"");
+    assert!(machine.passphrase_fits("ata-A"));
+}
+
+#[test]
+fn backups_follow_every_change_also_to_the_replicated_volume() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    machine.disk("ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    let root = machine.root.path();
+    let file = root.join("etc/personal-cluster/cluster.toml");
+    let text = std::fs::read_to_string(&file).unwrap() + "[volume.backup]\nuse = \"backup\"\nreplicas = 1\n";
+    let disk = "disks.backup = [\"/dev/disk/by-id/ata-Z\"]\ndisks.ata-a";
+    std::fs::write(&file, text.replace("disks.ata-a", disk)).unwrap();
+    std::fs::create_dir_all(root.join("proc/self")).unwrap();
+    let mounts = "50 36 0:40 / /mnt/backup rw - fuse.glusterfs n1:backup rw\n";
+    std::fs::write(root.join("proc/self/mountinfo"), mounts).unwrap();
+    machine.ok(&["header", "backup", &device("ata-A"), "--recovery-key-file", "-"], RECOVERY);
+    let copies = ["var/lib/personal-cluster/headers/ata-A.jwe", "mnt/backup/headers/node1/ata-A.jwe"];
+    let read = || copies.map(|copy| std::fs::read(root.join(copy)).unwrap());
+    let [a, b] = read();
+    assert!(a == b);
+    // Without the key at hand a change can only warn.
+    let warned = machine.ok(&["bind", &device("ata-A")], PASSPHRASE.as_bytes());
+    assert!(warned.err.contains("older than the header: the recovery key is not at hand"), "{}", warned.err);
+    machine.ok(&["seal", "recovery-key"], RECOVERY);
+    machine.ok(&["unseal"], b"");
+    machine.ok(&["unbind", &device("ata-A")], b"");
+    let [c, d] = read();
+    assert!(c == d && c != a);
+}
+
+#[test]
+fn header_backup_and_restore() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    let path = machine.disk("ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.ok(&["bind", &device("ata-A")], PASSPHRASE.as_bytes());
+    let key = RECOVERY;
+    machine.ok(&["header", "backup", "--recovery-key-file", "-"], key);
+    let before = std::fs::read(&path).unwrap();
+    let damaged: Vec<u8> =
+        before.iter().enumerate().map(|(at, byte)| if at < (1 << 16) { 0 } else { *byte }).collect();
+    std::fs::write(&path, damaged).unwrap();
+    assert_eq!(machine.unlock(&["check"], b"").code, 1);
+    let restore = ["header", "restore", "/dev/disk/by-id/ata-A", "--recovery-key-file", "-"];
+    assert_eq!(machine.unlock(&restore, b"wrong").code, 2);
+    machine.ok(&restore, key);
+    machine.ok(&["check"], b"");
+    assert!(machine.passphrase_fits("ata-A"));
+    // Never over another disk's header, unless told so.
+    let other = machine.disk("ata-A");
+    let untouched = std::fs::read(&other).unwrap();
+    let answer = machine.unlock(&restore, key);
+    assert_eq!(answer.code, 2, "{}", answer.err);
+    assert!(answer.err.contains("carries the header of another LUKS device"), "{}", answer.err);
+    assert!(std::fs::read(&other).unwrap() == untouched);
+}

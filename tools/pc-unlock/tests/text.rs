@@ -1,0 +1,59 @@
+//! The verbs that pipe: the contract of `clevis encrypt` and `clevis decrypt`, no cluster file anywhere.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+
+mod support;
+
+use support::{Machine, PASSPHRASE, Tang, device, run, text, unlock};
+
+#[test]
+fn encrypt_and_decrypt_as_clevis_does() {
+    let tang = Tang::start("P-521");
+    let sealed = unlock(&["encrypt", "tang", &tang.config()], b"hello\n");
+    assert_eq!(sealed.code, 0, "{}", sealed.err);
+    assert_eq!(run("clevis", &["decrypt"], &sealed.out), b"hello\n");
+    let theirs = run("clevis", &["encrypt", "tang", &tang.config()], b"hello\n");
+    assert_eq!(unlock(&["decrypt"], &theirs).out, b"hello\n");
+    let bare = format!(r#"{{"url":"{}"}}"#, tang.url);
+    assert_eq!(unlock(&["encrypt", "tang", &bare], b"x").code, 2);
+    assert_eq!(unlock(&["encrypt", "-y", "tang", &bare], b"x").code, 0);
+    let adv = unlock(&["adv", &tang.url], b"");
+    assert!(text(&adv.out).contains(&tang.thumbprint()), "{}", text(&adv.out));
+    let down = unlock(&["decrypt"], &unlock(&["encrypt", "-y", "tang", &bare], b"x").out);
+    assert_eq!(down.out, b"x");
+}
+
+#[test]
+fn a_token_is_decrypted_as_cryptsetup_exports_it() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    let path = machine.disk("ata-A");
+    let path = path.to_str().unwrap();
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.ok(&["bind", &device("ata-A")], PASSPHRASE.as_bytes());
+    let token = run("cryptsetup", &["token", "export", "--token-id", "0", path], b"");
+    let passphrase = unlock(&["decrypt"], &token);
+    assert_eq!(passphrase.code, 0, "{}", passphrase.err);
+    run("cryptsetup", &["open", "--test-passphrase", "--key-file", "-", path], &passphrase.out);
+}
+
+#[test]
+fn secrets_are_sealed_once_and_opened_privately() {
+    use std::os::unix::fs::PermissionsExt;
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    machine.file(1, &[&tang], &[]);
+    machine.ok(&["seal", "node.key"], b"-----BEGIN");
+    let sealed = machine.root.path().join("etc/personal-cluster/sealed/node.key.jwe");
+    let before = std::fs::read(&sealed).unwrap();
+    assert_eq!(run("clevis", &["decrypt"], &before), b"-----BEGIN");
+    assert_eq!(machine.ok(&["seal", "node.key"], b"-----BEGIN").err, "");
+    assert_eq!(std::fs::read(&sealed).unwrap(), before);
+    machine.ok(&["unseal"], b"");
+    let open = machine.root.path().join("run/personal-cluster/secrets/node.key");
+    assert_eq!(std::fs::read(&open).unwrap(), b"-----BEGIN");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode(&open), mode(open.parent().unwrap()), mode(&sealed)), (0o600, 0o700, 0o600));
+    assert_eq!(machine.ok(&["unseal"], b"").err, "");
+    for bad in ["../x", "", ".x", "a/b", "-x"] {
+        assert_eq!(machine.unlock(&["seal", "--", bad], b"x").code, 2, "{bad}");
+    }
+}

@@ -1,0 +1,116 @@
+//! The pin tpm2, both ways with the real clevis, on swtpm.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use support::{Machine, PASSPHRASE, Tang, device};
+
+/// A TPM in a directory, ended with the test.
+struct Tpm(Child, tempfile::TempDir);
+
+impl Tpm {
+    fn start() -> Tpm {
+        let state = tempfile::tempdir().unwrap();
+        let at = |name: &str| format!("type=unixio,path={}", state.path().join(name).display());
+        let child = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--flags", "startup-clear", "--server", &at("tpm")])
+            .args(["--ctrl", &at("tpm.ctrl"), "--tpmstate", &format!("dir={}", state.path().display())])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("swtpm must be installed for this test");
+        for _ in 0..500 {
+            if state.path().join("tpm.ctrl").exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Tpm(child, state)
+    }
+
+    /// How tpm2-tools reach it.
+    fn tcti(&self) -> String {
+        format!("swtpm:path={}", self.1.path().join("tpm").display())
+    }
+
+    fn run(&self, program: &str, arguments: &[&str], input: &[u8]) -> (bool, Vec<u8>, String) {
+        use std::io::Write;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env("TPM2TOOLS_TCTI", self.tcti())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.success(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn ok(&self, program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+        // No resource manager here: clevis leaves sessions behind.
+        self.run("tpm2_flushcontext", &["-l"], b"");
+        self.run("tpm2_flushcontext", &["-s"], b"");
+        let (ok, out, err) = self.run(program, arguments, input);
+        assert!(ok, "{program} {arguments:?}: {err}");
+        out
+    }
+}
+
+impl Drop for Tpm {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const UNLOCK: &str = env!("CARGO_BIN_EXE_pc-unlock");
+
+#[test]
+fn both_ways_with_and_without_pcrs_and_within_a_sharing() {
+    let (tpm, tang) = (Tpm::start(), Tang::start("P-521"));
+    let sharing = format!(
+        r#"{{"t":2,"pins":{{"tpm2":{{"pcr_bank":"sha256","pcr_ids":"7"}},"tang":{}}}}}"#,
+        tang.config()
+    );
+    let configs = [
+        ("tpm2", "{}"),
+        ("tpm2", r#"{"pcr_bank":"sha256","pcr_ids":"0,7"}"#),
+        ("tpm2", r#"{"pcr_bank":"sha256","pcr_ids":["7"],"key":"rsa"}"#),
+        ("sss", &sharing),
+    ];
+    for (pin, config) in configs {
+        let theirs = tpm.ok("clevis", &["encrypt", pin, config], b"secret");
+        assert_eq!(tpm.ok(UNLOCK, &["--attempt-time", "60", "decrypt"], &theirs), b"secret", "{config}");
+        let ours = tpm.ok(UNLOCK, &["--attempt-time", "60", "encrypt", pin, config], b"secret");
+        assert_eq!(tpm.ok("clevis", &["decrypt"], &ours), b"secret", "{config}");
+        assert_eq!(tpm.ok(UNLOCK, &["--attempt-time", "60", "decrypt"], &ours), b"secret", "{config}");
+    }
+    let sealed = tpm.ok(UNLOCK, &["encrypt", "tpm2", r#"{"pcr_ids":"7"}"#], b"secret");
+    tpm.ok("tpm2_pcrextend", &[&format!("7:sha256={}", "00".repeat(32))], b"");
+    let (ok, out, err) = tpm.run(UNLOCK, &["decrypt"], &sealed);
+    assert!(!ok && out.is_empty() && err.contains("tpm2_unseal"), "{err}");
+    let bad = tpm.run(UNLOCK, &["encrypt", "tpm2", r#"{"pcr_ids":"7; reboot"}"#], b"secret");
+    assert!(!bad.0 && bad.2.contains("pcr_ids is"), "{}", bad.2);
+}
+
+#[test]
+fn a_disk_is_bound_to_the_machine() {
+    let (tpm, machine) = (Tpm::start(), Machine::new());
+    machine.disk("ata-A");
+    let root = machine.root.path().to_str().unwrap();
+    let name = device("ata-A");
+    tpm.ok(UNLOCK, &["--root", root, "bind", &name, "--pin", r#"{"tpm2":{}}"#], PASSPHRASE.as_bytes());
+    let path = machine.path("ata-A");
+    let passphrase = tpm.ok("clevis", &["luks", "pass", "-d", path.to_str().unwrap(), "-s", "1"], b"");
+    assert_eq!(passphrase.trim_ascii().len(), 43);
+    tpm.ok(UNLOCK, &["--root", root, "check", &name], b"");
+    // Another machine's TPM opens nothing.
+    let other = Tpm::start();
+    let (ok, _, err) = other.run(UNLOCK, &["--root", root, "check", &name], b"");
+    assert!(!ok && err.contains("pin tpm2"), "{err}");
+}
