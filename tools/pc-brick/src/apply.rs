@@ -1,0 +1,192 @@
+//! Carrying a plan out: disk by disk, so that one that fails darkens only itself.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use cluster::Brick;
+use pc_cli::{Exit, Refused, TryAgain, log};
+use pc_plan::{Plan, Step};
+use serde::Serialize;
+
+use crate::answer::{Action, Answer, Refusal};
+use crate::host::Host;
+use crate::key::Keys;
+
+/// `pc.brick.apply/1`: what was done, and what was not.
+#[derive(Debug, Serialize)]
+pub struct Applied {
+    schema: &'static str,
+    node: String,
+    done: Vec<String>,
+    failed: Vec<Failure>,
+    refused: Vec<Refusal>,
+    missing: Vec<String>,
+    /// Only in the run that generated it: this is the one time it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_key: Option<String>,
+    seconds: f64,
+    external_calls: u32,
+    external_seconds: f64,
+}
+
+/// A step that did not work; steps that need it were not tried.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    step: String,
+    error: String,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl Applied {
+    /// A disk that waits for something (75) comes first, because repeating helps; then refusals, then the rest.
+    pub fn exit(&self) -> Exit {
+        let failed = |exit| self.failed.iter().any(|failure| failure.exit == exit);
+        match () {
+            () if failed(Exit::TryAgain) => Exit::TryAgain,
+            () if failed(Exit::Refused) || self.refused.iter().any(|refusal| !refusal.passing) => {
+                Exit::Refused
+            }
+            () if self.failed.is_empty() && self.missing.is_empty() && self.refused.is_empty() => Exit::Done,
+            () => Exit::Failed,
+        }
+    }
+
+    /// The key was in this answer.
+    pub fn shows_key(&self) -> bool {
+        self.recovery_key.is_some()
+    }
+}
+
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(key) = &self.recovery_key {
+            writeln!(
+                f,
+                "RECOVERY KEY, SHOWN ONCE. WRITE IT DOWN: IT OPENS EVERY DISK WITHOUT THE UNLOCK SERVERS."
+            )?;
+            writeln!(f, "\n    {key}\n")?;
+        }
+        match self.done.len() {
+            0 if self.failed.is_empty() && self.refused.is_empty() && self.missing.is_empty() => {
+                writeln!(f, "nothing to do")
+            }
+            0 => Ok(()),
+            1 => writeln!(f, "1 step done"),
+            count => writeln!(f, "{count} steps done"),
+        }
+    }
+}
+
+/// Where a run is to be killed, for tests of exactly that.
+#[derive(Debug, Default)]
+pub struct Stop {
+    /// After this step.
+    pub after: Option<String>,
+    /// Within this step, so many milliseconds after its start.
+    pub within: Option<(String, u64)>,
+}
+
+impl Stop {
+    fn die() {
+        // SIGKILL on ourselves: nothing is flushed, dropped or unlocked on the way out.
+        let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
+    }
+
+    fn before(&self, step: &str) {
+        if let Some((_, millis)) = self.within.as_ref().filter(|(id, _)| id == step) {
+            let pause = Duration::from_millis(*millis);
+            std::thread::spawn(move || {
+                std::thread::sleep(pause);
+                Stop::die();
+            });
+        }
+    }
+
+    fn after(&self, step: &str) {
+        if self.after.as_deref() == Some(step) {
+            Stop::die();
+        }
+    }
+}
+
+/// The steps to do: all of a fresh plan, or what somebody left of a printed one. What was left out of a printed plan was
+/// left out on purpose: other disks' refusals are not this run's.
+pub fn choose(mut fresh: Answer, printed: Option<&str>) -> Result<Answer> {
+    if let Some(text) = printed {
+        let chosen = Plan::<Action>::read(text).and_then(|plan| plan.still_true(&fresh.plan));
+        fresh.plan.steps = chosen.map_err(pc_cli::refused)?;
+        fresh.refused.clear();
+        fresh.missing.clear();
+    }
+    Ok(fresh)
+}
+
+/// Does all steps.
+///
+/// # Errors
+/// Only what concerns no single disk: a plan for bricks that are not there, a recovery key that cannot be read.
+pub fn apply(
+    host: &Host,
+    bricks: &[Brick],
+    answer: Answer,
+    keys: &mut Keys,
+    stop: &Stop,
+    started: Instant,
+) -> Result<Applied> {
+    let (mut done, mut failed) = (Vec::new(), Vec::<Failure>::new());
+    for disk in &answer.missing {
+        log::error(format_args!("{disk}: missing"));
+    }
+    for refusal in &answer.refused {
+        log::error(refusal);
+    }
+    let mut not_done: Vec<&String> = Vec::new();
+    for Step { id, needs, action } in &answer.plan.steps {
+        if needs.iter().any(|need| not_done.contains(&need)) {
+            not_done.push(id);
+            continue;
+        }
+        let brick = bricks.iter().find(|brick| brick.name() == action.disk);
+        let brick = brick.with_context(|| format!("{id}: no such brick"))?;
+        // Best effort: there may be no service manager to tell.
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(&action.to_string())]);
+        stop.before(id);
+        match host.perform(action.verb, brick, keys) {
+            Ok(()) => {
+                log::info(action);
+                done.push(id.clone());
+            }
+            Err(error) => {
+                let error = error.context(id.clone());
+                log::error(format_args!("{error:#}"));
+                failed.push(Failure { step: id.clone(), exit: exit_of(&error), error: format!("{error:#}") });
+                not_done.push(id);
+            }
+        }
+        stop.after(id);
+    }
+    let (external_calls, external) = pc_run::tally();
+    Ok(Applied {
+        schema: "pc.brick.apply/1",
+        node: answer.plan.node,
+        done,
+        failed,
+        refused: answer.refused,
+        missing: answer.missing,
+        recovery_key: keys.take_to_show()?,
+        seconds: started.elapsed().as_secs_f64(),
+        external_calls,
+        external_seconds: external.as_secs_f64(),
+    })
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    let caused_by = |kind: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(kind);
+    match () {
+        () if caused_by(<dyn std::error::Error>::is::<TryAgain>) => Exit::TryAgain,
+        () if caused_by(<dyn std::error::Error>::is::<Refused>) => Exit::Refused,
+        () => Exit::Failed,
+    }
+}

@@ -1,0 +1,113 @@
+//! What this node remembers of its disks: `/var/lib/personal-cluster/brick` and `headers`.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::facts::{Record, State};
+
+/// The directories, below the machine's root.
+#[derive(Debug, Clone)]
+pub struct Records {
+    state: PathBuf,
+}
+
+impl Records {
+    /// `state` is `/var/lib/personal-cluster`.
+    pub fn new(state: PathBuf) -> Records {
+        Records { state }
+    }
+
+    /// Where the record of a disk stands.
+    pub fn path(&self, disk: &str) -> PathBuf {
+        self.state.join("brick").join(format!("{disk}.json"))
+    }
+
+    /// Where the header backup of a disk stands.
+    pub fn header(&self, disk: &str) -> PathBuf {
+        self.state.join("headers").join(format!("{disk}.img"))
+    }
+
+    /// Whether there is a header backup: ours, or the encrypted one of pc-unlock.
+    pub fn has_header(&self, disk: &str) -> bool {
+        let header = self.header(disk);
+        header.exists() || header.with_file_name(format!("{disk}.jwe")).exists()
+    }
+
+    /// The record of a disk, if there is one. One that cannot be read is an error: guessing could format a disk twice.
+    pub fn read(&self, disk: &str) -> Result<Option<Record>> {
+        let path = self.path(disk);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        };
+        serde_json::from_str(&text).map(Some).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Writes a record so that it is on the disk when this returns.
+    pub fn write(&self, disk: &str, record: &Record) -> Result<()> {
+        let path = self.path(disk);
+        make_private(&self.state.join("brick"))?;
+        let mut text = serde_json::to_vec_pretty(record).context("writing the record as JSON")?;
+        text.push(b'\n');
+        pc_cli::write_atomic(&path, &text, 0o600)
+    }
+
+    /// Notes how far a disk has come.
+    pub fn advance(&self, disk: &str, state: State) -> Result<()> {
+        let mut record = self.required(disk)?;
+        record.state = state;
+        self.write(disk, &record)
+    }
+
+    /// The record that a step relies on.
+    pub fn required(&self, disk: &str) -> Result<Record> {
+        self.read(disk)?.with_context(|| format!("{} is gone", self.path(disk).display()))
+    }
+
+    /// Makes the directory for header backups and gives the path for a new one beside the old one.
+    pub fn new_header(&self, disk: &str) -> Result<PathBuf> {
+        make_private(&self.state.join("headers"))?;
+        let path = self.header(disk).with_extension("img.new");
+        remove(&path)?;
+        Ok(path)
+    }
+
+    /// Forgets a disk. Its header backups are kept under the header's UUID, or removed with the keys they hold.
+    pub fn forget(&self, disk: &str, keep_headers: bool) -> Result<bool> {
+        let record = self.read(disk).ok().flatten().filter(|_| keep_headers);
+        for kind in ["img", "jwe"] {
+            let header = self.header(disk).with_file_name(format!("{disk}.{kind}"));
+            match &record {
+                Some(record) if header.exists() => {
+                    let kept = header.with_file_name(format!("{disk}.{}.{kind}", record.luks_uuid));
+                    std::fs::rename(&header, &kept)
+                        .with_context(|| format!("renaming {}", header.display()))?;
+                }
+                _ => drop(remove(&header)?),
+            }
+        }
+        remove(&self.path(disk))
+    }
+}
+
+/// The directory itself is private; what it stands in is made as usual.
+fn make_private(directory: &Path) -> Result<()> {
+    let parent = directory.parent().unwrap_or(directory);
+    std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("creating {}", directory.display()))
+}
+
+fn remove(path: &Path) -> Result<bool> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
+    }
+}
