@@ -1,0 +1,107 @@
+//! Carries a plan out: step by step, a failed step darkens only what needs it, then looks again.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+use pc_cli::{Exit, TryAgain, log, try_again};
+use pc_plan::{Plan, Step};
+
+use crate::action::Action;
+use crate::host::{self, Seen};
+use crate::plan::{Outcome, plan};
+use crate::report::{self, Depth};
+use crate::want::Want;
+
+/// A volume is created, tuned, started and mounted in one round; a second one sees what that made possible.
+const ROUNDS: usize = 4;
+
+/// Brings this node to the file; `printed` is a plan that somebody filtered.
+pub fn apply(root: &Path, want: &Want, printed: Option<&str>) -> Result<Exit> {
+    let _lock = host::lock(root)?;
+    let result = match printed {
+        Some(text) => filtered(want, text).map(|()| None),
+        None => converge(want).map(Some),
+    };
+    // The look that found nothing to do is as good as a new one.
+    let (seen, result) = match result {
+        Ok(Some((outcome, seen))) => (seen, Ok(outcome.waiting)),
+        Ok(None) => (host::look(want), Ok(Vec::new())),
+        Err(error) => (host::look(want), Err(error)),
+    };
+    let status = report::gather(root, want, &seen, Depth::AsNeeded);
+    report::publish(root, want, &status)?;
+    report::tell(status.to_string().lines().next().unwrap_or_default());
+    let waiting = result?;
+    if let Some(line) = waiting.first() {
+        report::tell(line);
+        return Err(try_again(waiting.join("\n")));
+    }
+    Ok(Exit::Done)
+}
+
+/// What this node sees and would do; an unreachable glusterd is an error of its own.
+pub fn outcome(want: &Want) -> Result<(Outcome, Seen)> {
+    let mut seen = host::look(want);
+    match seen.glusterd.take() {
+        None => Ok((plan(want, &seen.have), seen)),
+        Some(error) => Err(error),
+    }
+}
+
+fn filtered(want: &Want, text: &str) -> Result<()> {
+    let printed: Plan<Action> = Plan::read(text).map_err(pc_cli::refused)?;
+    let steps = printed.still_true(&outcome(want)?.0.plan).map_err(pc_cli::refused)?;
+    carry_out(want, &steps)
+}
+
+/// Rounds until nothing is left to do here; gives what was seen then.
+fn converge(want: &Want) -> Result<(Outcome, Seen)> {
+    let mut before: Vec<Step<Action>> = Vec::new();
+    for _ in 0..ROUNDS {
+        let (outcome, seen) = outcome(want)?;
+        if outcome.plan.steps.is_empty() {
+            return Ok((outcome, seen));
+        }
+        if outcome.plan.steps == before {
+            break;
+        }
+        carry_out(want, &outcome.plan.steps)?;
+        before = outcome.plan.steps;
+    }
+    let left: Vec<String> = before.iter().map(|step| step.action.to_string()).collect();
+    Err(try_again(format!("done, yet it is not so: {}", left.join("; "))))
+}
+
+fn carry_out(want: &Want, steps: &[Step<Action>]) -> Result<()> {
+    let mut undone: BTreeSet<&str> = BTreeSet::new();
+    let mut errors = Vec::new();
+    for step in steps {
+        if step.needs.iter().any(|need| undone.contains(need.as_str())) {
+            undone.insert(&step.id);
+            continue;
+        }
+        report::tell(&step.action.to_string());
+        match host::carry_out(want, &step.action) {
+            Ok(()) => log::info(&step.action),
+            Err(error) => {
+                undone.insert(&step.id);
+                errors.push(error.context(step.action.to_string()));
+            }
+        }
+    }
+    worst(errors)
+}
+
+/// All errors in one: the one that time does not mend decides how the tool ends.
+fn worst(mut errors: Vec<anyhow::Error>) -> Result<()> {
+    let passes = |error: &anyhow::Error| error.chain().any(<dyn std::error::Error>::is::<TryAgain>);
+    let Some(at) = errors.iter().position(|error| !passes(error)).or(errors.len().checked_sub(1)) else {
+        return Ok(());
+    };
+    let decisive = errors.swap_remove(at);
+    for error in errors {
+        log::error(format_args!("{error:#}"));
+    }
+    Err(decisive)
+}

@@ -1,0 +1,144 @@
+//! All calls of the `gluster` program. Each has a deadline: with a peer that has just died, glusterd keeps
+//! its caller waiting for up to two minutes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pc_cli::try_again;
+use xshell::{Shell, cmd};
+
+use crate::action::Action;
+use crate::xml::{self, BrickHeal, Fault, Peer, VolumeInfo};
+
+/// For questions that glusterd answers out of its own memory.
+const ASK: Duration = Duration::from_secs(60);
+/// For questions that make glusterd ask its peers.
+const ASK_PEERS: Duration = Duration::from_secs(150);
+/// For changes, which take the cluster's lock and run on every node.
+const CHANGE: Duration = Duration::from_secs(300);
+
+fn call(arguments: &[&str], deadline: Duration) -> Result<String> {
+    let sh = Shell::new().context("finding the working directory")?;
+    let verb = arguments.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    pc_cli::log::debug(format_args!("gluster {}", arguments.join(" ")));
+    let run = pc_run::run(cmd!(sh, "gluster --mode=script --xml {arguments...}"));
+    // 1 is what the program ends with when it cannot reach glusterd, which it says on stdout.
+    match run.deadline(deadline).allow(&[1]).output() {
+        Ok(output) if output.code == 0 || output.text().contains("<cliOutput>") => Ok(output.text()),
+        Ok(output) if output.text().contains("onnection failed") => {
+            Err(try_again("glusterd does not answer on this node\n  systemctl start glusterd"))
+        }
+        Ok(output) => {
+            let said = [output.text(), output.stderr].concat();
+            Err(anyhow::anyhow!("gluster {verb}: {}", said.split_whitespace().collect::<Vec<_>>().join(" ")))
+        }
+        Err(error) if error.is_missing() => {
+            Err(anyhow::anyhow!("{error}\n  apt-get install glusterfs-server"))
+        }
+        Err(error @ pc_run::Error::TimedOut { .. }) => Err(try_again(format!("gluster {verb}: {error}"))),
+        Err(error) => Err(anyhow::Error::new(error).context(format!("gluster {verb}"))),
+    }
+}
+
+/// What only needs time, or another node, to succeed. Substrings of messages in glusterd's sources; there
+/// are no error numbers for them.
+const PASSING: [&str; 9] = [
+    "Another transaction is in progress",
+    "Locking failed",
+    "not connected",
+    "uorum",
+    "timed out",
+    "Staging failed",
+    "Commit failed",
+    "Peer in Cluster",
+    "already part of a volume",
+];
+
+fn judge<T>(verb: &str, result: Result<T, Fault>) -> Result<T> {
+    result.map_err(|fault| {
+        let text = format!("{verb}: {fault}");
+        let passes = matches!(&fault, Fault::Refused { message, .. } if PASSING.iter().any(|part| message.contains(part)));
+        if passes { try_again(text) } else { anyhow::anyhow!(text) }
+    })
+}
+
+/// The other members of the pool.
+pub fn peers() -> Result<Vec<Peer>> {
+    judge("gluster peer status", xml::peers(&call(&["peer", "status"], ASK)?))
+}
+
+/// Every volume.
+pub fn volumes() -> Result<BTreeMap<String, VolumeInfo>> {
+    judge("gluster volume info", xml::volumes(&call(&["volume", "info"], ASK)?))
+}
+
+/// The bricks of a volume and whether they run, asked of every node that is connected.
+pub fn bricks_online(volume: &str, deadline: Option<Duration>) -> Result<BTreeMap<String, bool>> {
+    let text = call(&["volume", "status", volume], deadline.unwrap_or(ASK_PEERS))?;
+    judge("gluster volume status", xml::bricks_online(&text))
+}
+
+/// The heal backlog, asked of every brick.
+pub fn heal_backlog(volume: &str) -> Result<Vec<BrickHeal>> {
+    let text = call(&["volume", "heal", volume, "info", "summary"], ASK_PEERS)?;
+    judge("gluster volume heal", xml::heal(&text))
+}
+
+/// Tells the self-heal daemons to look at their index now.
+pub fn heal_now(volume: &str) -> Result<()> {
+    change(&["volume", "heal", volume])
+}
+
+/// Gives a brick's place to another one; what must hold first is the caller's to check.
+pub fn replace_brick(volume: &str, old: &str, new: &str) -> Result<()> {
+    change(&["volume", "replace-brick", volume, old, new, "commit", "force"])
+}
+
+fn change(arguments: &[&str]) -> Result<()> {
+    let verb = arguments.iter().take(3).copied().collect::<Vec<_>>().join(" ");
+    judge(&format!("gluster {verb}"), xml::done(&call(arguments, CHANGE)?))
+}
+
+/// Carries out those actions that are one command of Gluster's; the others belong to the host.
+pub fn carry_out(action: &Action) -> Result<()> {
+    match action {
+        Action::PeerProbe { node } | Action::PeerRename { node } => change(&["peer", "probe", node]),
+        Action::VolumeCreate { volume, set_size, arbiter, bricks } => {
+            let copies = copies(*set_size, *arbiter);
+            let mut arguments = vec!["volume", "create", volume.as_str()];
+            arguments.extend(copies.iter().map(String::as_str).filter(|_| *set_size > 1));
+            arguments.extend(["transport", "tcp"]);
+            arguments.extend(bricks.iter().map(String::as_str));
+            change(&arguments)
+        }
+        Action::VolumeSet { volume, options } => {
+            let mut arguments = vec!["volume", "set", volume.as_str()];
+            arguments.extend(options.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]));
+            change(&arguments)
+        }
+        Action::VolumeStart { volume } => change(&["volume", "start", volume]),
+        Action::BrickStart { volume, .. } => change(&["volume", "start", volume, "force"]),
+        Action::BrickAdd { volume, set_size, arbiter, new_sets, bricks } => {
+            let copies = copies(*set_size, *arbiter);
+            let mut arguments = vec!["volume", "add-brick", volume.as_str()];
+            arguments.extend(copies.iter().map(String::as_str).filter(|_| !*new_sets));
+            arguments.extend(bricks.iter().map(String::as_str));
+            change(&arguments)?;
+            if !*new_sets {
+                return Ok(());
+            }
+            // Files stay where they are: only new ones (for images: new shards) go to the new sets as well.
+            change(&["volume", "rebalance", volume, "fix-layout", "start"])
+        }
+        other => anyhow::bail!("{other}: is no command of gluster"),
+    }
+}
+
+fn copies(set_size: usize, arbiter: bool) -> Vec<String> {
+    let mut words = vec!["replica".to_string(), set_size.to_string()];
+    if arbiter {
+        words.extend(["arbiter".to_string(), "1".to_string()]);
+    }
+    words
+}
