@@ -1,0 +1,189 @@
+//! The record of a change on probation: everything that is needed to go back, written before anything changes.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::claims::Claim;
+use crate::host::Host;
+use crate::model::{Bridge, Link, Route};
+
+/// One file that a change writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    /// Absolute path.
+    pub path: String,
+    /// Where its former content is kept; none when there was no such file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+}
+
+/// How a probation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Still open.
+    Open,
+    /// It stays.
+    Confirmed,
+    /// Everything is as it was before.
+    RolledBack,
+}
+
+/// The machine before a change, and how to ask whether it still reaches anyone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// `pc.ovs.probation/1`.
+    pub schema: String,
+    /// Where it stands.
+    pub outcome: Outcome,
+    /// When it began, UTC.
+    pub started: String,
+    /// When it rolls back by itself, UTC; none when nobody asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// The boot it happened in: nobody confirms a change of an earlier one.
+    pub boot_id: String,
+    /// The process that carries it out.
+    pub pid: i32,
+    /// Everything has been carried out; before that an expired probation is always rolled back.
+    pub complete: bool,
+    /// Directory of the copies.
+    pub kept: String,
+    /// Files that change.
+    pub files: Vec<FileChange>,
+    /// What configured the NICs before.
+    pub claims: Vec<Claim>,
+    /// Bridges of ours before.
+    pub bridges: Vec<Bridge>,
+    /// Devices before; a name with no entry did not exist.
+    pub links: BTreeMap<String, Link>,
+    /// Devices that the change touches.
+    pub devices: Vec<String>,
+    /// Routes through them before.
+    pub routes: Vec<Route>,
+    /// The boot unit was enabled by this change.
+    pub enabled_unit: bool,
+    /// Whom to ask: any answer ends the probation.
+    pub probe: Probe,
+}
+
+/// Whom to ask whether the network works.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The device that questions leave through.
+    pub interface: Option<String>,
+    /// Our address: questions must come from it.
+    pub source: Option<IpAddr>,
+    /// Address and TCP port of those who may answer.
+    pub targets: Vec<std::net::SocketAddr>,
+}
+
+/// Schema of a record.
+pub const SCHEMA: &str = "pc.ovs.probation/1";
+const OPEN: &str = "probation.json";
+const LAST: &str = "last.json";
+
+impl Record {
+    /// The probation that is open, if any.
+    pub fn open(host: &Host) -> Result<Option<Record>> {
+        read(&host.state().join(OPEN))
+    }
+
+    /// The last one that ended.
+    pub fn last(host: &Host) -> Result<Option<Record>> {
+        read(&host.state().join(LAST))
+    }
+
+    /// Writes it down; survives a power cut from then on.
+    pub fn save(&self, host: &Host) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).context("writing the record of this change")?;
+        pc_cli::write_atomic(&host.state().join(OPEN), &text, 0o600)
+    }
+
+    /// Ends the probation.
+    pub fn close(mut self, host: &Host, outcome: Outcome) -> Result<()> {
+        self.outcome = outcome;
+        let text = serde_json::to_vec_pretty(&self).context("writing the record of this change")?;
+        pc_cli::write_atomic(&host.state().join(LAST), &text, 0o600)?;
+        let open = host.state().join(OPEN);
+        std::fs::remove_file(&open).with_context(|| format!("removing {}", open.display()))
+    }
+}
+
+/// Names this boot of the kernel (random(4)).
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
+}
+
+fn read(path: &Path) -> Result<Option<Record>> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let record =
+                serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
+            Ok(Some(record))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// Held by whoever changes something. Given up when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "holding it is its use")] Flock<std::fs::File>);
+
+impl Lock {
+    /// Waits up to `patience` for the others.
+    pub fn take(host: &Host, patience: Duration) -> Result<Lock> {
+        Lock::attempt(host, patience)?.ok_or_else(|| {
+            pc_cli::try_again("another pc-ovs is at work\n  wait for it, or see: pc-ovs status")
+        })
+    }
+
+    /// As `take`, but a change that hangs is ended: going back must not wait for what went wrong.
+    pub fn seize(host: &Host, patience: Duration, holder: i32) -> Result<Lock> {
+        if let Some(lock) = Lock::attempt(host, patience)? {
+            return Ok(lock);
+        }
+        let same = std::fs::read_link(format!("/proc/{holder}/exe")).ok() == std::env::current_exe().ok();
+        if same && holder > 1 && kill(Pid::from_raw(holder), Signal::SIGKILL).is_ok() {
+            pc_cli::log::warning(format_args!("ended the change that hung (process {holder})"));
+        }
+        Lock::take(host, patience)
+    }
+
+    fn attempt(host: &Host, patience: Duration) -> Result<Option<Lock>> {
+        let path = state(host)?.join("lock");
+        let opening = || format!("opening {}", path.display());
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let mut file = file.with_context(opening)?;
+        let until = Instant::now() + patience;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Some(Lock(lock))),
+                Err((_, _)) if Instant::now() >= until => return Ok(None),
+                Err((back, _)) => file = back,
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// The directory of our state, made when needed.
+fn state(host: &Host) -> Result<PathBuf> {
+    let path = host.state();
+    match std::fs::create_dir_all(&path) {
+        Ok(()) => Ok(path),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(pc_cli::refused(format!("creating {}: {error}\n  run this as root", path.display())))
+        }
+        Err(error) => Err(error).with_context(|| format!("creating {}", path.display())),
+    }
+}

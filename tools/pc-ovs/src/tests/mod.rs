@@ -1,0 +1,6 @@
+//! Tests of the planner, and of what it says over D-Bus.
+
+mod document;
+mod planning;
+mod property;
+mod systemd;

@@ -1,0 +1,93 @@
+//! What a boot meets: no database yet, a switch that made its devices anew, a NIC that someone else has again.
+
+use std::time::{Duration, Instant};
+
+use crate::machine::{FILE, INTERFACES, Machine};
+
+#[test]
+fn no_database_yet_means_try_again() {
+    let mut machine = Machine::blank();
+    machine.stop_switch();
+    machine.stop_database();
+    let answer = machine.pc(&["apply"]).with(75);
+    assert!(answer.err.contains("systemctl start openvswitch-switch"), "{}", answer.err);
+    let status = machine.pc(&["status", "--exit-code"]).with(3);
+    assert!(status.out.starts_with("error: connecting to "), "{}", status.out);
+}
+
+#[test]
+fn devices_made_anew_get_their_addresses_without_a_transaction() {
+    let mut machine = Machine::blank();
+    machine.pc(&["apply"]).with(0);
+    std::fs::create_dir_all(machine.path("var/lib/personal-cluster")).unwrap();
+    machine.write("var/lib/personal-cluster/applied.json", &as_json(&machine));
+    machine.stop_switch();
+    assert!(!machine.ip("-brief link").contains("br-lan"));
+    machine.ip("link set nic0 down");
+    machine.start_switch();
+    let before = machine.configurations();
+    let started = Instant::now();
+    machine.pc(&["apply", "--applied"]).with(0);
+    eprintln!("boot: {} ms", started.elapsed().as_millis());
+    assert_eq!(machine.configurations(), before);
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+    assert_eq!(machine.default_route(), "default via 10.9.0.1 dev br-lan proto 112 metric 50");
+}
+
+/// The cluster file as pc-config stores it.
+fn as_json(machine: &Machine) -> String {
+    let cluster = cluster::parse("test", &machine.read("etc/personal-cluster/cluster.toml")).unwrap();
+    serde_json::to_string(&cluster).unwrap()
+}
+
+#[test]
+fn a_nic_that_someone_configures_again_is_left_alone_and_the_rest_is_done() {
+    let machine = Machine::blank();
+    let two = FILE.replace("nics.lan = [\"nic0\"]", "nics.lan = [\"nic0\"]\nnics.wan = [\"nic1\"]")
+        + "\n[network.wan]\nuplink = \"wan\"\n";
+    machine.write("etc/personal-cluster/cluster.toml", &two);
+    machine.write("var/lib/personal-cluster/applied.json", &as_json(&machine));
+    machine.write("etc/network/interfaces", "auto nic1\niface nic1 inet dhcp\n");
+    let answer = machine.pc(&["apply", "--applied"]).with(2);
+    assert!(
+        answer.err.contains("nic1 is configured by ifupdown: /etc/network/interfaces:2"),
+        "{}",
+        answer.err
+    );
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+    assert_eq!(machine.vsctl(&["list-br"]), "br-lan\n");
+}
+
+#[test]
+fn an_interrupted_probation_goes_back_at_the_next_boot_only() {
+    let machine = Machine::configured();
+    machine.peer("link set peer0 down");
+    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "20s"]).spawn().unwrap();
+    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
+    crate::machine::wait("the change", || {
+        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
+    });
+    apply.kill().unwrap();
+    apply.wait().unwrap();
+    machine.pc(&["rollback", "--interrupted"]).with(0);
+    assert!(record.exists(), "this boot's probation is nobody else's business");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    std::fs::write(&record, text.replace(boot.trim(), "another-boot")).unwrap();
+    machine.pc(&["rollback", "--interrupted"]).with(0);
+    assert_eq!(machine.read("etc/network/interfaces"), INTERFACES);
+    assert_eq!(machine.addresses("nic0"), ["10.9.0.50/24"]);
+    assert!(!record.exists());
+}
+
+#[test]
+fn a_dead_vswitchd_ends_in_try_again() {
+    let mut machine = Machine::blank();
+    machine.pc(&["apply"]).with(0);
+    machine.write("var/lib/personal-cluster/applied.json", &as_json(&machine));
+    machine.stop_switch();
+    let started = Instant::now();
+    let answer = machine.pc(&["apply", "--applied"]).with(75);
+    assert!(answer.err.contains("ovs-vswitchd has not made it"), "{}", answer.err);
+    assert!(started.elapsed() < Duration::from_secs(60));
+}

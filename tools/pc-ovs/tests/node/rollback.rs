@@ -1,0 +1,158 @@
+//! Going back: by itself, when asked, after a kill at any moment.
+
+use std::time::{Duration, Instant};
+
+use crate::machine::{INTERFACES, Machine, exists, wait};
+
+/// The machine is as ifupdown had it.
+fn assert_as_before(machine: &Machine) {
+    assert_eq!(machine.read("etc/network/interfaces"), INTERFACES);
+    assert_eq!(machine.addresses("nic0"), ["10.9.0.50/24"]);
+    assert_eq!(machine.default_route(), "default via 10.9.0.1 dev nic0");
+    assert_eq!(machine.vsctl(&["list-br"]), "");
+    assert!(!exists(&machine.path("var/lib/personal-cluster/ovs/probation.json")));
+}
+
+#[test]
+fn nobody_answers() {
+    let machine = Machine::configured();
+    machine.peer("link set peer0 down");
+    let started = Instant::now();
+    let answer = machine.pc(&["apply", "--take-over", "--confirm", "6s"]).with(1);
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(answer.err.contains(
+        "rolled back: nobody confirmed within 6 s, and none of these answered: 10.9.0.1, 10.9.0.2"
+    ));
+    assert_as_before(&machine);
+    machine.peer("link set peer0 up");
+    let refused = machine.pc(&["confirm"]).with(2);
+    assert!(refused.err.contains("was rolled back"), "{}", refused.err);
+    machine.pc(&["apply", "--take-over", "--confirm", "30s"]).with(0);
+    machine.pc(&["confirm"]).with(0);
+}
+
+#[test]
+fn a_wrong_address_in_the_file_is_survived() {
+    let machine = Machine::configured();
+    // Neither peer nor router is on the network that the file now names.
+    let wrong = crate::machine::FILE.replace("10.9.0.", "10.99.0.");
+    machine.write("etc/personal-cluster/cluster.toml", &wrong);
+    let answer = machine.pc(&["apply", "--take-over", "--confirm", "5s"]).with(1);
+    assert!(answer.err.contains("rolled back"), "{}", answer.err);
+    assert_as_before(&machine);
+}
+
+#[test]
+fn a_wrong_change_of_an_address_of_ours_is_survived() {
+    let machine = Machine::configured();
+    machine.pc(&["apply", "--take-over", "--confirm", "30s"]).with(0);
+    machine.write("etc/personal-cluster/cluster.toml", &crate::machine::FILE.replace("10.9.0.", "10.99.0."));
+    let answer = machine.pc(&["apply", "--confirm", "4s"]).with(1);
+    assert!(answer.err.contains("error: rolled back: nobody confirmed"), "{}", answer.err);
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+    assert_eq!(machine.default_route(), "default via 10.9.0.1 dev br-lan proto 112 metric 50");
+    assert!(!exists(&machine.path("var/lib/personal-cluster/ovs/probation.json")));
+    machine.write("etc/personal-cluster/cluster.toml", crate::machine::FILE);
+    let again = machine.pc(&["apply"]).with(0);
+    assert_eq!(again.err, "", "the database is as before, too");
+}
+
+#[test]
+fn confirmed_by_hand() {
+    let machine = Machine::configured();
+    machine.peer("link set peer0 down");
+    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "40s"]).spawn().unwrap();
+    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
+    wait("the change", || {
+        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
+    });
+    let status = machine.pc(&["status"]).with(0);
+    assert!(status.out.contains("on probation since"), "{}", status.out);
+    let second = machine.pc(&["apply"]).with(75);
+    assert!(second.err.contains("pc-ovs confirm (it stays) or pc-ovs rollback (it goes)"));
+    machine.pc(&["confirm"]).with(0);
+    assert!(apply.wait().unwrap().success());
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+}
+
+#[test]
+fn rolled_back_by_hand() {
+    let machine = Machine::configured();
+    machine.peer("link set peer0 down");
+    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "40s"]).spawn().unwrap();
+    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
+    wait("the change", || {
+        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
+    });
+    machine.pc(&["rollback"]).with(0);
+    assert_eq!(apply.wait().unwrap().code(), Some(1));
+    assert_as_before(&machine);
+    machine.pc(&["rollback"]).with(0);
+}
+
+#[test]
+fn killed_during_the_probation_the_guard_goes_back() {
+    let machine = Machine::configured();
+    machine.peer("link set peer0 down");
+    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "4s"]).spawn().unwrap();
+    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
+    wait("the change", || {
+        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
+    });
+    apply.kill().unwrap();
+    apply.wait().unwrap();
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+    wait("the guard", || !record.exists());
+    assert_as_before(&machine);
+}
+
+#[test]
+fn killed_while_a_peer_answers_the_guard_keeps_it() {
+    let machine = Machine::configured();
+    machine.peer("link set peer0 down");
+    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "5s"]).spawn().unwrap();
+    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
+    wait("the change", || {
+        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
+    });
+    apply.kill().unwrap();
+    apply.wait().unwrap();
+    machine.peer("link set peer0 up");
+    wait("the guard", || !record.exists());
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+}
+
+/// SIGKILL at any moment: the machine is as before or as wanted, and the next apply brings it to the file.
+#[test]
+fn killed_at_any_moment() {
+    let (mut before, mut after) = (0, 0);
+    for step in 0..12_u64 {
+        let machine = Machine::configured();
+        let mut apply = machine.command(&["apply", "--take-over", "--confirm", "2s"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(25 * step));
+        apply.kill().unwrap();
+        apply.wait().unwrap();
+        let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
+        // Before the guard was armed nothing has changed but the record: a person, or the next boot, ends it.
+        std::thread::sleep(Duration::from_millis(100));
+        wait("the guard", || {
+            if record.exists() && machine.read("etc/network/interfaces") == INTERFACES {
+                machine.pc(&["rollback"]);
+            }
+            !record.exists()
+        });
+        if machine.addresses("nic0").is_empty() {
+            assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"], "step {step}");
+            after += 1;
+        } else {
+            assert_as_before(&machine);
+            before += 1;
+        }
+        machine.pc(&["apply", "--take-over", "--confirm", "30s"]).with(0);
+        assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"], "step {step}");
+        let configurations = machine.configurations();
+        machine.pc(&["apply"]).with(0);
+        assert_eq!(machine.configurations(), configurations);
+    }
+    eprintln!("{before} times as before, {after} times as wanted");
+}
