@@ -1,0 +1,216 @@
+//! A VM as a libvirt domain (libvirt, docs/formatdomain.rst). Pure: the same file and the same kind of host
+//! give the same text on every node.
+
+use std::fmt::Write;
+
+use cluster::{Cluster, Firmware, Name, Network, Vm, bridge_name};
+use sha2::{Digest, Sha256};
+
+use crate::facts::HostFacts;
+use crate::identity;
+use crate::places::Places;
+
+/// XML namespace of our mark: a domain that carries it was made here.
+pub const NAMESPACE: &str = "https://github.com/personal-cluster/personal-cluster/ns/vm/1";
+
+/// A rendered definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// The domain's name, which is the VM's.
+    pub name: String,
+    /// The domain's UUID.
+    pub uuid: String,
+    /// SHA-256 of everything but the mark itself; the mark carries it.
+    pub digest: String,
+    /// The whole document.
+    pub xml: String,
+}
+
+/// One VM of the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Guest<'a> {
+    /// The whole file.
+    pub cluster: &'a Cluster,
+    /// Its name.
+    pub name: &'a Name,
+    /// Its section.
+    pub vm: &'a Vm,
+}
+
+impl Guest<'_> {
+    /// Its libvirt UUID.
+    pub fn uuid(&self) -> String {
+        identity::uuid(&self.cluster.name, self.name)
+    }
+
+    /// Its MAC address on one of its networks.
+    pub fn mac(&self, network: &Name) -> String {
+        identity::mac(&self.cluster.name, self.name, network)
+    }
+
+    /// Where its files are.
+    pub fn places(&self) -> Places {
+        Places::of(self.name, &self.vm.volume)
+    }
+}
+
+/// Renders the definition for a host.
+pub fn render(guest: &Guest, host: &HostFacts) -> Definition {
+    let uuid = guest.uuid();
+    let head = format!(
+        "<domain type='{}'>\n  <name>{}</name>\n  <uuid>{uuid}</uuid>\n",
+        escape(&host.domain_type),
+        guest.name
+    );
+    let body = body(guest, host);
+    let mut hash = Sha256::new();
+    hash.update(&head);
+    hash.update(&body);
+    let digest = format!("{:x}", hash.finalize());
+    let mark =
+        format!("  <metadata>\n    <pc:vm xmlns:pc='{NAMESPACE}' digest='{digest}'/>\n  </metadata>\n");
+    Definition { name: guest.name.to_string(), uuid, digest, xml: format!("{head}{mark}{body}</domain>\n") }
+}
+
+fn body(guest: &Guest, host: &HostFacts) -> String {
+    let vm = guest.vm;
+    let mut xml = String::new();
+    // Whole KiB, never less than asked for.
+    let _ = writeln!(xml, "  <memory unit='KiB'>{}</memory>", vm.memory.0.div_ceil(1024));
+    let _ = writeln!(xml, "  <vcpu placement='static'>{}</vcpu>", vm.cpus);
+    xml.push_str(&os(guest, host));
+    xml.push_str(if host.is_x86() {
+        "  <features>\n    <acpi/>\n    <apic/>\n  </features>\n"
+    } else {
+        "  <features>\n    <acpi/>\n  </features>\n"
+    });
+    xml.push_str(&cpu(host));
+    xml.push_str(if host.is_x86() { CLOCK_X86 } else { "  <clock offset='utc'/>\n" });
+    xml.push_str(
+        "  <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>\n  <on_crash>restart</on_crash>\n",
+    );
+    xml.push_str("  <devices>\n");
+    xml.push_str(&disks(guest));
+    xml.push_str("    <controller type='usb' model='none'/>\n");
+    for network in &vm.networks {
+        xml.push_str(&interface(guest, network));
+    }
+    xml.push_str(&serial(guest, host));
+    xml.push_str(DEVICES);
+    xml.push_str("  </devices>\n");
+    xml
+}
+
+/// Lost ticks are caught up, and the costly emulated timer is left out (libvirt's own advice for Linux guests).
+const CLOCK_X86: &str = "  <clock offset='utc'>\n    <timer name='rtc' tickpolicy='catchup'/>\n    \
+    <timer name='pit' tickpolicy='delay'/>\n    <timer name='hpet' present='no'/>\n  </clock>\n";
+
+/// Guest agent, entropy, and a balloon that reports how much memory is really used.
+const DEVICES: &str = "    <channel type='unix'>\n      \
+    <target type='virtio' name='org.qemu.guest_agent.0'/>\n    </channel>\n    \
+    <memballoon model='virtio'>\n      <stats period='10'/>\n    </memballoon>\n    \
+    <rng model='virtio'>\n      <backend model='random'>/dev/urandom</backend>\n    </rng>\n";
+
+fn os(guest: &Guest, host: &HostFacts) -> String {
+    // The virt machine of arm64 has no other firmware.
+    let uefi = guest.vm.firmware == Firmware::Uefi || !host.is_x86();
+    let arch = escape(&host.arch);
+    let machine = if host.is_x86() { "q35" } else { "virt" };
+    let kind = format!("    <type arch='{arch}' machine='{machine}'>hvm</type>\n");
+    if !uefi {
+        return format!("  <os>\n{kind}    <boot dev='hd'/>\n  </os>\n");
+    }
+    // Without Secure Boot: libvirt would otherwise pick the image with Microsoft's keys, which boots no home-made kernel.
+    format!(
+        "  <os firmware='efi'>\n{kind}    <firmware>\n      <feature enabled='no' name='secure-boot'/>\n    \
+         </firmware>\n    <nvram>{}</nvram>\n    <boot dev='hd'/>\n  </os>\n",
+        guest.places().nvram
+    )
+}
+
+/// A model that every node of a kind can offer, so that a guest may move: plain qemu64, with the features of
+/// x86-64-v2 (x86-64 psABI) where the host has them. AMD's nested virtualisation is left out: it does not migrate.
+fn cpu(host: &HostFacts) -> String {
+    if !host.is_x86() {
+        return if host.domain_type == "kvm" {
+            "  <cpu mode='host-passthrough'/>\n".into()
+        } else {
+            "  <cpu mode='custom' match='exact' check='none'>\n    <model>cortex-a57</model>\n  </cpu>\n"
+                .into()
+        };
+    }
+    let mut xml = String::from(
+        "  <cpu mode='custom' match='exact' check='none'>\n    <model fallback='forbid'>qemu64</model>\n",
+    );
+    if host.x86_64_v2 {
+        for feature in ["cx16", "lahf_lm", "pni", "popcnt", "sse4.1", "sse4.2", "ssse3"] {
+            let _ = writeln!(xml, "    <feature policy='require' name='{feature}'/>");
+        }
+    }
+    xml.push_str("    <feature policy='disable' name='svm'/>\n  </cpu>\n");
+    xml
+}
+
+/// The disk bypasses the host's page cache, so that what a guest has flushed is on the volume when another node
+/// opens it. An I/O error stops the guest instead of reaching it. QEMU's image lock (its default) stays on.
+fn disks(guest: &Guest) -> String {
+    let places = guest.places();
+    format!(
+        "    <disk type='file' device='disk'>\n      \
+         <driver name='qemu' type='raw' cache='none' error_policy='stop' io='threads' discard='unmap'/>\n      \
+         <source file='{}'/>\n      <target dev='vda' bus='virtio'/>\n    </disk>\n    \
+         <disk type='file' device='disk'>\n      <driver name='qemu' type='raw' cache='none'/>\n      \
+         <source file='{}'/>\n      <target dev='vdb' bus='virtio'/>\n      <readonly/>\n    </disk>\n",
+        places.disk, places.seed
+    )
+}
+
+fn interface(guest: &Guest, name: &Name) -> String {
+    let network: Option<&Network> = guest.cluster.networks.get(name);
+    let bridge = network.map_or_else(String::new, |network| bridge_name(&network.uplink));
+    let mut xml = format!(
+        "    <interface type='bridge'>\n      <mac address='{}'/>\n      <source bridge='{bridge}'/>\n",
+        guest.mac(name)
+    );
+    if let Some(tag) = network.and_then(|network| network.vlan) {
+        let _ = writeln!(xml, "      <vlan>\n        <tag id='{tag}'/>\n      </vlan>");
+    }
+    let port = identity::interface_id(&guest.cluster.name, guest.name, name);
+    let _ = writeln!(
+        xml,
+        "      <virtualport type='openvswitch'>\n        <parameters interfaceid='{port}'/>\n      </virtualport>"
+    );
+    xml.push_str("      <model type='virtio'/>\n");
+    if let Some(mtu) = network.and_then(|network| network.mtu) {
+        let _ = writeln!(xml, "      <mtu size='{mtu}'/>");
+    }
+    xml.push_str("    </interface>\n");
+    xml
+}
+
+/// The serial port is the console; virtlogd keeps and rotates what it says.
+fn serial(guest: &Guest, host: &HostFacts) -> String {
+    let log = guest.places().serial_log;
+    let target = if host.is_x86() { "      <target type='isa-serial' port='0'/>\n" } else { "" };
+    format!("    <serial type='pty'>\n      <log file='{log}' append='on'/>\n{target}    </serial>\n")
+}
+
+/// Text that stands in an XML attribute or element.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&apos;")
+        .replace('"', "&quot;")
+}
+
+/// The digest that our mark in a domain's definition carries; `None` when the domain was made by someone else.
+pub fn mark_of(xml: &str) -> Option<String> {
+    let document = roxmltree::Document::parse(xml).ok()?;
+    let mark = document.descendants().find(|node| node.has_tag_name((NAMESPACE, "vm")))?;
+    Some(mark.attribute("digest").unwrap_or_default().to_string())
+}
+
+#[cfg(test)]
+#[path = "domain_tests.rs"]
+mod tests;

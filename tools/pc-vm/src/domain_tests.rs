@@ -1,0 +1,95 @@
+use super::*;
+use xshell::{Shell, cmd};
+
+const FILE: &str = r#"
+schema = "personal-cluster/1"
+name = "home"
+
+[[node]]
+name = "node1"
+address = "192.168.0.50/24"
+nics.lan = ["enp1s0"]
+disks.vms = ["/dev/disk/by-id/virtio-a"]
+
+[volume.vms]
+use = "local"
+
+[network.lan]
+uplink = "lan"
+[network.mail]
+uplink = "lan"
+vlan = 20
+mtu = 9000
+
+[vm.mail]
+cpus = 2
+memory = "2GiB"
+disk = "20GiB"
+volume = "vms"
+networks = ["lan", "mail"]
+
+[vm.tiny]
+memory = "96MiB"
+disk = "1GiB"
+volume = "vms"
+firmware = "uefi"
+"#;
+
+fn pc(domain_type: &str, x86_64_v2: bool) -> HostFacts {
+    HostFacts { arch: "x86_64".into(), domain_type: domain_type.into(), x86_64_v2 }
+}
+
+fn rendered(vm: &str, host: &HostFacts) -> Definition {
+    let cluster = cluster::parse("test", FILE).unwrap();
+    let (name, vm) = cluster.vms.get_key_value(vm).unwrap();
+    render(&Guest { cluster: &cluster, name, vm }, host)
+}
+
+/// Compared with a file that a person has read; the digest in it comes out of the rest.
+fn golden(file: &str, definition: &Definition) {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &definition.xml).unwrap();
+    }
+    assert_eq!(definition.xml, std::fs::read_to_string(&path).unwrap(), "{file}");
+    let sh = Shell::new().unwrap();
+    let checked = cmd!(sh, "virt-xml-validate {path} domain").quiet().ignore_status().output().unwrap();
+    assert!(checked.status.success(), "{file}: {}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
+fn a_pc_with_two_networks() {
+    golden("domain-mail.xml", &rendered("mail", &pc("kvm", true)));
+}
+
+#[test]
+fn emulated_uefi_without_networks() {
+    golden("domain-tiny.xml", &rendered("tiny", &pc("qemu", true)));
+}
+
+#[test]
+fn an_arm_board_always_boots_uefi() {
+    let host = HostFacts { arch: "aarch64".into(), domain_type: "kvm".into(), x86_64_v2: false };
+    golden("domain-arm.xml", &rendered("mail", &host));
+}
+
+#[test]
+fn the_mark_is_found_again_and_tells_changes() {
+    let new = rendered("mail", &pc("kvm", true));
+    assert_eq!(mark_of(&new.xml), Some(new.digest.clone()));
+    let old = rendered("mail", &pc("kvm", false));
+    assert_ne!(old.digest, new.digest);
+    assert_eq!(old.uuid, new.uuid);
+    assert_eq!(rendered("mail", &pc("kvm", true)), new);
+    // libvirt prints the namespace with another prefix, or none: only the name of the namespace counts.
+    let reprinted =
+        format!("<domain><metadata><ns0:vm xmlns:ns0=\"{NAMESPACE}\" digest=\"abc\"/></metadata></domain>");
+    assert_eq!(mark_of(&reprinted), Some("abc".into()));
+    assert_eq!(mark_of("<domain><metadata><vm digest='abc'/></metadata></domain>"), None);
+    assert_eq!(mark_of("<domain/>"), None);
+}
+
+#[test]
+fn text_cannot_leave_its_attribute() {
+    assert_eq!(escape("a'b\"<&>"), "a&apos;b&quot;&lt;&amp;&gt;");
+}

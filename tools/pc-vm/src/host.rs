@@ -1,0 +1,208 @@
+//! What this node's libvirt has, and the changes of a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cluster::NodeView;
+use pc_cli::{Common, TryAgain, log, refused, try_again, write_atomic};
+use pc_plan::{Plan, Step};
+
+use crate::domain::{Definition, Guest, render};
+use crate::facts::HostFacts;
+use crate::hypervisor::Hypervisor;
+use crate::listen::{self, Wanted};
+use crate::places::{DEFINITIONS, own_definition};
+use crate::plan::{Action, Have, Outcome, Want, plan};
+
+/// This node: its libvirt and its root directory.
+#[derive(Debug)]
+pub struct Host<'a> {
+    /// Flags of the command line; `root` is the machine.
+    pub common: &'a Common,
+    /// The node's view of the file.
+    pub view: &'a NodeView<'a>,
+    /// The node's libvirt.
+    pub hypervisor: Hypervisor,
+    /// What it can run.
+    pub facts: HostFacts,
+}
+
+impl<'a> Host<'a> {
+    /// Looks at the host.
+    pub fn new(common: &'a Common, view: &'a NodeView<'a>, hypervisor: Hypervisor) -> Result<Host<'a>> {
+        let cpuinfo = fs::read_to_string(common.under_root("/proc/cpuinfo")).unwrap_or_default();
+        let facts = HostFacts::parse(&hypervisor.capabilities()?, &cpuinfo)?;
+        Ok(Host { common, view, hypervisor, facts })
+    }
+
+    /// The definition of one VM on this host.
+    pub fn definition(&self, guest: &Guest) -> Definition {
+        render(guest, &self.facts)
+    }
+
+    fn want(&self, listen: &Wanted) -> Want {
+        let cluster = self.view.cluster;
+        let guests = cluster.vms.iter().map(|(name, vm)| Guest { cluster, name, vm });
+        Want {
+            node: self.view.node.name.to_string(),
+            definitions: guests.map(|guest| self.definition(&guest)).collect(),
+            listen: if let Wanted::Listen(want) = listen { Some(want.clone()) } else { None },
+        }
+    }
+
+    fn have(&self) -> Result<Have> {
+        Ok(Have {
+            domains: self.hypervisor.domains()?,
+            files: definitions(&self.common.under_root(DEFINITIONS))?,
+            listening: listen::listening(&self.common.root),
+        })
+    }
+
+    /// What is to be done, and what stands in the way.
+    pub fn outcome(&self) -> Result<Outcome> {
+        let listen = listen::wanted(&self.common.root, self.view)?;
+        let mut outcome = plan(&self.want(&listen), &self.have()?);
+        if let Wanted::Waiting(reason) = listen {
+            outcome.notices.push(format!("libvirt does not listen for the other nodes: {reason}"));
+        }
+        Ok(outcome)
+    }
+
+    /// Brings this node to the file; `printed` is a plan that somebody filtered.
+    pub fn apply(&self, printed: Option<&str>) -> Result<()> {
+        let outcome = self.outcome()?;
+        let steps = match printed {
+            None => outcome.plan.steps,
+            Some(text) => {
+                let printed: Plan<Action> = Plan::read(text).map_err(refused)?;
+                printed.still_true(&outcome.plan).map_err(refused)?
+            }
+        };
+        self.carry_out(&steps)?;
+        if printed.is_some() {
+            return Ok(());
+        }
+        if !outcome.conflicts.is_empty() {
+            return Err(refused(outcome.conflicts.join("\n")));
+        }
+        match listen::wanted(&self.common.root, self.view)? {
+            Wanted::Waiting(reason) => {
+                Err(try_again(format!("libvirt does not listen for the other nodes: {reason}")))
+            }
+            Wanted::Nothing | Wanted::Listen(_) => Ok(()),
+        }
+    }
+
+    /// A step that fails darkens only what needs it.
+    fn carry_out(&self, steps: &[Step<Action>]) -> Result<()> {
+        let mut undone: BTreeSet<&str> = BTreeSet::new();
+        let mut errors = Vec::new();
+        for step in steps {
+            if step.needs.iter().any(|need| undone.contains(need.as_str())) {
+                undone.insert(&step.id);
+                continue;
+            }
+            match self.perform(&step.action) {
+                Ok(()) => log::info(&step.action),
+                Err(error) => {
+                    undone.insert(&step.id);
+                    errors.push(error.context(step.action.to_string()));
+                }
+            }
+        }
+        worst(errors)
+    }
+
+    fn perform(&self, action: &Action) -> Result<()> {
+        match action {
+            Action::Render { vm, .. } => self.write_definition(&self.named(vm)?),
+            Action::Define { vm, .. } => self.hypervisor.define(&self.named(vm)?.xml),
+            Action::AutostartOff { vm } => self.hypervisor.autostart_off(&self.named(vm)?.uuid),
+            Action::Forget { vm, uuid } => {
+                if let Some(uuid) = uuid {
+                    self.hypervisor.undefine(uuid)?;
+                }
+                remove_if_there(&self.common.under_root(&own_definition(vm)))
+            }
+            Action::Listen { .. } => match listen::wanted(&self.common.root, self.view)? {
+                Wanted::Listen(want) => listen::listen(&self.common.root, &want),
+                Wanted::Nothing | Wanted::Waiting(_) => Err(try_again("the certificate has gone")),
+            },
+        }
+    }
+
+    fn named(&self, vm: &str) -> Result<Definition> {
+        let cluster = self.view.cluster;
+        let (name, vm) = cluster.vms.get_key_value(vm).with_context(|| format!("no vm is called {vm}"))?;
+        Ok(self.definition(&Guest { cluster, name, vm }))
+    }
+
+    fn write_definition(&self, definition: &Definition) -> Result<()> {
+        let directory = self.common.under_root(DEFINITIONS);
+        fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        let path = self.common.under_root(&own_definition(&definition.name));
+        write_atomic(&path, definition.xml.as_bytes(), 0o644)
+    }
+
+    /// Has this one VM defined as the file says, before it is started.
+    pub fn define(&self, definition: &Definition) -> Result<()> {
+        let have = Have { listening: listen::Listening { drop_in: None, active: false }, ..self.have()? };
+        let want = Want {
+            node: self.view.node.name.to_string(),
+            definitions: vec![definition.clone()],
+            listen: None,
+        };
+        let outcome = plan(&want, &have);
+        if let Some(conflict) = outcome.conflicts.into_iter().next() {
+            return Err(refused(conflict));
+        }
+        let is_its = |step: &Step<Action>| !matches!(step.action, Action::Forget { .. });
+        let steps: Vec<Step<Action>> = outcome.plan.steps.into_iter().filter(is_its).collect();
+        self.carry_out(&steps)
+    }
+}
+
+/// All errors in one: the one that time does not mend decides how the tool ends.
+fn worst(mut errors: Vec<anyhow::Error>) -> Result<()> {
+    let passes = |error: &anyhow::Error| error.chain().any(<dyn std::error::Error>::is::<TryAgain>);
+    let Some(at) = errors.iter().position(|error| !passes(error)).or(errors.len().checked_sub(1)) else {
+        return Ok(());
+    };
+    let decisive = errors.swap_remove(at);
+    for error in errors {
+        log::error(format_args!("{error:#}"));
+    }
+    Err(decisive)
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The definitions on the node's own disk, by VM.
+fn definitions(directory: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(files),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", directory.display())),
+    };
+    for entry in entries {
+        let path = entry.with_context(|| format!("reading {}", directory.display()))?.path();
+        if path.extension().is_some_and(|extension| extension == "xml") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            files.insert(
+                name,
+                fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?,
+            );
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,202 @@
+//! pc-vm: libvirt domains, disks, cloud-init seeds, migration and consoles.
+//!
+//! Never starts a VM that another node may be running, never writes to a disk that exists, never touches a domain
+//! that it did not make, never deletes a disk, never edits the distribution's libvirt configuration.
+
+mod curl;
+mod domain;
+mod facts;
+mod gather;
+mod host;
+mod hypervisor;
+mod identity;
+mod image;
+mod listen;
+mod migrate;
+mod nodes;
+mod owner;
+mod places;
+mod plan;
+mod qemu_img;
+mod report;
+mod seed;
+mod site;
+mod start;
+mod stop;
+mod store;
+mod systemd;
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use pc_cli::{Common, Exit, emit, emit_raw, refused};
+
+use crate::nodes::{Nodes, Uris};
+use crate::site::{Site, require_root};
+
+/// Virtual machines: define, start, stop, move, look
+#[derive(Parser)]
+#[command(name = "pc-vm", version)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    uris: Uris,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Print what apply would do on this node
+    Plan {
+        /// Exit with 3 when there is something to do
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Define every VM of the file on this node, and have libvirt listen for the other nodes
+    Apply {
+        /// `-`: a plan from standard input, perhaps filtered, instead of a new one
+        #[arg(value_parser = ["-"])]
+        plan: Option<String>,
+    },
+    /// Print the VMs of this node and what is wrong with them
+    Status {
+        /// Exit with 3 when anything is not healthy
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Print all VMs of the cluster and where they run
+    List,
+    /// Start a VM on this node, unless another node may be running it
+    Start {
+        /// The VM
+        name: String,
+        #[command(flatten)]
+        options: start::Options,
+    },
+    /// Stop a VM: power button, patience, then the plug
+    Stop {
+        /// The VM
+        #[arg(required_unless_present = "all")]
+        name: Option<String>,
+        /// Every VM that runs on this node
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+        #[command(flatten)]
+        options: stop::Options,
+    },
+    /// Move a running VM to another node
+    Migrate {
+        /// The VM
+        name: String,
+        /// Where to
+        // Not `node`: clap would take it for the flag --node, which says who we are.
+        #[arg(value_name = "NODE")]
+        to: String,
+        #[command(flatten)]
+        options: migrate::Options,
+    },
+    /// Attach to a VM's serial console; Ctrl-] leaves
+    Console {
+        /// The VM
+        name: String,
+    },
+    /// Print a VM's definition as this node would have it
+    Xml {
+        /// The VM
+        name: String,
+    },
+}
+
+fn main() -> ExitCode {
+    pc_cli::main::<Cli>(run)
+}
+
+fn run(cli: Cli) -> Result<Exit> {
+    let common = cli.common;
+    pc_cli::log::set_verbosity(common.verbose);
+    let path = common.cluster_file();
+    let file = if common.applied { cluster::load_applied(&path) } else { cluster::load(&path) };
+    let file = file.map_err(refused)?;
+    let view = file.view(&common.node_name()?).map_err(refused)?;
+    let site = Site { common: &common, nodes: Nodes { view, uris: &cli.uris } };
+    verb(&site, cli.verb)
+}
+
+fn verb(site: &Site, verb: Verb) -> Result<Exit> {
+    let json = site.common.json;
+    match verb {
+        Verb::Plan { exit_code } => {
+            let outcome = site.host()?.outcome()?;
+            emit(json, &outcome)?;
+            Ok(Exit::of_answer(exit_code, !outcome.plan.steps.is_empty()))
+        }
+        Verb::Apply { plan } => {
+            let printed = plan.map(|_| read_stdin()).transpose()?;
+            require_root("apply")?;
+            let result = site.host()?.apply(printed.as_deref());
+            gather::leave_status(site);
+            result.map(|()| Exit::Done)
+        }
+        Verb::Status { exit_code } => {
+            let status = gather::status(site)?;
+            if require_root("status").is_ok() {
+                pc_cli::write_status(&site.common.root, "vm", &status)?;
+            }
+            emit(json, &status)?;
+            Ok(Exit::of_answer(exit_code, !status.healthy))
+        }
+        Verb::List => {
+            emit(json, &gather::list(site))?;
+            Ok(Exit::Done)
+        }
+        Verb::Start { name, options } => {
+            require_root(&format!("start {name}"))?;
+            let result = start::start(site, &name, &options);
+            gather::leave_status(site);
+            result
+        }
+        Verb::Stop { name, options, .. } => {
+            require_root("stop")?;
+            let result = match name {
+                Some(name) => stop::stop(site, &name, &options),
+                None => stop::stop_all(site, &options),
+            };
+            gather::leave_status(site);
+            result
+        }
+        Verb::Migrate { name, to, options } => {
+            require_root(&format!("migrate {name} {to}"))?;
+            migrate::migrate(site, &name, &to, &options)
+        }
+        Verb::Console { name } => console(site, &name),
+        Verb::Xml { name } => {
+            let guest = site.guest(&name)?;
+            emit_raw(site.host()?.definition(&guest).xml.as_bytes())?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Becomes `virsh console`, on the node where the VM runs.
+fn console(site: &Site, name: &str) -> Result<Exit> {
+    let guest = site.guest(name)?;
+    let node = site.nodes.runs_on(&guest.uuid()).with_context(|| format!("vm {name}"))?;
+    let Some(node) = node else {
+        return Err(refused(format!("vm {name}: runs nowhere\n  pc-vm start {name}")));
+    };
+    let here = node.name.as_str() == site.nodes.me();
+    let uri = if here { site.nodes.uris.connect.clone() } else { site.nodes.uri_of(node)? };
+    let error = Command::new("virsh").args(["--connect", &uri, "console", "--", name]).exec();
+    Err(error).context("running virsh\n  apt-get install libvirt-clients")
+}
+
+fn read_stdin() -> Result<String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("reading a plan from standard input")?;
+    Ok(text)
+}

@@ -1,0 +1,149 @@
+//! Moving a running VM to another node.
+
+use std::fmt;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cluster::Node;
+use pc_cli::{Exit, emit, log, refused};
+use serde::Serialize;
+
+use crate::domain::Guest;
+use crate::hypervisor::QUICK;
+use crate::owner::{Answer, Owner};
+use crate::site::{Site, leave_to_pacemaker, now, tell};
+use crate::store::Store;
+
+/// How a migration was asked for.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// Called by pacemaker's agent
+    #[arg(long, hide = true)]
+    pub by_pacemaker: bool,
+}
+
+/// `pc.vm.migration/1`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Migration {
+    /// `pc.vm.migration/1`.
+    pub schema: &'static str,
+    /// The VM.
+    pub vm: String,
+    /// Where it ran.
+    pub from: String,
+    /// Where it runs now; the same node when there was nothing to do.
+    pub to: String,
+    /// From the request to the end.
+    pub seconds: f64,
+    /// How long the guest stood still, as QEMU measured it; null when it did not say.
+    pub downtime_ms: Option<u64>,
+    /// Bytes sent.
+    pub data_bytes: Option<u64>,
+}
+
+impl fmt::Display for Migration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.from == self.to {
+            return writeln!(f, "vm {} runs on {} already", self.vm, self.to);
+        }
+        write!(f, "vm {} moved from {} to {} in {:.1} s", self.vm, self.from, self.to, self.seconds)?;
+        match self.downtime_ms {
+            Some(downtime) => writeln!(f, ", standing still for {downtime} ms"),
+            None => writeln!(f),
+        }
+    }
+}
+
+/// Moves a VM and says what it cost.
+pub fn migrate(site: &Site, name: &str, node: &str, options: &Options) -> Result<Exit> {
+    let guest = site.guest(name)?;
+    let Some(to) = site.nodes.named(node) else {
+        return Err(refused(format!("no [[node]] is called {node:?}")));
+    };
+    leave_to_pacemaker(site.cluster(), options.by_pacemaker, &format!("pc-ha move {name} {node}"))?;
+    let uuid = guest.uuid();
+    let Some(from) = site.nodes.runs_on(&uuid).with_context(|| format!("vm {name}"))? else {
+        return Err(refused(format!(
+            "vm {name}: runs nowhere, so there is nothing to move\n  pc-vm start {name}"
+        )));
+    };
+    let started = Instant::now();
+    let mut answer = Migration {
+        schema: "pc.vm.migration/1",
+        vm: name.into(),
+        from: from.name.to_string(),
+        to: to.name.to_string(),
+        seconds: 0.0,
+        downtime_ms: None,
+        data_bytes: None,
+    };
+    if from.name != to.name {
+        tell(&format!("moving vm {name} from {} to {}", from.name, to.name));
+        carry(site, &guest, from, to)?;
+        answer.seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        measure(site, &uuid, to, &mut answer);
+        log::info(format_args!("moved vm {name} from {} to {}", from.name, to.name));
+    }
+    emit(site.common.json, &answer)?;
+    Ok(Exit::Done)
+}
+
+/// The move itself, with the owner's record around it: while it lasts both ends are named, so that whoever has to
+/// start the VM after a crash asks both.
+fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node) -> Result<()> {
+    let name = guest.name.as_str();
+    let uuid = guest.uuid();
+    let source = site.nodes.of(from)?;
+    // Asked before anything changes: a destination that does not answer is the common failure.
+    site.nodes.live_on(to, &uuid).with_context(|| format!("moving vm {name}"))?;
+    let store = site.store(guest);
+    store.require_mounted()?;
+    let _lock = store.lock()?;
+    let during = Owner { moving_to: Some(to.name.to_string()), ..record(site, name, from)? };
+    store.set_owner(&during)?;
+    let moved = source.migrate(&uuid, &site.nodes.destination(to)?);
+    settle(site, &store, guest, from, to)?;
+    moved.with_context(|| format!("moving vm {name} from {} to {}", from.name, to.name))
+}
+
+/// Writes where the VM is after a move, which may have failed, or have gone on without us. When nobody can tell,
+/// the record keeps naming both ends.
+fn settle(site: &Site, store: &Store, guest: &Guest, from: &Node, to: &Node) -> Result<()> {
+    let name = guest.name.as_str();
+    let uuid = guest.uuid();
+    let runs = |node: &Node| match site.nodes.ask(node.name.as_str(), &uuid) {
+        Answer::Runs => Some(true),
+        Answer::Idle => Some(false),
+        Answer::Silent(_) => None,
+    };
+    // During the last phase both libvirts know it, one of them paused: then it is not over.
+    match (runs(from), runs(to)) {
+        (Some(true), Some(false)) => store.set_owner(&record(site, name, from)?),
+        (Some(false), Some(true)) => store.set_owner(&record(site, name, to)?),
+        _ => {
+            log::warning(format_args!("vm {name}: runs on {} or on {}, neither is sure", from.name, to.name));
+            Ok(())
+        }
+    }
+}
+
+fn record(site: &Site, vm: &str, node: &Node) -> Result<Owner> {
+    let name = node.name.as_str();
+    let boot_id = if name == site.nodes.me() { site.boot_id() } else { None };
+    Ok(Owner::new(vm, name, boot_id, now()?))
+}
+
+/// The destination keeps the figures of the migration that brought the guest. They are a courtesy.
+fn measure(site: &Site, uuid: &str, to: &Node, answer: &mut Migration) {
+    let figures = site.nodes.of(to).and_then(|hypervisor| {
+        hypervisor.live(uuid, QUICK)?;
+        hypervisor.last_migration(uuid)
+    });
+    match figures {
+        Ok(figures) => {
+            answer.downtime_ms = figures.downtime;
+            answer.data_bytes = figures.data_processed;
+        }
+        Err(error) => log::debug(format_args!("asking what the move cost: {error:#}")),
+    }
+}

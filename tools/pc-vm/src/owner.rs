@@ -1,0 +1,157 @@
+//! Who may start a VM: `owner.json` beside its disk names the node that did last. Whoever wants to start it
+//! elsewhere asks that node's libvirt first, and does not start while there is no answer. Pure.
+
+use serde::{Deserialize, Serialize};
+
+/// `pc.vm.owner/1`, on the VM's volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// `pc.vm.owner/1`.
+    pub schema: String,
+    /// The VM.
+    pub vm: String,
+    /// The node that started it last, or that it was moved to.
+    pub node: String,
+    /// The boot of that node (`/proc/sys/kernel/random/boot_id`), when that node wrote this itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// Where it is being moved to: it may run on either node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving_to: Option<String>,
+    /// The owner saw it stop: it runs nowhere unless somebody started it by hand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
+    /// When this was written, RFC 3339 UTC.
+    pub since: String,
+}
+
+impl Owner {
+    /// `node` owns `vm` from now on.
+    pub fn new(vm: &str, node: &str, boot_id: Option<String>, since: String) -> Owner {
+        Owner {
+            schema: "pc.vm.owner/1".into(),
+            vm: vm.into(),
+            node: node.into(),
+            boot_id,
+            moving_to: None,
+            stopped: false,
+            since,
+        }
+    }
+
+    /// Nodes it may run on.
+    fn nodes(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.node.as_str()).chain(self.moving_to.as_deref())
+    }
+}
+
+/// What a node's libvirt said about a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It runs there (paused counts).
+    Runs,
+    /// It does not.
+    Idle,
+    /// No answer, and why.
+    Silent(String),
+}
+
+/// Whether this node may start a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It runs nowhere: take it.
+    Start,
+    /// It runs on another node.
+    RunsOn(String),
+    /// It may run on a node that does not answer.
+    Unknown {
+        /// The node.
+        node: String,
+        /// Why it does not answer.
+        reason: String,
+    },
+}
+
+/// Decides for node `me`. `ask` is called for other nodes only; a node called `dead` by the administrator is
+/// asked all the same, and only its silence is overruled.
+pub fn decide(
+    me: &str,
+    owner: Option<&Owner>,
+    dead: Option<&str>,
+    mut ask: impl FnMut(&str) -> Answer,
+) -> Verdict {
+    let Some(owner) = owner else { return Verdict::Start };
+    let mut unknown = None;
+    for node in owner.nodes().filter(|node| *node != me) {
+        match ask(node) {
+            Answer::Runs => return Verdict::RunsOn(node.into()),
+            Answer::Silent(reason) if !owner.stopped && dead != Some(node) => {
+                unknown.get_or_insert(Verdict::Unknown { node: node.into(), reason });
+            }
+            Answer::Idle | Answer::Silent(_) => {}
+        }
+    }
+    unknown.unwrap_or(Verdict::Start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(node: &str, moving_to: Option<&str>, stopped: bool) -> Owner {
+        let new = Owner::new("mail", node, None, "2026-01-01T00:00:00Z".into());
+        Owner { moving_to: moving_to.map(Into::into), stopped, ..new }
+    }
+
+    fn silent(reason: &str) -> Answer {
+        Answer::Silent(reason.into())
+    }
+
+    fn unknown(node: &str) -> Verdict {
+        Verdict::Unknown { node: node.into(), reason: "cut off".into() }
+    }
+
+    /// (owner, what n2 says, what n3 says, who is called dead) and what n1 may do.
+    #[test]
+    fn nobody_starts_what_may_run_elsewhere() {
+        let on = |node: &str| Verdict::RunsOn(node.into());
+        let (runs, idle, cut) = (Answer::Runs, Answer::Idle, silent("cut off"));
+        let table = [
+            (None, &runs, &runs, None, Verdict::Start),
+            (Some(owner("n1", None, false)), &cut, &cut, None, Verdict::Start),
+            (Some(owner("n2", None, false)), &runs, &idle, None, on("n2")),
+            (Some(owner("n2", None, false)), &idle, &runs, None, Verdict::Start),
+            (Some(owner("n2", None, false)), &cut, &idle, None, unknown("n2")),
+            (Some(owner("n2", None, false)), &cut, &idle, Some("n2"), Verdict::Start),
+            (Some(owner("n2", None, false)), &cut, &idle, Some("n3"), unknown("n2")),
+            (Some(owner("n2", None, false)), &runs, &idle, Some("n2"), on("n2")),
+            // Stopped by its owner, who may be switched off now; but it counts what a node that answers says.
+            (Some(owner("n2", None, true)), &cut, &idle, None, Verdict::Start),
+            (Some(owner("n2", None, true)), &runs, &idle, None, on("n2")),
+            // A move that was cut short: both ends are asked.
+            (Some(owner("n2", Some("n3"), false)), &idle, &runs, None, on("n3")),
+            (Some(owner("n2", Some("n3"), false)), &cut, &runs, None, on("n3")),
+            (Some(owner("n2", Some("n3"), false)), &idle, &idle, None, Verdict::Start),
+            (Some(owner("n2", Some("n3"), false)), &idle, &cut, None, unknown("n3")),
+            (Some(owner("n2", Some("n3"), false)), &cut, &cut, Some("n2"), unknown("n3")),
+            (Some(owner("n1", Some("n3"), false)), &cut, &cut, None, unknown("n3")),
+            (Some(owner("n3", Some("n1"), false)), &cut, &cut, None, unknown("n3")),
+        ];
+        for (owner, n2, n3, dead, expected) in table {
+            let ask = |node: &str| match node {
+                "n2" => n2.clone(),
+                "n3" => n3.clone(),
+                other => panic!("asked {other}"),
+            };
+            assert_eq!(decide("n1", owner.as_ref(), dead, ask), expected, "{owner:?} {n2:?} {n3:?} {dead:?}");
+        }
+    }
+
+    #[test]
+    fn the_record_survives_a_round_through_the_volume() {
+        let record = owner("n2", Some("n3"), true);
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Owner>(&text).unwrap(), record);
+        assert!(text.starts_with(r#"{"schema":"pc.vm.owner/1""#));
+    }
+}

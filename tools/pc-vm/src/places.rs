@@ -1,0 +1,56 @@
+//! Where a VM's files are.
+
+use cluster::{Name, paths};
+
+/// Rendered definitions, on the node's own disk.
+pub const DEFINITIONS: &str = "/var/lib/personal-cluster/vm";
+/// Images that were downloaded, by digest.
+pub const IMAGE_CACHE: &str = "/var/cache/personal-cluster/images";
+
+/// Absolute paths of one VM's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Mount point of its volume.
+    pub mount: String,
+    /// Its directory on the volume.
+    pub directory: String,
+    /// The disk, raw and sparse.
+    pub disk: String,
+    /// The cloud-init seed.
+    pub seed: String,
+    /// UEFI variables.
+    pub nvram: String,
+    /// Copy of the definition, so that the directory alone is enough to bring the VM back.
+    pub definition: String,
+    /// Who may start it.
+    pub owner: String,
+    /// Held while somebody starts, stops or moves it.
+    pub lock: String,
+    /// What the serial console said, on the node's own disk.
+    pub serial_log: String,
+}
+
+impl Places {
+    /// The places of a VM on a volume.
+    pub fn of(vm: &Name, volume: &Name) -> Places {
+        let mount = paths::volume_mount(volume);
+        let directory = format!("{mount}/vms/{vm}");
+        let at = |file: &str| format!("{directory}/{file}");
+        Places {
+            disk: at("disk.img"),
+            seed: at("seed.img"),
+            nvram: at("nvram.fd"),
+            definition: at("domain.xml"),
+            owner: at("owner.json"),
+            lock: at("lock"),
+            serial_log: format!("/var/log/libvirt/qemu/{vm}-serial.log"),
+            mount,
+            directory,
+        }
+    }
+}
+
+/// The definition of a VM on the node's own disk.
+pub fn own_definition(vm: &str) -> String {
+    format!("{DEFINITIONS}/{vm}.xml")
+}

@@ -1,0 +1,164 @@
+//! What the VMs do: `list` over all nodes, `status` of this one. Values here, gathering in gather.rs.
+
+use std::fmt;
+
+use cluster::Bytes;
+use serde::Serialize;
+
+/// `pc.vm.list/1`: every VM of the file, as far as the nodes answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct List {
+    /// `pc.vm.list/1`.
+    pub schema: &'static str,
+    /// The node that asked.
+    pub node: String,
+    /// By name.
+    pub vms: Vec<ListedVm>,
+    /// In the order of the file.
+    pub nodes: Vec<ListedNode>,
+}
+
+/// One VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListedVm {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: String,
+    /// virsh's word; `undefined` where no libvirt knows it; `unknown` while a node that may run it is silent.
+    pub state: String,
+    /// Why, when it is paused or unknown.
+    pub reason: Option<String>,
+    /// Where it runs.
+    pub node: Option<String>,
+    /// Where it should run; null when pacemaker decides.
+    pub should_run_on: Option<String>,
+    /// The node it prefers.
+    pub home: String,
+    /// Virtual CPUs, by the file.
+    pub cpus: u16,
+    /// Memory it has now, else what the file gives it.
+    pub memory_bytes: u64,
+    /// The volume of its disk.
+    pub volume: String,
+    /// Size of the disk that the guest sees, by the file.
+    pub disk_bytes: u64,
+    /// What the disk really takes; null when it cannot be seen from here.
+    pub disk_allocated_bytes: Option<u64>,
+    /// How long it has been running on this node; null when it runs elsewhere.
+    pub uptime_seconds: Option<u64>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListedNode {
+    /// Its name.
+    pub name: String,
+    /// Its libvirt answered.
+    pub reachable: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = ["VM", "STATE", "NODE", "HOME", "CPUS", "MEMORY", "DISK", "VOLUME"].map(String::from);
+        let mut rows = vec![header.to_vec()];
+        rows.extend(self.vms.iter().map(|vm| {
+            vec![
+                vm.name.clone(),
+                vm.state.clone(),
+                vm.node.clone().unwrap_or_else(|| "-".into()),
+                vm.home.clone(),
+                vm.cpus.to_string(),
+                Bytes(vm.memory_bytes).to_string(),
+                Bytes(vm.disk_bytes).to_string(),
+                vm.volume.clone(),
+            ]
+        }));
+        table(f, &rows)?;
+        for vm in &self.vms {
+            if let Some(reason) = &vm.reason {
+                writeln!(f, "{}: {reason}", vm.name)?;
+            }
+        }
+        for node in self.nodes.iter().filter(|node| !node.reachable) {
+            writeln!(f, "{} does not answer: {}", node.name, node.reason.as_deref().unwrap_or("no reason"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(f, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// `pc.vm.status/1`: this node. Also the last status in /run/personal-cluster/vm.json.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// `pc.vm.status/1`.
+    pub schema: &'static str,
+    /// This node.
+    pub node: String,
+    /// When, RFC 3339 UTC.
+    pub measured_at: String,
+    /// Nothing is wrong.
+    pub healthy: bool,
+    /// libvirt listens for the other nodes, or there are none.
+    pub reachable_by_peers: bool,
+    /// What is wrong or worth knowing, a line each.
+    pub problems: Vec<String>,
+    /// By name: every VM of the file, and what of ours this libvirt knows besides.
+    pub vms: Vec<StatusVm>,
+}
+
+/// One VM on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusVm {
+    /// Its name.
+    pub name: String,
+    /// libvirt knows it here.
+    pub defined: bool,
+    /// The definition is the file's; a running VM has it from its next start.
+    pub current: bool,
+    /// virsh's word on this node.
+    pub state: String,
+    /// Why it is paused.
+    pub reason: Option<String>,
+    /// It runs on this node.
+    pub here: bool,
+    /// It should run on this node; null when pacemaker decides.
+    pub should_run_here: Option<bool>,
+    /// Who owns it by the record on its volume; null when it was never started or the volume is not mounted.
+    pub owner: Option<String>,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.healthy { "healthy" } else { "not healthy" };
+        writeln!(f, "{}: {verdict}", self.node)?;
+        for vm in &self.vms {
+            write!(f, "vm {}: {}", vm.name, vm.state)?;
+            if let Some(reason) = &vm.reason {
+                write!(f, " ({reason})")?;
+            }
+            if let Some(owner) = vm.owner.as_ref().filter(|owner| **owner != self.node) {
+                write!(f, ", owned by {owner}")?;
+            }
+            writeln!(f)?;
+        }
+        self.problems.iter().try_for_each(|line| writeln!(f, "problem: {line}"))
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

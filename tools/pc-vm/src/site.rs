@@ -1,0 +1,97 @@
+//! Where a verb acts: the file, this node, the other nodes.
+
+use anyhow::{Context, Result};
+use cluster::Cluster;
+use pc_cli::{Common, refused, try_again};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::domain::Guest;
+use crate::host::Host;
+use crate::nodes::Nodes;
+use crate::store::Store;
+
+/// Everything a verb needs to begin.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// Flags of the command line.
+    pub common: &'a Common,
+    /// The nodes' libvirt daemons, and this node's view of the file.
+    pub nodes: Nodes<'a>,
+}
+
+impl<'a> Site<'a> {
+    /// The whole file.
+    pub fn cluster(&self) -> &'a Cluster {
+        self.nodes.view.cluster
+    }
+
+    /// Finds a VM of the file.
+    pub fn guest(&self, name: &str) -> Result<Guest<'a>> {
+        let cluster = self.cluster();
+        let Some((name, vm)) = cluster.vms.get_key_value(name) else {
+            let known: Vec<&str> = cluster.vms.keys().map(cluster::Name::as_str).collect();
+            let known = if known.is_empty() { "no vm".into() } else { known.join(", ") };
+            return Err(refused(format!("no [vm] is called {name:?}: the file has {known}")));
+        };
+        Ok(Guest { cluster, name, vm })
+    }
+
+    /// Its files.
+    pub fn store(&self, guest: &Guest) -> Store {
+        Store::new(&self.common.root, guest.name.as_str(), guest.places())
+    }
+
+    /// This node with its libvirt.
+    pub fn host(&self) -> Result<Host<'_>> {
+        Host::new(self.common, &self.nodes.view, self.nodes.local()?)
+    }
+
+    /// The name of the node that starts a VM when there is no `[ha]`.
+    pub fn home_of(&self, guest: &Guest) -> &'a str {
+        self.cluster().home_of(guest.vm).map_or("", |node| node.name.as_str())
+    }
+
+    /// This boot of this node; `None` where the kernel does not tell.
+    pub fn boot_id(&self) -> Option<String> {
+        let path = self.common.under_root("/proc/sys/kernel/random/boot_id");
+        std::fs::read_to_string(path).ok().map(|text| text.trim().to_string())
+    }
+}
+
+/// The time, RFC 3339 UTC, whole seconds.
+pub fn now() -> Result<String> {
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).context("reading the clock")?;
+    now.format(&Rfc3339).context("writing the time")
+}
+
+/// Progress for whoever looks at the unit.
+pub fn tell(status: &str) {
+    pc_cli::log::debug(status);
+    // No NOTIFY_SOCKET: nobody listens, which is fine.
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(status)]);
+}
+
+/// Verbs that change something need root, for libvirt and for the volume.
+pub fn require_root(verb: &str) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(refused(format!("only root may do this\n  sudo pc-vm {verb}")))
+}
+
+/// With `[ha]` there is one starter, and it is not a person.
+pub fn leave_to_pacemaker(cluster: &Cluster, by_pacemaker: bool, instead: &str) -> Result<()> {
+    if cluster.ha.is_none() || by_pacemaker {
+        return Ok(());
+    }
+    Err(refused(format!("the file has [ha]: pacemaker is the only starter\n  {instead}")))
+}
+
+/// A node that must not be asked for longer than this is out of reach for now.
+pub fn unreachable(vm: &str, node: &str, reason: &str) -> anyhow::Error {
+    try_again(format!(
+        "vm {vm}: {node} owns it and does not answer, it may still run there: {reason}\n  \
+         when {node} is switched off for certain: pc-vm start {vm} --here --owner-is-dead {node}"
+    ))
+}

@@ -1,0 +1,129 @@
+//! Starting a VM: at most once in the whole cluster. docs/decisions/vm-starter.md says why this is safe, and
+//! against what only fencing helps.
+
+use anyhow::{Context, Result, bail};
+use pc_cli::{Exit, log, refused, try_again};
+
+use crate::domain::{Definition, Guest};
+use crate::host::Host;
+use crate::image::{Source, create_disk};
+use crate::owner::{Owner, Verdict, decide};
+use crate::places::IMAGE_CACHE;
+use crate::seed;
+use crate::site::{Site, leave_to_pacemaker, now, tell, unreachable};
+use crate::store::Store;
+
+/// How a start was asked for.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// Start it on this node although its home is another one
+    #[arg(long)]
+    pub here: bool,
+    /// NODE is switched off for certain: do not wait for its answer. A VM that still runs there is then started twice
+    #[arg(long, value_name = "NODE")]
+    pub owner_is_dead: Option<String>,
+    /// Called by pacemaker's agent, the only starter when the file has [ha]
+    #[arg(long, hide = true)]
+    pub by_pacemaker: bool,
+}
+
+/// Starts a VM on this node.
+pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
+    let guest = site.guest(name)?;
+    leave_to_pacemaker(site.cluster(), options.by_pacemaker, "pc-ha status")?;
+    check_place(site, &guest, options)?;
+    let host = site.host()?;
+    let definition = host.definition(&guest);
+    let running = |deadline| host.hypervisor.live(&definition.uuid, deadline);
+    if running(crate::hypervisor::QUICK)?.is_some_and(|live| live.active) {
+        log::debug(format_args!("vm {name} runs here already"));
+        return Ok(Exit::Done);
+    }
+    let store = site.store(&guest);
+    store.require_mounted()?;
+    let _lock = store.lock()?;
+    claim(site, &store, &guest, options.owner_is_dead.as_deref())?;
+    prepare(site, &host, &store, &guest, &definition)?;
+    // The lock is only as good as the bricks that keep it: the claim must still be ours after a long copy.
+    let owner = store.owner()?.map(|owner| owner.node);
+    if owner.as_deref() != Some(site.nodes.me()) {
+        return Err(try_again(format!("vm {name}: {} took it over meanwhile", owner.unwrap_or_default())));
+    }
+    tell(&format!("starting vm {name}"));
+    host.hypervisor.create(&definition.uuid).with_context(|| format!("starting vm {name}"))?;
+    log::info(format_args!("started vm {name}"));
+    tell(&format!("vm {name} was started"));
+    Ok(Exit::Done)
+}
+
+fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
+    let me = site.nodes.me();
+    if let Some(dead) = options.owner_is_dead.as_deref().filter(|dead| *dead == me) {
+        return Err(refused(format!("--owner-is-dead {dead}: this is {dead}, and it is alive")));
+    }
+    let home = site.home_of(guest);
+    if home == me || options.here || options.by_pacemaker {
+        return Ok(());
+    }
+    let name = guest.name;
+    Err(refused(format!(
+        "vm {name}: its home is {home}, this is {me}\n  to start it on this node all the same: pc-vm start {name} --here"
+    )))
+}
+
+/// Makes this node the owner, or says why it must not be.
+fn claim(site: &Site, store: &Store, guest: &Guest, dead: Option<&str>) -> Result<()> {
+    let name = guest.name.as_str();
+    let me = site.nodes.me();
+    let owner = store.owner()?;
+    let uuid = guest.uuid();
+    match decide(me, owner.as_ref(), dead, |node| site.nodes.ask(node, &uuid)) {
+        Verdict::Start => {}
+        Verdict::RunsOn(node) => {
+            return Err(refused(format!(
+                "vm {name}: runs on {node}\n  to have it here: pc-vm migrate {name} {me}"
+            )));
+        }
+        Verdict::Unknown { node, reason } => return Err(unreachable(name, &node, &reason)),
+    }
+    if let Some(before) = owner.filter(|owner| owner.node != me) {
+        log::info(format_args!("vm {name}: taking over from {}", before.node));
+    }
+    store.set_owner(&Owner::new(name, me, site.boot_id(), now()?))
+}
+
+/// Disk, seed, definition: what a start needs.
+fn prepare(site: &Site, host: &Host, store: &Store, guest: &Guest, definition: &Definition) -> Result<()> {
+    let image = match &guest.vm.image {
+        None => None,
+        Some(image) => {
+            let found = site.cluster().images.get(image);
+            Some((image.as_str(), found.with_context(|| format!("no [image] is called {image}"))?))
+        }
+    };
+    let name = guest.name;
+    tell(&format!("making the disk of vm {name}"));
+    let cache = site.common.under_root(IMAGE_CACHE);
+    let source = Source { image, size: guest.vm.disk, cache: &cache };
+    if create_disk(source, &store.disk())? {
+        log::info(format_args!("made the disk of vm {name}, {}", guest.vm.disk));
+    }
+    let user_data = match &guest.vm.user_data {
+        None => None,
+        Some(path) => Some(
+            std::fs::read_to_string(path).with_context(|| format!("vm {name}: reading user_data {path}"))?,
+        ),
+    };
+    if store.write_seed(&seed::render(guest, user_data)?)? {
+        log::info(format_args!("wrote the cloud-init seed of vm {name}"));
+    }
+    store.write_definition(&definition.xml)?;
+    host.define(definition)?;
+    if host.hypervisor.has_managed_save(&definition.uuid)? {
+        bail!(
+            "vm {name}: libvirt holds a saved state, which would resume old memory on a newer disk\n  \
+             virsh managedsave-remove {name}"
+        );
+    }
+    Ok(())
+}

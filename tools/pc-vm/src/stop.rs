@@ -1,0 +1,130 @@
+//! Stopping a VM: power button, patience, then the plug.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use pc_cli::{Exit, log};
+
+use crate::domain::Guest;
+use crate::hypervisor::{Hypervisor, QUICK};
+use crate::site::{Site, leave_to_pacemaker, now, tell};
+use crate::systemd;
+
+/// How a stop was asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Only on this node: nothing to do when it runs elsewhere, or nowhere
+    #[arg(long)]
+    pub here: bool,
+    /// How long the guest may take before its plug is pulled
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    pub timeout: u64,
+    /// Called by pacemaker's agent
+    #[arg(long, hide = true)]
+    pub by_pacemaker: bool,
+    /// Do nothing unless the machine is going down
+    #[arg(long, hide = true)]
+    pub at_shutdown: bool,
+}
+
+/// Some guests ignore the button while they boot: it is pressed again.
+const PRESS_AGAIN: Duration = Duration::from_secs(15);
+
+/// Stops one VM, wherever it runs.
+pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
+    let guest = site.guest(name)?;
+    let uuid = guest.uuid();
+    let local = site.nodes.local()?;
+    if local.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
+        // ExecStop= of pc-vm@ comes here too, with --here: a unit stops what it started, whoever manages now.
+        leave_to_pacemaker(site.cluster(), options.by_pacemaker || options.here, "pc-ha status")?;
+        end(&local, &guest, Duration::from_secs(options.timeout))?;
+        release(site, &guest, site.nodes.me());
+        return Ok(Exit::Done);
+    }
+    if options.here {
+        return Ok(Exit::Done);
+    }
+    leave_to_pacemaker(site.cluster(), options.by_pacemaker, "pc-ha status")?;
+    let Some(node) = site.nodes.runs_on(&uuid).with_context(|| format!("vm {name}"))? else {
+        log::debug(format_args!("vm {name} runs nowhere"));
+        return Ok(Exit::Done);
+    };
+    end(&site.nodes.of(node)?, &guest, Duration::from_secs(options.timeout))?;
+    release(site, &guest, node.name.as_str());
+    Ok(Exit::Done)
+}
+
+/// Stops every VM of the file that runs on this node, all at once: guests that were moved here have no unit of
+/// their own on this node, and would otherwise be cut off when it goes down.
+pub fn stop_all(site: &Site, options: &Options) -> Result<Exit> {
+    if options.at_shutdown && !systemd::is_stopping() {
+        return Ok(Exit::Done);
+    }
+    leave_to_pacemaker(site.cluster(), options.by_pacemaker || options.at_shutdown, "pc-ha status")?;
+    let local = Options { here: true, ..options.clone() };
+    let results: Vec<Result<Exit>> = std::thread::scope(|scope| {
+        let stopping: Vec<_> =
+            site.cluster().vms.keys().map(|name| scope.spawn(|| stop(site, name.as_str(), &local))).collect();
+        stopping
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("stopping a vm ended badly"))))
+            .collect()
+    });
+    results.into_iter().collect::<Result<Vec<Exit>>>()?;
+    Ok(Exit::Done)
+}
+
+/// Ends a guest on the libvirt it runs on.
+fn end(hypervisor: &Hypervisor, guest: &Guest, patience: Duration) -> Result<()> {
+    let (name, uuid) = (guest.name, guest.uuid());
+    tell(&format!("stopping vm {name}"));
+    let until = Instant::now() + patience;
+    let mut pressed: Option<Instant> = None;
+    let mut pause = Duration::from_millis(100);
+    while Instant::now() < until {
+        if !hypervisor.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
+            log::info(format_args!("stopped vm {name}"));
+            return Ok(());
+        }
+        if pressed.is_none_or(|pressed| pressed.elapsed() >= PRESS_AGAIN) {
+            // A guest that is paused, or gone since, cannot be pressed; the deadline covers both.
+            if let Err(error) = hypervisor.press_power_button(&uuid) {
+                log::debug(format_args!("vm {name}: {error:#}"));
+            }
+            pressed = Some(Instant::now());
+        }
+        std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+    log::warning(format_args!("vm {name} did not stop within {} s: pulling its plug", patience.as_secs()));
+    let ended = hypervisor.terminate(&uuid).or_else(|_| hypervisor.kill(&uuid));
+    if let Err(error) = ended {
+        if hypervisor.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
+            return Err(error.context(format!("stopping vm {name}")));
+        }
+    }
+    Ok(())
+}
+
+/// Notes that the owner saw it stop, so that another node may start it while this one is switched off. A hint
+/// only: when the volume does not answer any more, the next starter asks this node instead.
+fn release(site: &Site, guest: &Guest, node: &str) {
+    let write = || -> Result<()> {
+        let store = site.store(guest);
+        store.require_mounted()?;
+        let _lock = store.lock()?;
+        match store.owner()? {
+            Some(mut owner) if owner.node == node => {
+                owner.stopped = true;
+                owner.moving_to = None;
+                owner.since = now()?;
+                store.set_owner(&owner)
+            }
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = write() {
+        log::debug(format_args!("vm {}: not noted as stopped: {error:#}", guest.name));
+    }
+}

@@ -1,0 +1,222 @@
+//! A VM's directory on its volume: is the volume there, who holds the lock, who owns the VM, what lies in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use pc_cli::{refused, try_again, write_atomic};
+use rustix::fs::{FlockOperation, fcntl_lock};
+
+use crate::owner::Owner;
+use crate::places::Places;
+
+/// The files of one VM, below the machine's root.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    vm: String,
+    places: Places,
+}
+
+/// Held while one program starts, stops or moves a VM; the kernel and the volume release it when we end.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "the lock lives as long as the file is open")] File);
+
+impl Store {
+    /// The files of a VM.
+    pub fn new(root: &Path, vm: &str, places: Places) -> Store {
+        Store { root: root.into(), vm: vm.into(), places }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> PathBuf {
+        self.at(&self.places.disk)
+    }
+
+    /// 75 with the reason unless the volume is mounted: an empty mount point must never be written to.
+    pub fn require_mounted(&self) -> Result<()> {
+        let path = self.root.join("proc/self/mountinfo");
+        let table = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        if is_mounted(&table, &self.places.mount) {
+            return Ok(());
+        }
+        Err(try_again(format!("vm {}: {} is not mounted\n  pc-gluster status", self.vm, self.places.mount)))
+    }
+
+    /// Makes the directory and takes the VM's lock (a POSIX lock: Gluster keeps it across nodes).
+    pub fn lock(&self) -> Result<Lock> {
+        let directory = self.at(&self.places.directory);
+        let locked = fs::DirBuilder::new()
+            .recursive(true)
+            // QEMU passes through, and nobody lists.
+            .mode(0o711)
+            .create(&directory)
+            .and_then(|()| {
+                OpenOptions::new()
+                    .create(true)
+                    .truncate(false)
+                    .write(true)
+                    .mode(0o600)
+                    .open(self.at(&self.places.lock))
+            });
+        let file = locked.map_err(|error| self.unwritable(&error))?;
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock(file)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
+                Err(try_again(format!("vm {}: another pc-vm is starting, stopping or moving it", self.vm)))
+            }
+            Err(error) => Err(self.unwritable(&error.into())),
+        }
+    }
+
+    /// A volume without quorum or with a dead client answers with one of many errors; all of them may pass.
+    fn unwritable(&self, error: &std::io::Error) -> anyhow::Error {
+        try_again(format!(
+            "vm {}: writing to {}: {error}\n  pc-gluster status",
+            self.vm, self.places.directory
+        ))
+    }
+
+    /// The VM's owner; `None` when it was never started.
+    pub fn owner(&self) -> Result<Option<Owner>> {
+        let path = self.at(&self.places.owner);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.unwritable(&error)),
+        };
+        let owner = serde_json::from_str(&text).map_err(|error| {
+            // Nobody may guess who owns it.
+            refused(format!(
+                "{}: {error}\n  find out where vm {} runs, then write it anew",
+                path.display(),
+                self.vm
+            ))
+        })?;
+        Ok(Some(owner))
+    }
+
+    /// Writes the owner, atomically and onto stable storage.
+    pub fn set_owner(&self, owner: &Owner) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(owner).context("writing the owner as JSON")?;
+        text.push(b'\n');
+        write_atomic(&self.at(&self.places.owner), &text, 0o644)
+    }
+
+    /// Puts the seed beside the disk unless it is there already; `true` when it was written.
+    pub fn write_seed(&self, seed: &[u8]) -> Result<bool> {
+        // May hold cloud-init secrets; libvirt hands it to QEMU's user when the VM starts.
+        write_if_different(&self.at(&self.places.seed), seed, 0o600)
+    }
+
+    /// Puts a copy of the definition beside the disk.
+    pub fn write_definition(&self, xml: &str) -> Result<bool> {
+        write_if_different(&self.at(&self.places.definition), xml.as_bytes(), 0o644)
+    }
+
+    /// Bytes that the disk really takes on the volume; `None` when it cannot be seen from here.
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(self.disk()).ok().map(|meta| meta.blocks() * 512)
+    }
+}
+
+fn write_if_different(path: &Path, content: &[u8], mode: u32) -> Result<bool> {
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(false);
+    }
+    write_atomic(path, content, mode)?;
+    Ok(true)
+}
+
+/// Whether something is mounted exactly there (proc(5), mountinfo: the fifth field; a space reads `\040`).
+fn is_mounted(table: &str, mount: &str) -> bool {
+    table.lines().any(|line| line.split(' ').nth(4) == Some(mount))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::Name;
+
+    fn store(root: &Path) -> Store {
+        let name = |text: &str| Name::try_from(text.to_string()).unwrap();
+        Store::new(root, "mail", Places::of(&name("mail"), &name("vms")))
+    }
+
+    const TABLE: &str = "24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+        61 24 0:51 / /mnt/vms rw,relatime shared:30 - fuse.glusterfs localhost:/vms rw,user_id=0\n";
+
+    #[test]
+    fn only_the_mount_point_itself_counts() {
+        assert!(is_mounted(TABLE, "/mnt/vms"));
+        assert!(!is_mounted(TABLE, "/mnt/vm"));
+        assert!(!is_mounted(TABLE, "/mnt/vms/vms"));
+    }
+
+    #[test]
+    fn an_unmounted_volume_is_worth_a_retry() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc/self")).unwrap();
+        fs::write(root.path().join("proc/self/mountinfo"), TABLE.lines().next().unwrap()).unwrap();
+        let error = store(root.path()).require_mounted().unwrap_err();
+        assert!(error.is::<pc_cli::TryAgain>());
+        assert!(error.to_string().starts_with("vm mail: /mnt/vms is not mounted"), "{error}");
+        fs::write(root.path().join("proc/self/mountinfo"), TABLE).unwrap();
+        store(root.path()).require_mounted().unwrap();
+    }
+
+    #[test]
+    fn the_owner_is_read_back_and_never_guessed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        let _lock = store.lock().unwrap();
+        assert_eq!(store.owner().unwrap(), None);
+        let owner = Owner::new("mail", "n1", Some("boot".into()), "2026-01-01T00:00:00Z".into());
+        store.set_owner(&owner).unwrap();
+        assert_eq!(store.owner().unwrap(), Some(owner));
+        fs::write(root.path().join("mnt/vms/vms/mail/owner.json"), "{").unwrap();
+        assert!(store.owner().unwrap_err().is::<pc_cli::Refused>());
+    }
+
+    /// POSIX locks belong to a process, so another one has to hold it: flock(1) takes the other kind.
+    #[test]
+    fn one_starter_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        drop(store.lock().unwrap());
+        let path = root.path().join("mnt/vms/vms/mail/lock");
+        let script = "import fcntl,sys,time; f=open(sys.argv[1],'r+'); fcntl.lockf(f,fcntl.LOCK_EX); \
+                      print('held',flush=True); time.sleep(60)";
+        let mut holder = std::process::Command::new("python3")
+            .args(["-c", script])
+            .arg(&path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = holder.stdout.as_mut().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+        let error = store.lock().unwrap_err();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        assert!(error.is::<pc_cli::TryAgain>(), "{error:#}");
+        store.lock().unwrap();
+    }
+
+    #[test]
+    fn seeds_are_written_once() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        let _lock = store.lock().unwrap();
+        assert!(store.write_seed(b"seed").unwrap());
+        assert!(!store.write_seed(b"seed").unwrap());
+        assert!(store.write_seed(b"other").unwrap());
+    }
+}
