@@ -1,0 +1,100 @@
+"""Running scenarios: each is one Python file that finds the machines as global names, as in a NixOS test."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lab import boxes, look, places, report, segment, steps
+from lab.cluster import Cluster
+from lab.machine import Machine
+
+# A scenario that begins before the first evening says so: `# lab: from installed`.
+FROM = re.compile(r"^# lab: from (ready|installed)$", re.MULTILINE)
+
+
+def find(names: list[str]) -> list[Path]:
+    """The files of the named scenarios; all when none is named."""
+    known = {path.stem: path for path in sorted(places.SCENARIOS.glob("*.py"))}
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise report.Failure(f"no scenario is called {', '.join(wrong)}: there are {', '.join(known)}")
+    return [known[name] for name in names] if names else list(known.values())
+
+
+def run(files: list[Path]) -> bool:
+    """Each from its own fresh copy of the cluster. True when all passed."""
+    passed = 0
+    for file in files:
+        report.say(f"scenario {file.stem}")
+        begun = time.monotonic()
+        cluster = None
+        try:
+            source = file.read_text()
+            wanted = FROM.search(source)
+            cluster = steps.up(wanted[1] if wanted else "ready")
+            exec(compile(source, str(file), "exec"), namespace(cluster))  # noqa: S102  the point of this file
+            passed += 1
+            verdict = "ok"
+        except (Exception, report.Failure) as error:
+            verdict = "FAILED"
+            report.say(_told(error, file))
+            if cluster is not None:
+                look.failure(cluster, file.stem)
+        finally:
+            if cluster is not None:
+                cluster.close()
+        report.say(f"scenario {file.stem}: {verdict}, {time.monotonic() - begun:.0f} s")
+    report.say(f"{passed} passed, {len(files) - passed} failed")
+    return passed == len(files)
+
+
+def _told(error: BaseException, file: Path) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    where = "".join(f"\n    {file.name}:{frame.lineno}: {frame.line or ''}" for frame in frames)
+    if isinstance(error, (report.Failure, TimeoutError)):
+        return f"{error}{where}"
+    if isinstance(error, AssertionError):
+        return f"assertion failed: {error}{where}"
+    return "".join(traceback.format_exception(error))
+
+
+def namespace(cluster: Cluster) -> dict[str, Any]:
+    """The global names of a scenario. `cut`, `join_network` and `disturb` exist only in the lab."""
+    machines = [Machine(cluster, box) for box in boxes.ALL]
+    names: dict[str, Any] = {machine.name: machine for machine in machines}
+
+    def start_all() -> None:
+        for machine in machines:
+            machine.start()
+
+    def in_parallel(work: Callable[[Machine], Any], on: list[Machine]) -> list[Any]:
+        with ThreadPoolExecutor(max_workers=len(on)) as pool:
+            return [future.result() for future in [pool.submit(work, machine) for machine in on]]
+
+    names |= {
+        "machines": machines,
+        "nodes": [machine for machine in machines if machine.name != "tang"],
+        "start_all": start_all,
+        "subtest": subtest,
+        "log": report.say,
+        "in_parallel": in_parallel,
+        "heartbeat": lambda node, timeout=600: steps.heartbeat(cluster, boxes.named(node.name), timeout),
+        "cut": lambda machine, other=None: segment.cut(machine.name, other.name if other else "*"),
+        "join_network": lambda machine: segment.join(machine.name),
+        "disturb": segment.disturb,
+    }
+    return names
+
+
+@contextlib.contextmanager
+def subtest(name: str) -> Iterator[None]:
+    """A named and timed part of a scenario."""
+    with report.stage(f"  {name}"):
+        yield
