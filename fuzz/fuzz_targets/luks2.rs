@@ -1,0 +1,28 @@
+//! The header of a device. The checksum is filled in, or nothing behind it would ever be reached.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sha2::{Digest, Sha256};
+
+#[path = "../../tools/pc-unlock/src/luks2.rs"]
+#[allow(dead_code)]
+mod luks2;
+#[path = "../../tools/pc-unlock/src/luksmeta.rs"]
+#[allow(dead_code)]
+mod luksmeta;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = luks2::parse(&mut std::io::Cursor::new(bytes));
+    // The same bytes as the JSON area of a sound header.
+    let mut whole = vec![0; 0x4000];
+    whole[..8].copy_from_slice(b"LUKS\xba\xbe\x00\x02");
+    whole[8..16].copy_from_slice(&0x4000_u64.to_be_bytes());
+    whole[72..78].copy_from_slice(b"sha256");
+    let length = bytes.len().min(0x3000);
+    whole[0x1000..0x1000 + length].copy_from_slice(&bytes[..length]);
+    let digest = Sha256::digest(&whole);
+    whole[448..480].copy_from_slice(&digest);
+    if let Ok(luks2::Header::Luks2(metadata)) = luks2::parse(&mut std::io::Cursor::new(whole)) {
+        let _ = (metadata.free_keyslot(), metadata.free_token(), metadata.of_kind("clevis").count());
+    }
+});
