@@ -123,7 +123,7 @@ impl Nodes {
         let file = self.work.path().join("cluster.toml");
         let mut argv = vec![env!("CARGO_BIN_EXE_pc-vm"), "--file", file.to_str().unwrap(), "--node", node];
         argv.extend(arguments);
-        let t0 = Instant::now(); let output = self.on(node, &argv); eprintln!("{:?} {node} {arguments:?}", t0.elapsed());
+        let output = self.on(node, &argv);
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
