@@ -16,6 +16,7 @@ const TEST: &[&str] = &[
     "curl",
     "dbus-daemon",
     "dosfstools",
+    "fdisk",
     "gdisk",
     "glusterfs-client",
     "glusterfs-server",
@@ -25,6 +26,7 @@ const TEST: &[&str] = &[
     "libtss2-tcti-swtpm0",
     "libvirt-clients",
     "libvirt-daemon-system",
+    "libxml2-utils",
     "luksmeta",
     "lvm2",
     "mdadm",
@@ -83,7 +85,7 @@ pub fn main(args: &[String]) -> Result<()> {
             ],
         )
     })?;
-    stage("tests", || run(&sh, &["cargo", "test", "--quiet", "--locked", "--workspace"]))?;
+    stage("tests", || run(&sh, &["cargo", "test", "--quiet", "--locked", "--workspace", "--no-fail-fast"]))?;
     stage("json", || run(&sh, &["/usr/bin/python3", "tests/json/validate.py"]))?;
     stage("nix", || nix(&sh))?;
     stage("pipes", || pipes(&sh))?;

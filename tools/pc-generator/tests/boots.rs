@@ -22,7 +22,8 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// Every file and link below a directory, with its text or its target.
+/// Every file and link below a directory, with its text or its target. What is expected names a link by a file that
+/// says `-> TARGET`: not every copy of a tree keeps links.
 fn tree(directory: &Path) -> BTreeMap<String, String> {
     fn walk(top: &Path, directory: &Path, found: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(directory).into_iter().flatten() {

@@ -120,10 +120,12 @@ impl Nodes {
              ip link set eth0 up
              cp -a /var/lib/glusterd/groups {root}/groups
              for d in /var/lib/glusterd /run /var/log/glusterfs /srv /mnt; do mount -t tmpfs tmpfs $d; done
+             {own_tmp}
              cp -a {root}/groups /var/lib/glusterd/; mkdir /run/gluster
              mount --bind {root}/hosts /etc/hosts; {tls_files}
              glusterd -p /run/glusterd.pid",
             root = root.display(),
+            own_tmp = own_tmp(&[self.directory.path(), Path::new(env!("CARGO_BIN_EXE_pc-gluster"))]),
         );
         must(space.enter(&["-m", "-n", "-u", "-p"]).args(["sh", "-c", &script]));
         let bus = manager::Bus::new(&root, space.pid, units);
@@ -200,8 +202,20 @@ impl Nodes {
     /// Runs pc-gluster; it must end with `code`.
     pub fn expect(&self, number: usize, arguments: &[&str], code: i32) -> (String, String) {
         let (found, stdout, stderr) = self.run(number, arguments);
-        assert_eq!(found, code, "node{number}: pc-gluster {arguments:?}\n{stdout}{stderr}");
+        if found != code {
+            let logs = (1..=self.all.len()).map(|number| self.complaints(number)).collect::<String>();
+            panic!(
+                "node{number}: pc-gluster {arguments:?} ended with {found}, not {code}\n{stdout}{stderr}{logs}"
+            );
+        }
         (stdout, stderr)
+    }
+
+    /// What Gluster's own logs on a node say went wrong.
+    fn complaints(&self, number: usize) -> String {
+        let script = "grep -E ' [EC] [[]' -r /var/log/glusterfs | tail -n 15";
+        let output = self.shell_output(number, script);
+        format!("node{number}:\n{}", String::from_utf8_lossy(&output.stdout))
     }
 
     /// An answer as JSON.
@@ -221,6 +235,19 @@ impl Nodes {
     pub fn started(&self, number: usize) -> Vec<String> {
         self.node(number).bus.started()
     }
+}
+
+/// Shell lines that give a node a /tmp of its own, in which only what the test itself needs can be seen: glusterd keeps
+/// files of fixed names there while bricks are added.
+fn own_tmp(needed: &[&Path]) -> String {
+    let (mut keep, mut give_back) = (String::new(), String::new());
+    for (number, path) in needed.iter().enumerate() {
+        let path = if path.is_dir() { path } else { path.parent().unwrap() };
+        let path = path.display();
+        keep += &format!("mkdir /run/keep{number}; mount --bind {path} /run/keep{number}; ");
+        give_back += &format!("mkdir -p {path}; mount --move /run/keep{number} {path}; ");
+    }
+    format!("{keep} mount -t tmpfs tmpfs /tmp; {give_back}")
 }
 
 /// What pc-gluster.service may do, as setpriv(1) wants it.
