@@ -32,6 +32,9 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let guest = site.guest(name)?;
     leave_to_pacemaker(site.cluster(), options.by_pacemaker, "pc-ha status")?;
     check_place(site, &guest, options)?;
+    // Before libvirt is asked: after a blackout this is tried for as long as the disks stay locked, and must cost nothing.
+    let store = site.store(&guest);
+    store.require_mounted()?;
     let host = site.host()?;
     let definition = host.definition(&guest);
     let running = |deadline| host.hypervisor.live(&definition.uuid, deadline);
@@ -39,8 +42,6 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         log::debug(format_args!("vm {name} runs here already"));
         return Ok(Exit::Done);
     }
-    let store = site.store(&guest);
-    store.require_mounted()?;
     let _lock = store.lock()?;
     claim(site, &store, &guest, options.owner_is_dead.as_deref())?;
     prepare(site, &host, &store, &guest, &definition)?;

@@ -21,7 +21,7 @@ const VOLUME_ID: &str = "trusted.glusterfs.volume-id";
 const UNMARKED: &str = "trusted.personal-cluster.unmarked";
 /// How long the leader leaves its own leftover mark: longer than other nodes pause between two tries (the
 /// `RestartMaxDelaySec=` of pc-gluster.service), so that theirs are gone when it tries again.
-const SETTLED: Duration = Duration::from_secs(25);
+const SETTLED: Duration = Duration::from_secs(45);
 /// A dead disk can block its reader for good.
 const DISK: Duration = Duration::from_secs(20);
 
