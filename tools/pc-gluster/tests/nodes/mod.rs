@@ -240,14 +240,13 @@ impl Nodes {
 /// Shell lines that give a node a /tmp of its own, in which only what the test itself needs can be seen: glusterd keeps
 /// files of fixed names there while bricks are added.
 fn own_tmp(needed: &[&Path]) -> String {
-    let (mut keep, mut give_back) = (String::new(), String::new());
-    for (number, path) in needed.iter().enumerate() {
-        let path = if path.is_dir() { path } else { path.parent().unwrap() };
-        let path = path.display();
-        keep += &format!("mkdir /run/keep{number}; mount --bind {path} /run/keep{number}; ");
-        give_back += &format!("mkdir -p {path}; mount --move /run/keep{number} {path}; ");
-    }
-    format!("{keep} mount -t tmpfs tmpfs /tmp; {give_back}")
+    let places = needed.iter().map(|path| if path.is_dir() { path } else { path.parent().unwrap() });
+    let places: Vec<_> = places.enumerate().map(|(number, path)| (path.display(), number)).collect();
+    let keep = places.iter().map(|(path, n)| format!("mkdir /run/keep{n}; mount --bind {path} /run/keep{n}"));
+    let give_back =
+        places.iter().map(|(path, n)| format!("mkdir -p {path}; mount --move /run/keep{n} {path}"));
+    let tmpfs = std::iter::once("mount -t tmpfs tmpfs /tmp".to_string());
+    keep.chain(tmpfs).chain(give_back).collect::<Vec<_>>().join("\n")
 }
 
 /// What pc-gluster.service may do, as setpriv(1) wants it.
