@@ -19,7 +19,6 @@ const TABLE: &[&str] = &[
     "pc-trust status --json",
     "pc-trust plan --json",
     "pc-unlock status --json",
-    "pc-unlock plan --json",
     "pc-brick status --json",
     "pc-brick plan --json",
     "pc-gluster status --json",
@@ -29,10 +28,6 @@ const TABLE: &[&str] = &[
     "pc-vm status --json",
     "pc-vm plan --json",
     "pc-vm list --json",
-    "pc-ha status --json",
-    "pc-ha plan --json",
-    "pc-borg status --json",
-    "pc-verify --json",
 ];
 
 /// Longest request.
