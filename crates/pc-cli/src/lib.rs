@@ -7,6 +7,7 @@ mod file;
 pub mod log;
 mod manual;
 mod print;
+mod root;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use anyhow::Context;
 pub use exit::{Exit, Refused, TryAgain, refused, try_again};
 pub use file::{write_atomic, write_status};
 pub use print::{emit, emit_raw};
+pub use root::{as_root, require_root};
 
 /// Where the administrator's file lives, the same on every node.
 pub const CLUSTER_FILE: &str = "/etc/personal-cluster/cluster.toml";
