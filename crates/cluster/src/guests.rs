@@ -46,7 +46,7 @@ pub struct Vm {
     /// Static addresses by network, with prefix length (`10.0.20.5/24`), handed over through cloud-init.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<Name, String>,
-    /// The node that starts it without `[ha]`, and that it prefers with it; the first node when absent.
+    /// The node that starts it, and that it prefers once `[ha]` is enabled; the first node when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Name>,
     /// More important VMs start first and are kept when memory is short; 0 when absent.

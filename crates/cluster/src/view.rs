@@ -118,7 +118,7 @@ impl Cluster {
         node.disks.iter().flat_map(of_volume).collect()
     }
 
-    /// The node that starts a VM without `[ha]`.
+    /// The node that starts a VM until pacemaker has taken over.
     pub fn home_of(&self, vm: &Vm) -> Option<&Node> {
         match &vm.home {
             Some(home) => self.nodes.iter().find(|node| node.name == *home),
@@ -138,7 +138,7 @@ impl NodeView<'_> {
         self.cluster.nodes.iter().filter(|node| node.name != self.node.name)
     }
 
-    /// VMs that this node starts when there is no `[ha]`.
+    /// VMs that this node starts until pacemaker has taken over.
     pub fn home_vms(&self) -> impl Iterator<Item = (&Name, &Vm)> {
         self.cluster
             .vms
@@ -159,6 +159,9 @@ pub mod paths {
     pub const SECRETS: &str = "/run/personal-cluster/secrets";
     /// State that survives a reboot.
     pub const STATE: &str = "/var/lib/personal-cluster";
+    /// Exists once pacemaker has taken over on this node; corosync, pacemaker and sbd start only with it. Until
+    /// then a VM starts on its home node although the file has `[ha]`.
+    pub const HA_ENABLED: &str = "/var/lib/personal-cluster/ha-enabled";
 
     /// Where a volume is mounted on every node.
     pub fn volume_mount(volume: &Name) -> String {

@@ -13,12 +13,13 @@ pub struct Want {
     pub volumes: Vec<Name>,
     /// Addresses of the other nodes, in the order of the file.
     pub peers: Vec<String>,
-    /// VMs that this node starts; none with `[ha]`, where pacemaker is the only starter.
+    /// VMs that this node starts; none once pacemaker is the only starter.
     pub vms: Vec<Name>,
 }
 
-/// Finds `node` in the file. `None`, with a line in `faults`, when there is nothing to go by.
-pub fn read(text: &str, node: &str, faults: &mut Vec<String>) -> Option<Want> {
+/// Finds `node` in the file. `None`, with a line in `faults`, when there is nothing to go by. `[ha]` hands the VMs
+/// to pacemaker when that has taken over, `ha_enabled`: until then nobody else would start them.
+pub fn read(text: &str, node: &str, ha_enabled: bool, faults: &mut Vec<String>) -> Option<Want> {
     let file: Value = match serde_json::from_str(text) {
         Ok(file) => file,
         Err(error) => {
@@ -39,7 +40,8 @@ pub fn read(text: &str, node: &str, faults: &mut Vec<String>) -> Option<Want> {
     }
     let others = nodes.iter().filter(|entry| text_of(entry, "name") != Some(node));
     want.peers = others.filter_map(|entry| text_of(entry, "address")).filter_map(host).collect();
-    if file.get("ha").is_none_or(Value::is_null) {
+    let has_ha = file.get("ha").is_some_and(|ha| !ha.is_null());
+    if !(has_ha && ha_enabled) {
         let first = nodes.first().and_then(|entry| text_of(entry, "name"));
         for (name, vm) in entries(&file, "vm") {
             if text_of(vm, "home").or(first) == Some(node) {
@@ -108,7 +110,7 @@ mod tests {
 
     fn read_one(text: &str) -> (Option<Want>, Vec<String>) {
         let mut faults = Vec::new();
-        (read(text, "a", &mut faults), faults)
+        (read(text, "a", false, &mut faults), faults)
     }
 
     #[test]
@@ -129,9 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn with_ha_pacemaker_is_the_only_starter() {
-        let (want, _) = read_one(r#"{"node":[{"name":"a"}],"vm":{"one":{}},"ha":{}}"#);
-        assert!(want.unwrap().vms.is_empty());
+    fn pacemaker_is_the_only_starter_once_it_has_taken_over() {
+        let vms = |ha: &str, enabled| {
+            let text = format!(r#"{{"node":[{{"name":"a"}}],"vm":{{"one":{{}}}}{ha}}}"#);
+            read(&text, "a", enabled, &mut Vec::new()).unwrap().vms.len()
+        };
+        assert_eq!(vms(r#","ha":{}"#, true), 0);
+        assert_eq!(vms(r#","ha":{}"#, false), 1, "nobody else would start it");
+        assert_eq!(vms("", true), 1, "a marker that was left behind says nothing");
+        assert_eq!(vms(r#","ha":null"#, true), 1);
     }
 
     #[test]

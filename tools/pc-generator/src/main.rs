@@ -1,8 +1,8 @@
 //! systemd generator (systemd.generator(7)): what of this node's boot depends on the cluster file, as units.
 //!
 //! Never fails the boot: whatever it cannot read or write is one line in the kernel's log and exit code 0.
-//! Never reads anything but `applied.json` and the host name, never runs a program, never waits, never
-//! replaces a unit that another generator or the administrator wrote.
+//! Never reads anything but `applied.json`, the marker of high availability and the host name, never runs a
+//! program, never waits, never replaces a unit that another generator or the administrator wrote.
 
 mod applied;
 mod kmsg;
@@ -51,7 +51,10 @@ fn run(cli: &Cli) -> Vec<String> {
     };
     let Some(node) = node_name(cli) else { return vec!["asking the kernel for the host name failed".into()] };
     let mut faults = Vec::new();
-    if let Some(want) = applied::read(&text, &node, &mut faults) {
+    // A marker that cannot be looked at may be there: a VM that does not start is better than one that runs twice.
+    let marker = cluster::paths::HA_ENABLED.trim_start_matches('/');
+    let ha_enabled = cli.root.join(marker).try_exists().unwrap_or(true);
+    if let Some(want) = applied::read(&text, &node, ha_enabled, &mut faults) {
         for entry in units::all(&want) {
             if let Err(error) = write(&cli.normal, &entry) {
                 faults.push(format!("{error:#}"));

@@ -66,7 +66,7 @@ fn listed(site: &Site, guest: &Guest, answers: &[(&Node, Result<Seen>)]) -> List
         uuid: guest.uuid(),
         state: state.into(),
         reason,
-        should_run_on: site.cluster().ha.is_none().then(|| home.clone()),
+        should_run_on: (!site.has_pacemaker()).then(|| home.clone()),
         home,
         cpus: guest.vm.cpus,
         memory_bytes: running.map_or(guest.vm.memory.0, |(_, live)| live.memory_bytes),
@@ -142,7 +142,7 @@ fn on_this_node(
     let (name, me) = (guest.name, site.nodes.me());
     let here = live.is_some_and(|live| live.active);
     let owner = on_volume(site, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node);
-    let should = site.cluster().ha.is_none().then(|| site.home_of(guest) == me);
+    let should = (!site.has_pacemaker()).then(|| site.home_of(guest) == me);
     if here && owner.as_deref().is_some_and(|owner| owner != me) {
         problems.push(format!("vm {name} runs here and {} owns it", owner.as_deref().unwrap_or_default()));
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::domain::Guest;
 use crate::hypervisor::QUICK;
 use crate::owner::{Answer, Owner};
-use crate::site::{Site, leave_to_pacemaker, now, tell};
+use crate::site::{Site, now, tell};
 use crate::store::Store;
 
 /// How a migration was asked for.
@@ -60,7 +60,7 @@ pub fn migrate(site: &Site, name: &str, node: &str, options: &Options) -> Result
     let Some(to) = site.nodes.named(node) else {
         return Err(refused(format!("no [[node]] is called {node:?}")));
     };
-    leave_to_pacemaker(site.cluster(), options.by_pacemaker, &format!("pc-ha move {name} {node}"))?;
+    site.leave_to_pacemaker(options.by_pacemaker, &format!("pc-ha move {name} {node}"))?;
     let uuid = guest.uuid();
     let Some(from) = site.nodes.runs_on(&uuid).with_context(|| format!("vm {name}"))? else {
         return Err(refused(format!(

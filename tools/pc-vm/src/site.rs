@@ -47,7 +47,22 @@ impl<'a> Site<'a> {
         Host::new(self.common, &self.nodes.view, self.nodes.local()?)
     }
 
-    /// The name of the node that starts a VM when there is no `[ha]`.
+    /// Pacemaker starts, stops and moves VMs: the file has `[ha]`, and pacemaker has taken over on this node.
+    pub fn has_pacemaker(&self) -> bool {
+        // A marker that cannot be looked at may be there: a VM that does not start is better than one that runs twice.
+        let marker = || self.common.under_root(cluster::paths::HA_ENABLED).try_exists();
+        self.cluster().ha.is_some() && marker().unwrap_or(true)
+    }
+
+    /// There is one starter: where pacemaker is it, a person is not.
+    pub fn leave_to_pacemaker(&self, by_pacemaker: bool, instead: &str) -> Result<()> {
+        if by_pacemaker || !self.has_pacemaker() {
+            return Ok(());
+        }
+        Err(refused(format!("[ha] is enabled: pacemaker is the only starter\n  {instead}")))
+    }
+
+    /// The name of the node that starts a VM while pacemaker does not.
     pub fn home_of(&self, guest: &Guest) -> &'a str {
         self.cluster().home_of(guest.vm).map_or("", |node| node.name.as_str())
     }
@@ -80,14 +95,6 @@ pub fn require_root(verb: &str) -> Result<()> {
     Err(refused(format!("only root may do this\n  sudo pc-vm {verb}")))
 }
 
-/// With `[ha]` there is one starter, and it is not a person.
-pub fn leave_to_pacemaker(cluster: &Cluster, by_pacemaker: bool, instead: &str) -> Result<()> {
-    if cluster.ha.is_none() || by_pacemaker {
-        return Ok(());
-    }
-    Err(refused(format!("the file has [ha]: pacemaker is the only starter\n  {instead}")))
-}
-
 /// A node that must not be asked for longer than this is out of reach for now.
 pub fn unreachable(vm: &str, node: &str, reason: &str) -> anyhow::Error {
     try_again(format!(
@@ -95,3 +102,7 @@ pub fn unreachable(vm: &str, node: &str, reason: &str) -> anyhow::Error {
          when {node} is switched off for certain: pc-vm start {vm} --here --owner-is-dead {node}"
     ))
 }
+
+#[cfg(test)]
+#[path = "site_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use crate::image::{Source, create_disk};
 use crate::owner::{Owner, Verdict, decide};
 use crate::places::IMAGE_CACHE;
 use crate::seed;
-use crate::site::{Site, leave_to_pacemaker, now, tell, unreachable};
+use crate::site::{Site, now, tell, unreachable};
 use crate::store::Store;
 
 /// How a start was asked for.
@@ -22,7 +22,7 @@ pub struct Options {
     /// NODE is switched off for certain: do not wait for its answer. A VM that still runs there is then started twice
     #[arg(long, value_name = "NODE")]
     pub owner_is_dead: Option<String>,
-    /// Called by pacemaker's agent, the only starter when the file has [ha]
+    /// Called by pacemaker's agent, the only starter once [ha] is enabled
     #[arg(long, hide = true)]
     pub by_pacemaker: bool,
 }
@@ -30,7 +30,7 @@ pub struct Options {
 /// Starts a VM on this node.
 pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let guest = site.guest(name)?;
-    leave_to_pacemaker(site.cluster(), options.by_pacemaker, "pc-ha status")?;
+    site.leave_to_pacemaker(options.by_pacemaker, "pc-ha status")?;
     check_place(site, &guest, options)?;
     // Before libvirt is asked: after a blackout this is tried for as long as the disks stay locked, and must cost nothing.
     let store = site.store(&guest);

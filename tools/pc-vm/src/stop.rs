@@ -7,7 +7,7 @@ use pc_cli::{Exit, log};
 
 use crate::domain::Guest;
 use crate::hypervisor::{Hypervisor, QUICK};
-use crate::site::{Site, leave_to_pacemaker, now, tell};
+use crate::site::{Site, now, tell};
 use crate::systemd;
 
 /// How a stop was asked for.
@@ -37,7 +37,7 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let local = site.nodes.local()?;
     if local.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
         // ExecStop= of pc-vm@ comes here too, with --here: a unit stops what it started, whoever manages now.
-        leave_to_pacemaker(site.cluster(), options.by_pacemaker || options.here, "pc-ha status")?;
+        site.leave_to_pacemaker(options.by_pacemaker || options.here, "pc-ha status")?;
         end(&local, &guest, Duration::from_secs(options.timeout))?;
         release(site, &guest, site.nodes.me());
         return Ok(Exit::Done);
@@ -45,7 +45,7 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     if options.here {
         return Ok(Exit::Done);
     }
-    leave_to_pacemaker(site.cluster(), options.by_pacemaker, "pc-ha status")?;
+    site.leave_to_pacemaker(options.by_pacemaker, "pc-ha status")?;
     let Some(node) = site.nodes.runs_on(&uuid).with_context(|| format!("vm {name}"))? else {
         log::debug(format_args!("vm {name} runs nowhere"));
         return Ok(Exit::Done);
@@ -61,7 +61,7 @@ pub fn stop_all(site: &Site, options: &Options) -> Result<Exit> {
     if options.at_shutdown && !systemd::is_stopping() {
         return Ok(Exit::Done);
     }
-    leave_to_pacemaker(site.cluster(), options.by_pacemaker || options.at_shutdown, "pc-ha status")?;
+    site.leave_to_pacemaker(options.by_pacemaker || options.at_shutdown, "pc-ha status")?;
     let local = Options { here: true, ..options.clone() };
     let results: Vec<Result<Exit>> = std::thread::scope(|scope| {
         let stopping: Vec<_> =
