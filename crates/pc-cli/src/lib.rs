@@ -16,7 +16,7 @@ use anyhow::Context;
 
 pub use exit::{Exit, Refused, TryAgain, refused, try_again};
 pub use file::{write_atomic, write_status};
-pub use print::{emit, emit_raw};
+pub use print::{emit, emit_heard, emit_raw};
 pub use root::{as_root, require_root};
 
 /// Where the administrator's file lives, the same on every node.
@@ -83,18 +83,23 @@ impl Common {
 /// prints the man page of the tool or of one verb (`--generate man VERB`), or a completion script,
 /// out of the same definition; packaging calls it at build time.
 pub fn main<C: clap::Parser>(run: impl FnOnce(C) -> anyhow::Result<Exit>) -> ExitCode {
-    if let Some(code) = manual::generate::<C>() {
+    if let Some(code) = manual::generate::<C>(std::env::args_os().skip(1)) {
         return code;
     }
     let cli = match C::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help and versions to stdout with code 0, errors to stderr with 2.
-            let code = if error.use_stderr() { Exit::Refused } else { Exit::Done };
-            if error.print().is_err() {
-                return Exit::Done.into();
-            }
-            return code.into();
+            let printed = error.print();
+            return match printed {
+                // A usage error stays one when nobody can be told; a reader of help may go before its end.
+                _ if error.use_stderr() => Exit::Refused.into(),
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    log::error(format_args!("writing to standard output: {error}"));
+                    Exit::Failed.into()
+                }
+                _ => Exit::Done.into(),
+            };
         }
     };
     match run(cli) {

@@ -1,13 +1,16 @@
 //! Man pages and shell completions out of the command-line definition itself.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
 use crate::exit::Exit;
 
 /// Answers the hidden `--generate` argument; `None` when the command line is an ordinary one.
-pub(crate) fn generate<C: clap::CommandFactory>() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
+/// Arguments are what the kernel handed over, which need not be text.
+pub(crate) fn generate<C: clap::CommandFactory>(
+    mut arguments: impl Iterator<Item = OsString>,
+) -> Option<ExitCode> {
     if arguments.next()? != "--generate" {
         return None;
     }
@@ -15,11 +18,11 @@ pub(crate) fn generate<C: clap::CommandFactory>() -> Option<ExitCode> {
     let mut command = C::command();
     let name = command.get_name().to_string();
     let mut out = Vec::new();
-    let shell = match kind.as_str() {
-        "man" => None,
-        "bash" => Some(clap_complete::Shell::Bash),
-        "zsh" => Some(clap_complete::Shell::Zsh),
-        "fish" => Some(clap_complete::Shell::Fish),
+    let shell = match kind.to_str() {
+        Some("man") => None,
+        Some("bash") => Some(clap_complete::Shell::Bash),
+        Some("zsh") => Some(clap_complete::Shell::Zsh),
+        Some("fish") => Some(clap_complete::Shell::Fish),
         _ => return Some(Exit::Refused.into()),
     };
     if let Some(shell) = shell {
@@ -37,30 +40,18 @@ pub(crate) fn generate<C: clap::CommandFactory>() -> Option<ExitCode> {
 fn render(command: clap::Command, out: &mut Vec<u8>) -> std::io::Result<()> {
     let mut command = command;
     command.build();
-    let verbs: Vec<clap::Command> = command.get_subcommands().cloned().collect();
+    let verbs = leaves(&command);
     let page = clap_mangen::Man::new(command).section("8").manual("personal-cluster");
     page.render_title(out)?;
     page.render_name_section(out)?;
     page.render_synopsis_section(out)?;
     page.render_description_section(out)?;
     page.render_options_section(out)?;
-    if verbs.iter().any(|verb| verb.get_name() != "help") {
+    if !verbs.is_empty() {
         writeln!(out, ".SH VERBS")?;
     }
-    for mut verb in verbs.into_iter().filter(|verb| verb.get_name() != "help" && !verb.is_hide_set()) {
-        let usage = verb.render_usage().to_string().replace("Usage: ", "");
-        writeln!(out, ".SS \"{}\"", usage.replace('\\', "\\\\").replace('"', "\\(dq"))?;
-        if let Some(about) = verb.get_long_about().or_else(|| verb.get_about()) {
-            writeln!(out, "{}", escape(&about.to_string()))?;
-        }
-        let global: Vec<&clap::Arg> =
-            verb.get_arguments().filter(|arg| !arg.is_global_set() && !arg.is_hide_set()).collect();
-        for arg in global.into_iter().filter(|arg| arg.get_id() != "help") {
-            writeln!(out, ".TP\n\\fB{}\\fR", escape(&arg.to_string()))?;
-            if let Some(help) = arg.get_long_help().or_else(|| arg.get_help()) {
-                writeln!(out, "{}", escape(&help.to_string()))?;
-            }
-        }
+    for verb in verbs {
+        section(verb, out)?;
     }
     writeln!(
         out,
@@ -69,6 +60,33 @@ fn render(command: clap::Command, out: &mut Vec<u8>) -> std::io::Result<()> {
          .TP\n\\fB75\\fR\ntry again later"
     )?;
     writeln!(out, ".SH \"SEE ALSO\"\n\\fBpc\\-config\\fR(8), \\fBpersonal\\-cluster\\fR(7)")
+}
+
+/// Every verb that can be typed, in the order of the definition; of `header backup` and `header restore` both.
+fn leaves(command: &clap::Command) -> Vec<clap::Command> {
+    let shown = |verb: &&clap::Command| verb.get_name() != "help" && !verb.is_hide_set();
+    let below = |verb: &clap::Command| {
+        let inner = leaves(verb);
+        if inner.is_empty() { vec![verb.clone()] } else { inner }
+    };
+    command.get_subcommands().filter(shown).flat_map(below).collect()
+}
+
+/// The section of one verb.
+fn section(mut verb: clap::Command, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let usage = verb.render_usage().to_string().replace("Usage: ", "");
+    writeln!(out, ".SS \"{}\"", usage.replace('\\', "\\\\").replace('"', "\\(dq"))?;
+    if let Some(about) = verb.get_long_about().or_else(|| verb.get_about()) {
+        writeln!(out, "{}", escape(&about.to_string()))?;
+    }
+    let own = verb.get_arguments().filter(|arg| !arg.is_global_set() && !arg.is_hide_set());
+    for arg in own.filter(|arg| arg.get_id() != "help") {
+        writeln!(out, ".TP\n\\fB{}\\fR", escape(&arg.to_string()))?;
+        if let Some(help) = arg.get_long_help().or_else(|| arg.get_help()) {
+            writeln!(out, "{}", escape(&help.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 /// roff: a backslash, a hyphen, and a dot or quote at the start of a line are special (man(7)).
@@ -80,4 +98,41 @@ fn escape(text: &str) -> String {
         })
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Arg, Command};
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn every_verb_that_can_be_typed_has_a_section() {
+        let header = Command::new("header")
+            .about("Copies of headers")
+            .subcommand(Command::new("backup").about("Keep one").arg(Arg::new("DEVICE").required(true)))
+            .subcommand(Command::new("restore").about("Put one back"));
+        let tool = Command::new("pc-x")
+            .subcommand(Command::new("open").about("Open it"))
+            .subcommand(header)
+            .subcommand(Command::new("inner").hide(true));
+        let mut page = Vec::new();
+        render(tool, &mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        let sections: Vec<&str> = page.lines().filter(|line| line.starts_with(".SS")).collect();
+        assert_eq!(
+            sections,
+            [".SS \"pc-x open\"", ".SS \"pc-x header backup <DEVICE>\"", ".SS \"pc-x header restore\""],
+        );
+        assert!(page.contains("\nKeep one\n"), "{page}");
+    }
+
+    #[test]
+    fn what_is_no_text_is_an_ordinary_argument() {
+        #[derive(clap::Parser)]
+        struct Tool {}
+        let not_text = || OsString::from_vec(vec![0xff]);
+        assert!(generate::<Tool>([not_text()].into_iter()).is_none());
+        assert!(generate::<Tool>(["--generate".into(), not_text()].into_iter()).is_some());
+    }
 }

@@ -1,0 +1,44 @@
+//! How a wrong command line ends, whatever can be told about it.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pc-config");
+
+fn full() -> Stdio {
+    OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_a_usage_error() {
+    for arguments in [vec![OsStr::from_bytes(b"\xff")], vec![OsStr::new("put"), OsStr::from_bytes(b"\xff")]] {
+        let ended = Command::new(PROGRAM).args(&arguments).output().unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {ended:?}");
+        assert!(!String::from_utf8_lossy(&ended.stderr).contains("panicked"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_usage_error_that_nobody_can_be_told_is_one_still() {
+    let ended = Command::new(PROGRAM).arg("--bogus").stderr(full()).status().unwrap();
+    assert_eq!(ended.code(), Some(2));
+}
+
+#[test]
+fn help_that_cannot_be_written_has_failed() {
+    let ended = Command::new(PROGRAM).arg("--help").stdout(full()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("writing to standard output"), "{ended:?}");
+    let (reader, writer) = UnixStream::pair().unwrap();
+    drop(reader);
+    assert_eq!(
+        Command::new(PROGRAM).arg("--help").stdout(OwnedFd::from(writer)).status().unwrap().code(),
+        Some(0)
+    );
+}
