@@ -8,23 +8,38 @@ use anyhow::{Context, Result};
 /// Prints the answer: JSON when asked for, else its rendering for people.
 /// The first field of `value` must be `schema` (for example `"pc.brick.status/1"`).
 pub fn emit<T: serde::Serialize + Display>(json: bool, value: &T) -> Result<()> {
-    if json {
-        let mut text = serde_json::to_string_pretty(value).context("writing the answer as JSON")?;
-        text.push('\n');
-        emit_raw(text.as_bytes())
-    } else {
-        let text = value.to_string();
-        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        emit_raw(format!("{text}{end}").as_bytes())
+    emit_raw(&rendered(json, value)?)
+}
+
+/// As [`emit`], for a verb that is not done with its answer: a reader that has gone is an error like any
+/// other, and the caller decides what becomes of the work that is left.
+pub fn emit_heard<T: serde::Serialize + Display>(json: bool, value: &T) -> Result<()> {
+    write(&mut std::io::stdout().lock(), &rendered(json, value)?).context(WRITING)
+}
+
+/// Writes bytes to stdout; when the reader has gone, ends the process with 0 as `cat` would. Only for the
+/// last thing that a verb does: what would come after it is not done.
+pub fn emit_raw(bytes: &[u8]) -> Result<()> {
+    match write(&mut std::io::stdout().lock(), bytes) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.context(WRITING),
     }
 }
 
-/// Writes bytes to stdout; when the reader has gone, ends the process with 0 as `cat` would.
-pub fn emit_raw(bytes: &[u8]) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(error).context("writing to standard output"),
+const WRITING: &str = "writing to standard output";
+
+fn write(out: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    out.write_all(bytes).and_then(|()| out.flush())
+}
+
+fn rendered<T: serde::Serialize + Display>(json: bool, value: &T) -> Result<Vec<u8>> {
+    let mut text = if json {
+        serde_json::to_string_pretty(value).context("writing the answer as JSON")?
+    } else {
+        value.to_string()
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
     }
+    Ok(text.into_bytes())
 }
