@@ -40,16 +40,16 @@ pub struct Failure {
 }
 
 impl Applied {
-    /// A disk that waits for something (75) comes first, because repeating helps; then refusals, then the rest.
+    /// A disk that waits for something (75) comes first, then one that is late, cannot be examined or failed (1):
+    /// repeating may help those. The unit never repeats a refusal (2), so that one counts only when nothing else is left.
     pub fn exit(&self) -> Exit {
         let failed = |exit| self.failed.iter().any(|failure| failure.exit == exit);
+        let may_pass = self.refused.iter().any(|refusal| refusal.passing);
         match () {
             () if failed(Exit::TryAgain) => Exit::TryAgain,
-            () if failed(Exit::Refused) || self.refused.iter().any(|refusal| !refusal.passing) => {
-                Exit::Refused
-            }
-            () if self.failed.is_empty() && self.missing.is_empty() && self.refused.is_empty() => Exit::Done,
-            () => Exit::Failed,
+            () if failed(Exit::Failed) || may_pass || !self.missing.is_empty() => Exit::Failed,
+            () if failed(Exit::Refused) || !self.refused.is_empty() => Exit::Refused,
+            () => Exit::Done,
         }
     }
 
@@ -188,5 +188,46 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         () if caused_by(<dyn std::error::Error>::is::<TryAgain>) => Exit::TryAgain,
         () if caused_by(<dyn std::error::Error>::is::<Refused>) => Exit::Refused,
         () => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(failed: &[Exit], refused: &[bool], missing: usize) -> Exit {
+        let failure = |exit: &Exit| Failure { step: "a/open".into(), error: "broken".into(), exit: *exit };
+        let refusal = |passing: &bool| Refusal {
+            disk: "b".into(),
+            found: "ext4".into(),
+            remedy: "lsblk".into(),
+            passing: *passing,
+        };
+        let applied = Applied {
+            schema: "pc.brick.apply/1",
+            node: "node1".into(),
+            done: Vec::new(),
+            failed: failed.iter().map(failure).collect(),
+            refused: refused.iter().map(refusal).collect(),
+            missing: vec!["c".into(); missing],
+            recovery_key: None,
+            seconds: 0.0,
+            external_calls: 0,
+            external_seconds: 0.0,
+        };
+        applied.exit()
+    }
+
+    #[test]
+    fn a_refused_disk_does_not_stop_the_retries_of_the_others() {
+        use Exit::{Done, Failed, Refused, TryAgain};
+        assert_eq!(exit(&[], &[], 0), Done);
+        assert_eq!(exit(&[], &[false], 0), Refused);
+        assert_eq!(exit(&[], &[false], 1), Failed, "a disk is late");
+        assert_eq!(exit(&[Failed], &[false], 0), Failed);
+        assert_eq!(exit(&[], &[false, true], 0), Failed, "a disk could not be examined");
+        assert_eq!(exit(&[Refused], &[], 0), Refused);
+        assert_eq!(exit(&[Refused, Failed], &[], 0), Failed);
+        assert_eq!(exit(&[Refused, Failed, TryAgain], &[false], 1), TryAgain);
     }
 }

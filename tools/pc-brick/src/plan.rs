@@ -20,13 +20,16 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-/// What would make every disk of the file a mounted brick: first whatever brings each disk into service, then,
-/// for all of them, what can wait until it serves.
+/// What would make every disk of the file a mounted brick: first whatever brings each disk into service, those of
+/// volumes for VMs before the others, then, for all of them, what can wait until it serves.
 pub fn plan(node: &str, want: &[Brick], have: &Have, unlock: bool) -> Answer {
     let (mut steps, mut later) = (Vec::new(), Vec::new());
     let (mut refused, mut missing) = (Vec::new(), Vec::new());
     let nothing = Facts::default();
-    for brick in want {
+    let mut order: Vec<&Brick> = want.iter().collect();
+    // On the first evening a disk takes a while, and VMs wait for theirs. The sort keeps the file's order otherwise.
+    order.sort_by_key(|brick| brick.purpose != Use::Vm);
+    for brick in order {
         let facts = have.get(brick.name()).unwrap_or(&nothing);
         match judge(brick, facts, unlock) {
             Verdict::Do(verbs) => {
@@ -240,5 +243,7 @@ fn intact(stack: &Stack) -> Result<(), String> {
     }
 }
 
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod tests;
