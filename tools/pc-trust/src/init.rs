@@ -126,12 +126,28 @@ pub fn init(common: &Common, file: &Path, recovery_key_file: Option<&Path>) -> R
         joins,
     };
     // Shown before the node is a member: an init that ends here is repeated, with the same recovery key.
-    pc_cli::emit(common.json, &answered)?;
+    // When nobody reads it the work is done all the same, and is no success.
+    let heard = pc_cli::emit_heard(common.json, &answered);
+    if let Err(error) = &heard {
+        log::error(unheard(&paths, &answered, error));
+    }
     join::become_member(common, &paths, &cluster, &names, &authority.certificate)?;
     if !answered.joins.is_empty() {
         door::open(&paths, &names).context("the node is initialised, but others cannot join yet")?;
     }
-    Ok(Exit::Done)
+    Ok(if heard.is_ok() { Exit::Done } else { Exit::Failed })
+}
+
+/// What nobody has read, and where it is found: a repeated init shows none of it.
+fn unheard(paths: &Paths, answered: &Answered, error: &anyhow::Error) -> String {
+    let mut lines = vec![format!("nobody has read the answer: {error:#}")];
+    if answered.recovery_key.is_some() {
+        lines.push(format!("cat {} shows the recovery key", paths.secret(RECOVERY_KEY).display()));
+    }
+    if let Some(join) = answered.joins.first() {
+        lines.push(format!("pc-trust token {} makes another token", join.node));
+    }
+    lines.join("\n  ")
 }
 
 fn read_file(file: &Path) -> Result<Zeroizing<String>> {

@@ -60,6 +60,35 @@ fn a_second_init_and_a_second_apply_change_nothing() {
     lab.run("node1", &["init", lab.file().to_str().unwrap()]).refused(2, "a member of home");
 }
 
+/// The other end of `| true`, and a full disk: the node is a member, which is not all that was asked for.
+#[test]
+fn an_answer_that_nobody_reads_does_not_stop_an_init_and_is_no_success() {
+    for what in ["gone", "full"] {
+        let lab = Lab::new();
+        let stdout: std::process::Stdio = if what == "full" {
+            fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+        } else {
+            let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+            drop(reader);
+            std::os::fd::OwnedFd::from(writer).into()
+        };
+        let output = lab.command("node1").arg("init").arg(lab.file()).stdout(stdout).output().unwrap();
+        let answer = common::Answer::of(output);
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        let key = lab.secret("node1", "recovery-key");
+        let told = [
+            "error: nobody has read the answer: writing to standard output: ",
+            &format!("\n  cat {} shows the recovery key\n", key.display()),
+            "\n  pc-trust token node2 makes another token\n",
+        ];
+        assert!(told.iter().all(|told| answer.stderr.contains(told)), "{answer:?}");
+        let text = fs::read_to_string(key).unwrap();
+        assert!(text.len() == 71 && !answer.stderr.contains(&text), "{answer:?}");
+        assert_eq!(lab.run("node1", &["status", "--exit-code"]).code, Some(0));
+        assert_eq!(lab.init()["changed"], false);
+    }
+}
+
 #[test]
 fn foreign_files_are_refused_by_name_before_anything_is_made() {
     let lab = Lab::new();
