@@ -120,8 +120,8 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     pc_cli::log::set_verbosity(common.verbose);
     // Everything else reads secrets, or writes where only root does; below a --root anybody may.
     let unprivileged = matches!(cli.verb, Verb::Verify | Verb::Gate);
-    if !unprivileged && common.root == std::path::Path::new("/") && !nix::unistd::geteuid().is_root() {
-        return Err(pc_cli::refused("this needs root"));
+    if !unprivileged && common.root == std::path::Path::new("/") {
+        pc_cli::require_root()?;
     }
     let changes =
         matches!(cli.verb, Verb::Init { .. } | Verb::Join { .. } | Verb::Apply { .. } | Verb::Renew { .. });

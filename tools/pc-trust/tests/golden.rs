@@ -125,7 +125,8 @@ fn others_than_root_are_turned_away() {
     for verb in ["status", "plan", "renew"] {
         let mut command = std::process::Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&tool).arg(verb);
-        Answer::of(command.output().unwrap()).refused(2, "this needs root");
+        Answer::of(command.output().unwrap())
+            .refused(2, &format!("this needs root\n  sudo pc-trust {verb}\n"));
     }
 }
 
