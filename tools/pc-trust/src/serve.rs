@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -30,6 +30,8 @@ const SEALING: Duration = Duration::from_secs(180);
 const AT_ONCE: usize = 32;
 /// Connections of one address at a time: a stranger who holds some keeps nobody else out.
 const PER_ADDRESS: usize = 4;
+/// So often the tokens are looked at: they expire, and one is made without our being told.
+const MOMENT: Duration = Duration::from_secs(1);
 /// What `pc-config` keeps of the last generation, as it was signed.
 const GENERATION: &str = "/var/lib/personal-cluster/generation.json";
 
@@ -38,6 +40,7 @@ struct Host {
     paths: Paths,
     tls: Arc<ServerConfig>,
     busy: Mutex<Vec<IpAddr>>,
+    left: Condvar,
 }
 
 /// `pc-trust serve`: on systemd's socket, or on `listen`.
@@ -58,7 +61,13 @@ pub fn serve(common: &Common, listen: Option<&str>) -> Result<Exit> {
     let of = |name| files::read(&paths.trust(name)).map(Option::unwrap_or_default);
     let key = secrets::needed(&paths, NODE_KEY)?;
     let tls = tls::server(&of(NODE_CERTIFICATE)?, &of(CA_CERTIFICATE)?, &key)?;
-    let host = Arc::new(Host { common: common.clone(), paths, tls, busy: Mutex::new(Vec::new()) });
+    let host = Arc::new(Host {
+        common: common.clone(),
+        paths,
+        tls,
+        busy: Mutex::new(Vec::new()),
+        left: Condvar::new(),
+    });
     // A systemd that is not there is not told.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     attend(&host, &listener)?;
@@ -66,29 +75,41 @@ pub fn serve(common: &Common, listen: Option<&str>) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Until no token is left and nobody is being served.
+/// Until no token is left and nobody is being served. Without a token nobody new is let in: strangers who keep
+/// coming do not keep us here.
 fn attend(host: &Arc<Host>, listener: &TcpListener) -> Result<()> {
     let mut said = String::new();
+    let mut knocks = false;
     loop {
         let tokens = Tokens::lock(&host.paths)?.outstanding()?;
-        if tokens.is_empty() && host.busy().is_empty() {
-            return Ok(());
-        }
         let names: Vec<&str> = tokens.iter().map(|token| token.node.as_str()).collect();
-        let status = format!("waiting for {}", names.join(", "));
+        let status = if names.is_empty() {
+            "ending: every token is used or expired".into()
+        } else {
+            format!("waiting for {}", names.join(", "))
+        };
         if status != said {
             let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(&status)]);
             said = status;
         }
-        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        // Once a second: tokens expire, and a token is made without our being told.
-        poll(&mut ready, PollTimeout::from(1000_u16)).context("waiting for connections")?;
-        match listener.accept() {
-            Ok((socket, peer)) => welcome(host, socket, peer.ip()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            // The peer has gone again, or descriptors are short: neither ends the service.
-            Err(error) => log::debug(format_args!("accepting: {error}")),
+        if tokens.is_empty() {
+            if host.is_idle_within(MOMENT) {
+                return Ok(());
+            }
+            // Still busy; and a token may have been made in the meantime.
+            continue;
         }
+        if knocks {
+            match listener.accept() {
+                Ok((socket, peer)) => welcome(host, socket, peer.ip()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                // The peer has gone again, or descriptors are short: neither ends the service.
+                Err(error) => log::debug(format_args!("accepting: {error}")),
+            }
+        }
+        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let moment = PollTimeout::try_from(MOMENT).context("waiting for connections")?;
+        knocks = poll(&mut ready, moment).context("waiting for connections")? > 0;
     }
 }
 
@@ -112,6 +133,13 @@ impl Host {
         if let Some(index) = busy.iter().position(|other| *other == peer) {
             busy.swap_remove(index);
         }
+        self.left.notify_all();
+    }
+
+    /// Whether nobody is being served, now or before `time` is over.
+    fn is_idle_within(&self, time: Duration) -> bool {
+        let waited = self.left.wait_timeout_while(self.busy(), time, |busy| !busy.is_empty());
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_empty()
     }
 }
 

@@ -79,6 +79,24 @@ fn strangers_are_turned_away_and_the_token_survives_them() {
 }
 
 #[test]
+fn strangers_do_not_keep_a_member_listening_when_no_token_is_left() {
+    let lab = Lab::new();
+    let init = lab.init();
+    let member = lab.serve("node1");
+    // Connections are taken in their order: this one is being served when the joins are.
+    let early = TcpStream::connect(&member.address).unwrap();
+    for (index, node) in ["node2", "node3"].into_iter().enumerate() {
+        lab.join(node, &member.address, init["joins"][index]["token"].as_str().unwrap()).json();
+    }
+    let late = TcpStream::connect(&member.address).unwrap();
+    drop(early);
+    // Served, the late one would be named too, when its minute was over.
+    let log = member.end();
+    assert_eq!(log.matches("warning: 127.0.0.1: ").count(), 1, "{log}");
+    drop(late);
+}
+
+#[test]
 fn an_impostor_member_is_found_out() {
     // A machine that copied the clear certificates but has no key of the cluster, and one with its own CA.
     let lab = Lab::new();
