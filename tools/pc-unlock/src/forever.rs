@@ -14,12 +14,18 @@ use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::systemd;
 
-/// Started when every secret is open: whatever needs one hangs there.
+/// Whatever needs a secret hangs there.
 const SECRETS_TARGET: &str = "pc-secrets.target";
+/// The one secret that the target waits for: without it glusterd and libvirt cannot speak to their peers. What else is
+/// sealed is missed by its own users only, which ask again (75) until it is there.
+const GATE: &str = "node.key";
 const SHORTEST: Duration = Duration::from_millis(250);
 /// The longest pause between attempts, and how often a node at rest looks at its disks' links: a few
 /// calls of stat(2), no network.
 const LONGEST: Duration = Duration::from_secs(5);
+/// The longest pause while only secrets are left that the target does not wait for: one that is damaged is asked for
+/// until somebody mends it, which must not cost the servers much.
+const LEFT_OVER: Duration = Duration::from_secs(60);
 
 /// The most that one server is given in the end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Default)]
 struct Shared {
     secrets: BTreeMap<String, String>,
-    secrets_done: bool,
+    gate_open: bool,
     disks: Vec<(String, String)>,
     disks_open: usize,
 }
@@ -50,11 +56,17 @@ fn secrets_loop(
     shared: &Mutex<Shared>,
 ) {
     let (mut pause, mut patience) = (SHORTEST, client.clone());
+    // How many secrets were open when the target was started last.
+    let mut started = None;
     loop {
         let mut failed = unseal_all(&patience, secrets);
-        if failed.is_empty() {
+        let open =
+            secrets.names().map_or(0, |names| names.iter().filter(|name| secrets.is_open(name)).count());
+        // Once more for every secret that comes later: a start of a target that is active starts whatever it wants and
+        // has ended, pc-trust-apply above all.
+        if gate_is_open(secrets) && started != Some(open) {
             match systemd::bus().and_then(|bus| systemd::start_unit(&bus, SECRETS_TARGET)) {
-                Ok(()) => {}
+                Ok(()) => started = Some(open),
                 Err(error) => drop(failed.insert(SECRETS_TARGET.into(), format!("{error:#}"))),
             }
         }
@@ -66,16 +78,22 @@ fn secrets_loop(
                 }
             }
             shared.secrets = failed;
-            shared.secrets_done = done;
+            shared.gate_open = started.is_some();
         }
         tell(common, devices, secrets, shared);
         if done {
             return;
         }
         std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST);
+        pause = (pause * 2).min(if started.is_some() { LEFT_OVER } else { LONGEST });
         grow(&mut patience);
     }
+}
+
+/// A node that has no such secret (it is no member of a cluster yet) waits for none.
+fn gate_is_open(secrets: &Secrets) -> bool {
+    let sealed = |names: Vec<String>| names.iter().any(|name| name == GATE);
+    secrets.is_open(GATE) || secrets.names().is_ok_and(|names| !sealed(names))
 }
 
 /// A server that is flooded by all nodes at once (a blackout has ended) would never be fast enough for
@@ -163,7 +181,11 @@ fn tell(common: &Common, devices: &[Device], secrets: &Secrets, shared: &Mutex<S
 }
 
 fn sentence(shared: &Shared, disks: usize) -> String {
-    let secrets = if shared.secrets_done { "secrets open".to_string() } else { "secrets sealed".to_string() };
+    let secrets = match shared.secrets.len() {
+        _ if !shared.gate_open => "secrets sealed".to_string(),
+        0 => "secrets open".to_string(),
+        left => format!("secrets open but {left}"),
+    };
     let head = format!("{secrets}, {} of {disks} disks open", shared.disks_open);
     let disks = shared.disks.iter().map(|(name, reason)| (name.rsplit('/').next().unwrap_or(name), reason));
     let secrets = shared.secrets.iter().map(|(name, reason)| (name.as_str(), reason));
@@ -179,15 +201,22 @@ mod tests {
 
     #[test]
     fn the_sentence_names_what_is_missing_and_why() {
-        let shared = Shared {
+        let mut shared = Shared {
             secrets: BTreeMap::from([("node.key".into(), "asking http://a: timed out after 2 s".into())]),
-            secrets_done: false,
+            gate_open: false,
             disks: vec![("/dev/disk/by-id/ata-B".into(), "is not plugged in\n  hint".into())],
             disks_open: 3,
         };
         assert_eq!(
             sentence(&shared, 4),
             "secrets sealed, 3 of 4 disks open; node.key: asking http://a: timed out after 2 s; ata-B: is not plugged in"
+        );
+        shared.secrets = BTreeMap::from([("borg".into(), "reading borg.jwe: not a JWE".into())]);
+        shared.gate_open = true;
+        shared.disks.clear();
+        assert_eq!(
+            sentence(&shared, 4),
+            "secrets open but 1, 3 of 4 disks open; borg: reading borg.jwe: not a JWE"
         );
     }
 }

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use support::{Machine, PASSPHRASE, Tang, device};
@@ -54,6 +54,51 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// pc-unlock at work, with everything that it talks to.
+struct Forever {
+    process: Running,
+    started: Receiver<String>,
+    notify: UnixDatagram,
+    last_status: String,
+    _systemd: zbus::blocking::Connection,
+    _daemon: Running,
+}
+
+impl Forever {
+    fn status(&mut self) -> String {
+        let mut bytes = [0; 4096];
+        while let Ok(count) = self.notify.recv(&mut bytes) {
+            self.last_status = String::from_utf8_lossy(&bytes[..count]).trim().to_string();
+        }
+        self.last_status.clone()
+    }
+}
+
+fn forever(machine: &Machine) -> Forever {
+    let root = machine.root.path();
+    let (daemon, address) = bus();
+    let (sender, started) = channel();
+    let systemd = Builder::address(address.as_str())
+        .and_then(|builder| builder.name("org.freedesktop.systemd1"))
+        .and_then(|builder| builder.serve_at("/org/freedesktop/systemd1", Systemd(sender)))
+        .and_then(Builder::build)
+        .unwrap();
+    let notify = UnixDatagram::bind(root.join("notify")).unwrap();
+    notify.set_nonblocking(true).unwrap();
+    let path = format!("{}:{}", root.join("bin").display(), std::env::var("PATH").unwrap());
+    let process = Running(
+        Command::new(env!("CARGO_BIN_EXE_pc-unlock"))
+            .args(["--root", root.to_str().unwrap(), "--node", "node1", "open", "--forever"])
+            .env("PATH", path)
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &address)
+            .env("NOTIFY_SOCKET", root.join("notify"))
+            .stderr(std::fs::File::create(root.join("log")).unwrap())
+            .spawn()
+            .unwrap(),
+    );
+    Forever { process, started, notify, last_status: String::new(), _systemd: systemd, _daemon: daemon }
+}
+
 #[test]
 fn secrets_then_the_target_and_disks_beside_that_even_when_plugged_in_late() {
     let (tang, machine) = (Tang::start("P-521"), Machine::new());
@@ -87,54 +132,28 @@ fn secrets_then_the_target_and_disks_beside_that_even_when_plugged_in_late() {
     std::fs::write(bin.join("cryptsetup"), fake).unwrap();
     std::fs::set_permissions(bin.join("cryptsetup"), std::fs::Permissions::from_mode(0o755)).unwrap();
 
-    let (_daemon, address) = bus();
-    let (sender, started) = channel();
-    let _systemd = Builder::address(address.as_str())
-        .and_then(|builder| builder.name("org.freedesktop.systemd1"))
-        .and_then(|builder| builder.serve_at("/org/freedesktop/systemd1", Systemd(sender)))
-        .and_then(Builder::build)
-        .unwrap();
-    let notify = UnixDatagram::bind(root.join("notify")).unwrap();
-    notify.set_nonblocking(true).unwrap();
-    let mut last_status = String::new();
-    let mut status = || {
-        let mut bytes = [0; 4096];
-        while let Ok(count) = notify.recv(&mut bytes) {
-            last_status = String::from_utf8_lossy(&bytes[..count]).trim().to_string();
-        }
-        last_status.clone()
-    };
-
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let mut unlock = Running(
-        Command::new(env!("CARGO_BIN_EXE_pc-unlock"))
-            .args(["--root", root.to_str().unwrap(), "--node", "node1", "open", "--forever"])
-            .env("PATH", path)
-            .env("DBUS_SYSTEM_BUS_ADDRESS", &address)
-            .env("NOTIFY_SOCKET", root.join("notify"))
-            .stderr(std::fs::File::create(root.join("log")).unwrap())
-            .spawn()
-            .unwrap(),
-    );
-    wait_for("both reasons in STATUS=", || status().matches("status 404").count() == 2);
-    let text = status();
+    let mut unlock = forever(&machine);
+    wait_for("both reasons in STATUS=", || unlock.status().matches("status 404").count() == 2);
+    let text = unlock.status();
     assert!(
         text.starts_with("STATUS=secrets sealed, 0 of 2 disks open; node.key: opening node.key: asking"),
         "{text}"
     );
-    assert!(started.try_recv().is_err());
+    assert!(unlock.started.try_recv().is_err());
 
     move_all(&hidden, keys);
-    wait_for("pc-secrets.target", || started.try_recv().is_ok_and(|job| job == "pc-secrets.target replace"));
+    wait_for("pc-secrets.target", || {
+        unlock.started.try_recv().is_ok_and(|job| job == "pc-secrets.target replace")
+    });
     assert_eq!(std::fs::read(root.join("run/personal-cluster/secrets/node.key")).unwrap(), b"PEM");
     wait_for("the first disk", || root.join("dev/mapper/pc-ata-A").exists());
     wait_for("the missing disk in STATUS=", || {
-        status() == "STATUS=secrets open, 1 of 2 disks open; ata-B: is not plugged in"
+        unlock.status() == "STATUS=secrets open, 1 of 2 disks open; ata-B: is not plugged in"
     });
 
     std::fs::rename(root.join("unplugged"), machine.path("ata-B")).unwrap();
     wait_for("the late disk", || root.join("dev/mapper/pc-ata-B").exists());
-    wait_for("everything in STATUS=", || status() == "STATUS=secrets open, 2 of 2 disks open");
+    wait_for("everything in STATUS=", || unlock.status() == "STATUS=secrets open, 2 of 2 disks open");
     let calls = std::fs::read_to_string(root.join("calls")).unwrap();
     let first = format!(
         "open --batch-mode --type luks --key-slot=1 --key-file - {} pc-ata-A",
@@ -147,8 +166,36 @@ fn secrets_then_the_target_and_disks_beside_that_even_when_plugged_in_late() {
         let text = std::fs::read_to_string(root.join("run/personal-cluster/unlock.json")).unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["healthy"] == true
     });
-    assert!(unlock.0.try_wait().unwrap().is_none(), "it stays, for disks that come back");
+    assert!(unlock.process.0.try_wait().unwrap().is_none(), "it stays, for disks that come back");
     let log = std::fs::read_to_string(root.join("log")).unwrap();
     assert_eq!(log.matches("status 404").count(), 2, "a reason is logged once, not at every attempt: {log}");
     assert!(!log.contains(&*String::from_utf8_lossy(&passphrase)));
+}
+
+#[test]
+fn a_damaged_secret_darkens_only_itself() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    machine.file(1, &[&tang], &[]);
+    machine.ok(&["seal", "node.key"], b"PEM");
+    let sealed = machine.root.path().join("etc/personal-cluster/sealed/borg.jwe");
+    std::fs::write(&sealed, "cut off").unwrap();
+    let mut unlock = forever(&machine);
+    wait_for("pc-secrets.target", || unlock.started.try_recv().is_ok());
+    wait_for("the damaged one in STATUS=", || {
+        unlock.status().starts_with("STATUS=secrets open but 1, 0 of 0 disks open; borg: reading ")
+    });
+    wait_for("the damaged one in the status file", || {
+        let path = machine.root.path().join("run/personal-cluster/unlock.json");
+        let Ok(text) = std::fs::read_to_string(path) else { return false };
+        let left: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let borg = &left["secrets"][0];
+        left["healthy"] == false
+            && (borg["name"] == "borg" && borg["state"] == "sealed")
+            && borg["reason"].as_str().is_some_and(|reason| reason.contains("borg.jwe"))
+    });
+
+    machine.ok(&["seal", "borg"], b"passphrase");
+    wait_for("everything in STATUS=", || unlock.status() == "STATUS=secrets open, 0 of 0 disks open");
+    // For whoever has ended meanwhile for want of it.
+    assert_eq!(unlock.started.try_recv().as_deref(), Ok("pc-secrets.target replace"));
 }
