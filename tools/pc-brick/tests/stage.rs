@@ -117,7 +117,8 @@ fn what_holds_data_is_named_and_left_byte_for_byte() {
     }
     stage.blank("blank");
     let output = stage.run(&["apply", "--json"]);
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    // 1: the blank disk cannot be opened without device-mapper, which may pass; the refusals (2) do not hide that.
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     let refused = answer["refused"].as_array().unwrap();
     for Image { name, word, .. } in &images {
