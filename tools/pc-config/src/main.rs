@@ -74,6 +74,9 @@ enum Verb {
         /// Only tell whether it would be accepted
         #[arg(long)]
         check: bool,
+        /// Refuse what no node of this cluster signed (what another node may ask for)
+        #[arg(long)]
+        signed: bool,
     },
     /// Put the file in force on all nodes, or on none
     Push {
@@ -107,7 +110,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Verb::Schema => show::schema(),
         Verb::Draft { name } => draft::draft(common, name),
         Verb::Merge { sources, name } => merge::merge(common, sources, name.as_ref()),
-        Verb::Put { source, check } => put::put(common, source, *check),
+        Verb::Put { source, check, signed } => put::put(common, source, *check, *signed),
         Verb::Push { source } => push::push(common, source.as_deref()),
         Verb::Status { exit_code } => status::status(common, *exit_code),
     }

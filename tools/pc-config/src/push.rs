@@ -74,14 +74,14 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
         _ => trust.sign(&generation.to_text()?)?,
     };
     let writes = plan(&Want { cluster: &cluster, generation: &generation, record: &signed }, &have)?;
-    on_each(&others, |node| ssh.run(node, "pc-config put --check -", Some(&signed)).map(drop))
+    on_each(&others, |node| ssh.run(node, "pc-config put --check --signed -", Some(&signed)).map(drop))
         .map_err(|error| advised(&error, UNCHANGED))?;
     if !writes.is_empty() {
         host.replace(&writes, || host.reload_systemd())?;
         changed.insert(0, own.clone());
     }
     on_each(&others, |node| {
-        ssh.run(node, "pc-config put -", Some(&signed))
+        ssh.run(node, "pc-config put --signed -", Some(&signed))
             .map(|_| log::info(format_args!("{node}: put in force")))
     })
     .map_err(|error| advised(&error, REPEAT))?;

@@ -48,11 +48,17 @@ struct Accepted {
 }
 
 /// `pc-config put FILE`.
-pub fn put(common: &Common, source: &Path, check: bool) -> Result<Exit> {
+pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<Exit> {
     let host = Host::new(common);
     host.ready()?;
     let text = cluster::read_text(source).map_err(refused)?;
     let name = if source.as_os_str() == "-" { "stdin".into() } else { source.display().to_string() };
+    // Whoever comes over the network has shown that it is a node, not that an administrator wrote this.
+    if signed && !matches!(tell_apart(text.clone())?, Given::Signed(_)) {
+        return Err(refused(format!(
+            "{name}: is not signed\n  push it from a node that is unlocked: pc-config push"
+        )));
+    }
     // Looking only needs no lock; and a put that is refused creates nothing, not even a directory.
     let accepted = accept(common, &name, &text, &host.have()?, false)?;
     if check {

@@ -15,7 +15,7 @@ const SSH: &str = r#"#!/bin/sh
 # ssh -F CONFIG -- NODE VERB
 echo "$4 $5" >> "$LAB/log"
 [ -e "$LAB/down-$4" ] && { echo "ssh: connect to host $4 port 22: No route to host" >&2; exit 255; }
-case "$5" in "pc-config put -") [ -e "$LAB/dies-$4" ] && { echo "Connection closed" >&2; exit 255; } ;; esac
+case "$5" in "pc-config put --signed -") [ -e "$LAB/dies-$4" ] && { echo "Connection closed" >&2; exit 255; } ;; esac
 exec "$PROGRAM" --root "$LAB/$4" --node "$4" ${5#pc-config }
 "#;
 
@@ -193,6 +193,16 @@ fn what_no_node_signed_is_refused() {
     let ended = lab.run("node2", &["put", "-"], &unsigned);
     assert_eq!(ended.code, 2);
     assert!(ended.stderr.contains("not signed"), "{}", ended.stderr);
+    // What a stolen SSH key could ask for, a plain file above all, old or new.
+    for input in [unsigned.as_str(), &file(3, "# raw\n"), &file(3, ""), ""] {
+        for arguments in [&["put", "--signed", "-"][..], &["put", "--check", "--signed", "-"]] {
+            let ended = lab.run("node2", arguments, input);
+            assert_eq!(ended.code, 2, "{input}");
+        }
+    }
+    let ended = lab.run("node2", &["put", "--signed", "-"], &file(3, "# raw\n"));
+    let told = "error: stdin: is not signed\n  push it from a node that is unlocked: pc-config push\n";
+    assert_eq!(ended.stderr, told);
     assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
 }
 

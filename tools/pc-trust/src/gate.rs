@@ -11,8 +11,8 @@ use crate::siblings;
 /// What may be asked for, word by word.
 const TABLE: &[&str] = &[
     "pc-config check -",
-    "pc-config put -",
-    "pc-config put --check -",
+    "pc-config put --signed -",
+    "pc-config put --check --signed -",
     "pc-config show --json",
     "pc-config nodes --json",
     "pc-config status --json",
@@ -74,28 +74,32 @@ mod tests {
             assert_eq!(admitted(request).unwrap().join(" "), *request);
             assert!(request.starts_with("pc-") && request.len() <= LIMIT);
         }
-        let long = "pc-config put -".repeat(1000);
+        let long = "pc-config put --signed -".repeat(1000);
         for request in [
             "",
             "sh",
             "bash -i",
             "pc-config",
             "pc-config put",
-            "pc-config  put -",
-            " pc-config put -",
-            "pc-config put - ",
-            "pc-config put -;id",
-            "pc-config put -\nid",
-            "pc-config put $(id)",
-            "pc-config put - --root /tmp",
-            "/usr/bin/pc-config put -",
+            "pc-config put -",
+            "pc-config put --check -",
+            "pc-config put --signed",
+            "pc-config put --signed /etc/shadow",
+            "pc-config  put --signed -",
+            " pc-config put --signed -",
+            "pc-config put --signed - ",
+            "pc-config put --signed -;id",
+            "pc-config put --signed -\nid",
+            "pc-config put --signed $(id)",
+            "pc-config put --signed - --root /tmp",
+            "/usr/bin/pc-config put --signed -",
             "pc-brick wipe /dev/disk/by-id/x",
             "pc-trust token node2",
             "pc-trust sign",
             "pc-trust gate",
             "pc-unlock unseal node.key",
-            "PC-CONFIG put -",
-            "pc-config\tput\t-",
+            "PC-CONFIG put --signed -",
+            "pc-config\tput\t--signed\t-",
             "scp -t /",
             &long,
         ] {

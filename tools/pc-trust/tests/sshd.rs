@@ -111,17 +111,18 @@ fn certificates_and_the_forced_command() {
     let status = ssh(&lab, "node2", &server, &["node1", "pc-trust status --json"], "");
     assert_eq!(status.json()["node"], "node1");
     // stdin passes through, and it is the sibling that reads it.
-    let put = ssh(&lab, "node2", &server, &["node1", "pc-config put -"], "a file");
-    assert_eq!((put.code, put.stdout.as_str()), (Some(0), "put -\na file"), "{put:?}");
+    let put = ssh(&lab, "node2", &server, &["node1", "pc-config put --signed -"], "a file");
+    assert_eq!((put.code, put.stdout.as_str()), (Some(0), "put --signed -\na file"), "{put:?}");
     assert!(put.stderr.contains("PATH=") && !put.stderr.contains("SECRET"), "{put:?}");
     // Everything else is refused with our own code, and nothing ran.
     for request in [
         "id",
         "sh -i",
-        "pc-config put -; id",
+        "pc-config put -",
+        "pc-config put --signed -; id",
         "pc-trust token node3",
-        "/usr/bin/pc-config put -",
-        "pc-config put '-'",
+        "/usr/bin/pc-config put --signed -",
+        "pc-config put --signed '-'",
     ] {
         let answer = ssh(&lab, "node2", &server, &["node1", request], "");
         answer.refused(2, "gate: ");
