@@ -7,26 +7,22 @@ use anyhow::Result;
 use cluster::Node;
 
 use crate::domain::Guest;
-use crate::hypervisor::Live;
+use crate::hypervisor::{LOOK, Live};
 use crate::plan::Action;
 use crate::report::{List, ListedNode, ListedVm, Status, StatusVm};
 use crate::site::{Site, now};
 use crate::store::Store;
 use crate::systemd;
 
-/// A libvirt that answers at all answers this fast, even on an emulated machine.
-const LIVE: Duration = Duration::from_secs(20);
-
 type Seen = BTreeMap<String, Live>;
 
 /// All VMs, by asking all nodes at once.
 pub fn list(site: &Site) -> List {
-    let cluster = site.cluster();
-    let guests: Vec<Guest> = cluster.vms.iter().map(|(name, vm)| Guest { cluster, name, vm }).collect();
+    let guests = site.guests();
     let answers = site.nodes.everywhere(|hypervisor| {
         let mut seen = Seen::new();
         for guest in &guests {
-            if let Some(live) = hypervisor.live(&guest.uuid(), LIVE)? {
+            if let Some(live) = hypervisor.live(&guest.uuid(), LOOK)? {
                 seen.insert(guest.name.to_string(), live);
             }
         }
@@ -98,38 +94,64 @@ fn uptime(site: &Site, name: &str) -> Option<u64> {
     started.elapsed().ok().map(|elapsed| elapsed.as_secs())
 }
 
-/// This node.
+/// This node. A libvirt that does not answer is an answer too: a problem, and nothing is known of the VMs.
 pub fn status(site: &Site) -> Result<Status> {
-    let host = site.host()?;
-    let outcome = host.outcome()?;
-    let mut problems = outcome.conflicts.clone();
-    problems.extend(outcome.notices.clone());
-    problems.extend(outcome.plan.steps.iter().map(|step| format!("not done yet: {}", step.action)));
+    let mut problems = Vec::new();
+    let (reachable_by_peers, vms) = match seen(site, &mut problems) {
+        Ok(seen) => seen,
+        Err(error) => {
+            problems.push(format!("{error:#}"));
+            (false, site.guests().iter().map(|guest| unknown(site, guest)).collect())
+        }
+    };
     if systemd::is_active("libvirt-guests.service").unwrap_or(false) {
         problems.push(
             "libvirt-guests runs: a second one who starts and stops VMs\n  systemctl disable --now libvirt-guests".into(),
         );
-    }
-    let waits = outcome.notices.iter().any(|notice| notice.starts_with("libvirt does not listen"));
-    let reachable =
-        !waits && !outcome.plan.steps.iter().any(|step| matches!(step.action, Action::Listen { .. }));
-    let mut vms = Vec::new();
-    let cluster = site.cluster();
-    for (name, vm) in &cluster.vms {
-        let guest = Guest { cluster, name, vm };
-        let live = host.hypervisor.live(&guest.uuid(), LIVE)?;
-        let changed = outcome.plan.steps.iter().any(|step| step.id == format!("{name}/define"));
-        vms.push(on_this_node(site, &guest, live.as_ref(), changed, &mut problems));
     }
     Ok(Status {
         schema: "pc.vm.status/1",
         node: site.nodes.me().into(),
         measured_at: now()?,
         healthy: problems.is_empty(),
-        reachable_by_peers: reachable,
+        reachable_by_peers,
         problems,
         vms,
     })
+}
+
+/// Whether other nodes reach this libvirt, and each VM as it sees it.
+fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)> {
+    let host = site.host_within(LOOK)?;
+    let outcome = host.outcome()?;
+    let guests = site.guests();
+    let live = guests.iter().map(|guest| host.hypervisor.live(&guest.uuid(), LOOK));
+    let live = live.collect::<Result<Vec<_>>>()?;
+    problems.extend(outcome.conflicts);
+    problems.extend(outcome.notices.iter().cloned());
+    problems.extend(outcome.plan.steps.iter().map(|step| format!("not done yet: {}", step.action)));
+    let waits = outcome.notices.iter().any(|notice| notice.starts_with("libvirt does not listen"));
+    let reachable =
+        !waits && !outcome.plan.steps.iter().any(|step| matches!(step.action, Action::Listen { .. }));
+    let vms = guests.iter().zip(live).map(|(guest, live)| {
+        let changed = outcome.plan.steps.iter().any(|step| step.id == format!("{}/define", guest.name));
+        on_this_node(site, guest, live.as_ref(), changed, problems)
+    });
+    Ok((reachable, vms.collect()))
+}
+
+/// A VM of which this node's libvirt says nothing: it may run here.
+fn unknown(site: &Site, guest: &Guest) -> StatusVm {
+    StatusVm {
+        name: guest.name.to_string(),
+        defined: false,
+        current: false,
+        state: "unknown".into(),
+        reason: Some("libvirt does not answer".into()),
+        here: false,
+        should_run_here: (!site.has_pacemaker()).then(|| site.home_of(guest) == site.nodes.me()),
+        owner: on_volume(site, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node),
+    }
 }
 
 fn on_this_node(
@@ -165,8 +187,7 @@ fn on_this_node(
     }
 }
 
-/// Leaves the status for siblings. A node without libvirt has no status, which is no reason to fail otherwise; one
-/// that is going down needs none.
+/// Leaves the status for siblings; a node that is going down needs none.
 pub fn leave_status(site: &Site) {
     if systemd::is_stopping() {
         return;

@@ -15,9 +15,12 @@ use virt::sys;
 
 use crate::domain::mark_of;
 
-/// For calls that only read or change a definition. The first one of a daemon waits until it has asked QEMU what it
-/// can do, which takes minutes on an emulated machine.
+/// For calls that only read or change a definition, when there is work to be done. The first one of a daemon waits until
+/// it has asked QEMU what it can do, which takes minutes on an emulated machine.
 pub const QUICK: Duration = Duration::from_secs(240);
+/// For telling a person what there is: a libvirt that has begun to answer answers this fast, even on an emulated machine,
+/// and one that hangs is what the person wants to know.
+pub const LOOK: Duration = Duration::from_secs(20);
 /// For starting QEMU, which opens images on a volume that may be busy healing.
 const START: Duration = Duration::from_secs(600);
 /// For a live migration: memory over a slow link.
@@ -68,6 +71,8 @@ pub struct Hypervisor {
     connect: Connect,
     /// How messages call it.
     called: String,
+    /// How long it may take to connect, and to tell what there is.
+    patience: Duration,
 }
 
 /// Runs a call on a thread of its own and waits for it no longer than `deadline`.
@@ -92,12 +97,12 @@ fn no_domain(error: &virt::error::Error) -> bool {
 
 impl Hypervisor {
     /// Connects; `called` is how messages name the node.
-    pub fn open(uri: &str, called: &str, deadline: Duration) -> Result<Hypervisor> {
+    pub fn open(uri: &str, called: &str, patience: Duration) -> Result<Hypervisor> {
         virt::error::clear_error_callback();
         let owned = uri.to_string();
-        let connect = within(called, deadline, move || Connect::open(Some(&owned)))
+        let connect = within(called, patience, move || Connect::open(Some(&owned)))
             .map_err(|error| try_again(format!("connecting to libvirt of {error:#}")))?;
-        Ok(Hypervisor { connect, called: called.into() })
+        Ok(Hypervisor { connect, called: called.into(), patience })
     }
 
     fn call<T: Send + 'static>(
@@ -121,13 +126,13 @@ impl Hypervisor {
 
     /// libvirt's capabilities of the host, XML.
     pub fn capabilities(&self) -> Result<String> {
-        self.call(QUICK, Connect::capabilities).context("asking for capabilities")
+        self.call(self.patience, Connect::capabilities).context("asking for capabilities")
     }
 
     /// All domains, whoever made them, by name.
     pub fn domains(&self) -> Result<Vec<Found>> {
         let mut found = self
-            .call(QUICK, |connect| {
+            .call(self.patience, |connect| {
                 let mut found = Vec::new();
                 for domain in connect.list_all_domains(0)? {
                     match describe(&domain) {

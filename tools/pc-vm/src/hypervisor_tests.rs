@@ -44,6 +44,18 @@ fn errors_are_libvirts_own_words() {
     assert!(error.is::<pc_cli::TryAgain>(), "{error:#}");
 }
 
+/// A libvirtd that is stopped, or waits for a lock: the kernel still takes connections for it.
+#[test]
+fn a_daemon_that_hangs_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("libvirt-sock");
+    let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let uri = format!("qemu+unix:///system?socket={}&mode=legacy", socket.display());
+    let error = Hypervisor::open(&uri, "this node", Duration::from_millis(300)).unwrap_err();
+    assert_eq!(error.to_string(), "connecting to libvirt of this node: no answer within 0 s");
+    assert!(error.is::<pc_cli::TryAgain>());
+}
+
 #[test]
 fn a_call_that_hangs_is_given_up() {
     let error = within("node9", Duration::from_millis(20), || {

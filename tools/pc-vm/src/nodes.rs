@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use cluster::{Node, NodeView};
 use pc_cli::try_again;
 
-use crate::hypervisor::{Destination, Hypervisor, Live, QUICK};
+use crate::hypervisor::{Destination, Hypervisor, LOOK, Live, QUICK};
 use crate::owner::Answer;
 
 /// libvirt's TLS port.
@@ -54,10 +54,17 @@ impl<'a> Nodes<'a> {
         self.view.cluster.nodes.iter().find(|node| node.name.as_str() == name)
     }
 
-    /// This node's libvirt.
+    /// This node's libvirt, to do something.
     pub fn local(&self) -> Result<Hypervisor> {
-        Hypervisor::open(&self.uris.connect, "this node", QUICK)
-            .context("libvirt does not answer\n  systemctl status libvirtd.socket libvirtd.service")
+        self.local_within(QUICK)
+    }
+
+    /// This node's libvirt, connected and looked at within `patience` a call.
+    pub fn local_within(&self, patience: Duration) -> Result<Hypervisor> {
+        Hypervisor::open(&self.uris.connect, "this node", patience).map_err(|error| {
+            let remedy = "systemctl status libvirtd.socket libvirtd.service";
+            try_again(format!("libvirt does not answer: {error:#}\n  {remedy}"))
+        })
     }
 
     /// The URI of any node's libvirt, as another node reaches it. No name service is needed.
@@ -74,6 +81,10 @@ impl<'a> Nodes<'a> {
         if node.name == self.view.node.name {
             return self.local();
         }
+        self.peer(node)
+    }
+
+    fn peer(&self, node: &Node) -> Result<Hypervisor> {
         let uri = self.uri_of(node)?;
         if uri.starts_with("qemu+tls:") {
             knock(node)?;
@@ -98,16 +109,20 @@ impl<'a> Nodes<'a> {
         }
     }
 
-    /// Asks all nodes at once; gives what each said, in the order of the file.
+    /// Asks all nodes at once, none of them for long; gives what each said, in the order of the file.
     pub fn everywhere<T: Send>(
         &self,
         ask: impl Fn(&Hypervisor) -> Result<T> + Sync,
     ) -> Vec<(&'a Node, Result<T>)> {
         let nodes = &self.view.cluster.nodes;
+        let look = |node: &Node| {
+            if node.name == self.view.node.name { self.local_within(LOOK) } else { self.peer(node) }
+        };
         std::thread::scope(|scope| {
+            let (look, ask) = (&look, &ask);
             let asked: Vec<_> = nodes
                 .iter()
-                .map(|node| (node, scope.spawn(|| self.of(node).and_then(|hypervisor| ask(&hypervisor)))))
+                .map(|node| (node, scope.spawn(move || look(node).and_then(|hypervisor| ask(&hypervisor)))))
                 .collect();
             let lost = || Err(try_again("asking it ended badly"));
             asked.into_iter().map(|(node, thread)| (node, thread.join().unwrap_or_else(|_| lost()))).collect()

@@ -129,11 +129,11 @@ pub struct StatusVm {
     pub defined: bool,
     /// The definition is the file's; a running VM has it from its next start.
     pub current: bool,
-    /// virsh's word on this node.
+    /// virsh's word on this node; `unknown` while its libvirt does not answer.
     pub state: String,
-    /// Why it is paused.
+    /// Why, when it is paused or unknown.
     pub reason: Option<String>,
-    /// It runs on this node.
+    /// It runs on this node, as far as libvirt tells: false while the state is `unknown`.
     pub here: bool,
     /// It should run on this node; null when pacemaker decides.
     pub should_run_here: Option<bool>,

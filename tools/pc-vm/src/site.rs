@@ -1,5 +1,7 @@
 //! Where a verb acts: the file, this node, the other nodes.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use cluster::Cluster;
 use pc_cli::{Common, refused, try_again};
@@ -8,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::domain::Guest;
 use crate::host::Host;
+use crate::hypervisor::QUICK;
 use crate::nodes::Nodes;
 use crate::store::Store;
 
@@ -37,14 +40,25 @@ impl<'a> Site<'a> {
         Ok(Guest { cluster, name, vm })
     }
 
+    /// Every VM of the file, by name.
+    pub fn guests(&self) -> Vec<Guest<'a>> {
+        let cluster = self.cluster();
+        cluster.vms.iter().map(|(name, vm)| Guest { cluster, name, vm }).collect()
+    }
+
     /// Its files.
     pub fn store(&self, guest: &Guest) -> Store {
         Store::new(&self.common.root, guest.name.as_str(), guest.places())
     }
 
-    /// This node with its libvirt.
+    /// This node with its libvirt, to do something.
     pub fn host(&self) -> Result<Host<'_>> {
-        Host::new(self.common, &self.nodes.view, self.nodes.local()?)
+        self.host_within(QUICK)
+    }
+
+    /// This node with its libvirt, connected and looked at within `patience` a call.
+    pub fn host_within(&self, patience: Duration) -> Result<Host<'_>> {
+        Host::new(self.common, &self.nodes.view, self.nodes.local_within(patience)?)
     }
 
     /// Pacemaker starts, stops and moves VMs: the file has `[ha]`, and pacemaker has taken over on this node.

@@ -8,9 +8,26 @@ name = "home"
 [[node]]
 name = "node1"
 address = "192.168.0.50/24"
+disks.vms = ["/dev/disk/by-id/virtio-a"]
+
+[volume.vms]
+use = "local"
+
+[vm.mail]
+memory = "2GiB"
+disk = "20GiB"
+volume = "vms"
 "#;
 
-/// Whether `pc-vm start` and its like are refused, and what they say.
+/// Acts on a site of this file, whose libvirt is reached at `connect`.
+fn on_site<T>(cluster: &Cluster, root: &std::path::Path, connect: &str, act: impl FnOnce(&Site) -> T) -> T {
+    let common =
+        Common { file: None, applied: false, node: None, json: false, root: root.into(), verbose: 0 };
+    let uris = Uris { connect: connect.into(), connect_peer: String::new() };
+    act(&Site { common: &common, nodes: Nodes { view: cluster.view("node1").unwrap(), uris: &uris } })
+}
+
+/// What `pc-vm start` and its like say where they are refused.
 fn refusal(ha: bool, marker: bool, by_pacemaker: bool) -> Option<String> {
     let mut cluster = cluster::parse("test", FILE).unwrap();
     cluster.ha = ha.then(|| cluster::parse("test", HA).unwrap().ha.unwrap());
@@ -20,11 +37,9 @@ fn refusal(ha: bool, marker: bool, by_pacemaker: bool) -> Option<String> {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "").unwrap();
     }
-    let common =
-        Common { file: None, applied: false, node: None, json: false, root: root.path().into(), verbose: 0 };
-    let uris = Uris { connect: String::new(), connect_peer: String::new() };
-    let site = Site { common: &common, nodes: Nodes { view: cluster.view("node1").unwrap(), uris: &uris } };
-    let error = site.leave_to_pacemaker(by_pacemaker, "pc-ha status").err()?;
+    let answer =
+        on_site(&cluster, root.path(), "", |site| site.leave_to_pacemaker(by_pacemaker, "pc-ha status"));
+    let error = answer.err()?;
     assert!(error.is::<pc_cli::Refused>());
     Some(error.to_string())
 }
@@ -50,4 +65,24 @@ fn pacemaker_is_the_only_starter_once_it_has_taken_over() {
     assert_eq!(refusal(true, true, true), None, "its agent");
     assert_eq!(refusal(true, false, false), None, "nobody else would start it");
     assert_eq!(refusal(false, true, false), None, "the marker alone says nothing");
+}
+
+#[test]
+fn a_libvirt_that_does_not_answer_is_told() {
+    let cluster = cluster::parse("test", FILE).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let status = on_site(&cluster, root.path(), "test:///no/such/file", crate::gather::status).unwrap();
+    assert!(!status.healthy && !status.reachable_by_peers);
+    let problem = &status.problems[0];
+    assert!(
+        problem.starts_with("libvirt does not answer: connecting to libvirt of this node: "),
+        "{problem}"
+    );
+    assert!(problem.ends_with("\n  systemctl status libvirtd.socket libvirtd.service"), "{problem}");
+    let mail = &status.vms[0];
+    assert_eq!(
+        (mail.name.as_str(), mail.state.as_str(), mail.should_run_here),
+        ("mail", "unknown", Some(true))
+    );
+    assert!(!mail.here && !mail.defined);
 }
