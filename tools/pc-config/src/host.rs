@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -28,10 +28,10 @@ impl<'a> Host<'a> {
         Host { common }
     }
 
-    fn read(&self, place: Place) -> Result<Option<String>> {
-        let path = self.common.under_root(place.path());
+    fn read(&self, place: Place) -> Result<Option<Vec<u8>>> {
+        let path = self.target(place)?.path;
         match fs::read(&path) {
-            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(anyhow!(error).context(format!("reading {}", path.display()))),
         }
@@ -39,7 +39,8 @@ impl<'a> Host<'a> {
 
     /// What is there now. A record that cannot be read counts as none, and is told.
     pub fn have(&self) -> Result<Have> {
-        let generation = self.read(Place::Generation)?;
+        let generation =
+            self.read(Place::Generation)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let kept = generation.as_deref().and_then(|text| match read_kept(text) {
             Ok(kept) => Some(kept),
             Err(error) => {
@@ -56,34 +57,36 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Refuses where the file comes from elsewhere, or nothing can be written.
+    /// Refuses where the file comes from elsewhere, or something cannot be written.
     pub fn ready(&self) -> Result<()> {
         if self.common.under_root("/etc/NIXOS").exists() {
             return Err(refused(
                 "on NixOS the file comes out of the system's configuration\n  change services.personal-cluster.settings and run: nixos-rebuild switch",
             ));
         }
-        for place in [Place::File, Place::Applied, Place::Hosts] {
-            let path = self.common.under_root(place.path());
-            let existing = path.ancestors().skip(1).find(|path| path.exists()).unwrap_or(Path::new("/"));
-            match access(existing, AccessFlags::W_OK) {
-                Ok(()) => {}
-                Err(nix::Error::EACCES | nix::Error::EPERM) => {
-                    return Err(refused(format!(
-                        "writing below {}: permission denied\n  run this as root",
-                        existing.display()
-                    )));
-                }
-                Err(error) => {
-                    let said = error.desc().to_lowercase();
+        for place in [Place::Previous, Place::File, Place::Applied, Place::Hosts, Place::Generation] {
+            let target = self.target(place)?;
+            let existing =
+                target.path.ancestors().skip(1).find(|path| path.exists()).unwrap_or(Path::new("/"));
+            writable(existing, "below ")?;
+            match (target.in_place, place) {
+                (true, Place::Hosts) => writable(&target.path, "")?,
+                (true, _) => {
                     return Err(anyhow!(
-                        "writing below {}: {said}\n  nothing was changed",
-                        existing.display()
+                        "{place}: is a mount point, which no rename can replace\n  mount its directory instead; nothing was changed"
                     ));
                 }
+                (false, _) => {}
             }
         }
         Ok(())
+    }
+
+    /// The file that a place leads to.
+    fn target(&self, place: Place) -> Result<Target> {
+        let path = followed(&self.common.root, &self.common.under_root(place.path()))?;
+        let in_place = is_mount_point(&path);
+        Ok(Target { place, path, in_place })
     }
 
     /// One put at a time: the lock goes with the process.
@@ -94,7 +97,7 @@ impl<'a> Host<'a> {
             .map_err(|_| try_again("another pc-config put is at work\n  repeat in a moment"))
     }
 
-    fn directory(&self, place: Place) -> Result<std::path::PathBuf> {
+    fn directory(&self, place: Place) -> Result<PathBuf> {
         let path = self.common.under_root(place.path());
         let directory = path.parent().unwrap_or(Path::new("/")).to_path_buf();
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
@@ -102,54 +105,42 @@ impl<'a> Host<'a> {
     }
 
     /// Replaces all files or, when one cannot be written, none: every new content is on the disk before the
-    /// first rename. `settle` runs before the last one, which records that the work is done.
+    /// first rename. `settle` runs before the last one, which records that the work is done. What fails after
+    /// the first rename all the same names what was replaced.
     pub fn replace(&self, writes: &[Write], settle: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut staged = Vec::new();
         for write in writes {
-            staged.push((write.place, self.stage(write)?));
+            staged.push(self.stage(write).map_err(|error| told(&error, &[]))?);
         }
         let record = match staged.last() {
-            Some((Place::Generation, _)) => staged.pop(),
+            Some((target, _)) if target.place == Place::Generation => staged.pop(),
             _ => None,
         };
-        for (place, temporary) in staged {
-            self.persist(place, temporary)?;
+        let mut replaced = Vec::new();
+        for (target, temporary) in staged {
+            target.take(temporary).map_err(|error| told(&error, &replaced))?;
+            replaced.push(target.place);
         }
-        settle()?;
+        settle().map_err(|error| told(&error, &replaced))?;
         match record {
-            Some((place, temporary)) => self.persist(place, temporary),
+            Some((target, temporary)) => target.take(temporary).map_err(|error| told(&error, &replaced)),
             None => Ok(()),
         }
     }
 
-    fn stage(&self, write: &Write) -> Result<NamedTempFile> {
-        let directory = self.directory(write.place)?;
-        let staging = || format!("writing {} (nothing was changed)", write.place);
+    fn stage(&self, write: &Write) -> Result<(Target, NamedTempFile)> {
+        let staging = || format!("writing {}", write.place);
+        self.directory(write.place)?;
+        let target = self.target(write.place)?;
         let mut file = tempfile::Builder::new()
             .prefix(".pc-config.")
             .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(&directory)
+            .tempfile_in(target.path.parent().unwrap_or(Path::new("/")))
             .with_context(staging)?;
         // The umask took its share of the mode above.
         file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).with_context(staging)?;
-        file.write_all(write.content.as_bytes())
-            .and_then(|()| file.as_file().sync_all())
-            .with_context(staging)?;
-        Ok(file)
-    }
-
-    fn persist(&self, place: Place, temporary: NamedTempFile) -> Result<()> {
-        let path = self.common.under_root(place.path());
-        temporary
-            .persist(&path)
-            .map_err(|error| error.error)
-            .with_context(|| format!("replacing {}", path.display()))?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .with_context(|| format!("replacing {place}"))?;
-        log::info(format_args!("{place}: replaced"));
-        Ok(())
+        file.write_all(&write.content).and_then(|()| file.as_file().sync_all()).with_context(staging)?;
+        Ok((target, file))
     }
 
     /// Lets systemd run the generator on the new file. A machine without systemd, or a directory that only
@@ -173,5 +164,104 @@ impl<'a> Host<'a> {
             )
             .map(drop)
             .context("asking systemd to reload")
+    }
+}
+
+/// A file that is to be replaced, links followed.
+struct Target {
+    place: Place,
+    path: PathBuf,
+    /// It is a mount point, as /etc/hosts is in containers: rename(2) says EBUSY.
+    in_place: bool,
+}
+
+impl Target {
+    /// Puts the new content there.
+    fn take(&self, temporary: NamedTempFile) -> Result<()> {
+        let doing = || format!("replacing {}", self.path.display());
+        if self.in_place {
+            return self.overwrite(&temporary).with_context(doing);
+        }
+        temporary.persist(&self.path).map_err(|error| error.error).with_context(doing)?;
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        File::open(directory).and_then(|directory| directory.sync_all()).with_context(doing)?;
+        log::info(format_args!("{}: replaced", self.place));
+        Ok(())
+    }
+
+    /// New bytes over the old ones in one write, then what is left of the old ones cut off: no reader finds it
+    /// empty. Only a power cut or SIGKILL can come between, and then the whole new content still stands beside
+    /// it (`.pc-config.*`), on the disk since it was staged: it goes when `temporary` is dropped.
+    fn overwrite(&self, temporary: &NamedTempFile) -> std::io::Result<()> {
+        let content = fs::read(temporary.path())?;
+        let mut file = fs::OpenOptions::new().write(true).open(&self.path)?;
+        file.write_all(&content)?;
+        file.set_len(content.len() as u64)?;
+        file.sync_all()?;
+        log::info(format_args!("{}: rewritten in place, since it is a mount point", self.place));
+        Ok(())
+    }
+}
+
+/// The error with what it left behind.
+fn told(error: &anyhow::Error, replaced: &[Place]) -> anyhow::Error {
+    if replaced.is_empty() {
+        return anyhow!("{error:#} (nothing was changed)");
+    }
+    let replaced: Vec<&str> = replaced.iter().map(|place| place.path()).collect();
+    let replaced = replaced.join(", ");
+    anyhow!("{error:#}\n  already replaced: {replaced}; repeat this when it is mended: it goes on from there")
+}
+
+fn writable(path: &Path, how: &str) -> Result<()> {
+    match access(path, AccessFlags::W_OK) {
+        Ok(()) => Ok(()),
+        Err(nix::Error::EACCES | nix::Error::EPERM) => {
+            let command = pc_cli::as_root();
+            Err(refused(format!("writing {how}{}: permission denied\n  {command}", path.display())))
+        }
+        Err(error) => {
+            let said = error.desc().to_lowercase();
+            Err(anyhow!("writing {how}{}: {said}\n  nothing was changed", path.display()))
+        }
+    }
+}
+
+/// Where a path leads when its last part is a link: that file is replaced, and the link stays. An absolute link
+/// begins at `root`.
+fn followed(root: &Path, path: &Path) -> Result<PathBuf> {
+    let mut at = path.to_path_buf();
+    // As many as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        let Ok(link) = fs::read_link(&at) else { return Ok(at) };
+        at = match link.strip_prefix("/") {
+            Ok(absolute) => root.join(absolute),
+            Err(_) => at.parent().unwrap_or(root).join(link),
+        };
+    }
+    Err(anyhow!("following {}: a link that leads to itself", path.display()))
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    // What cannot be looked at, or is not there, is no mount point.
+    statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_half_way_names_what_was_replaced() {
+        let error = anyhow!("asking systemd to reload");
+        assert_eq!(told(&error, &[]).to_string(), "asking systemd to reload (nothing was changed)");
+        let half_way = told(&error, &[Place::File, Place::Applied]).to_string();
+        assert_eq!(
+            half_way,
+            "asking systemd to reload\n  already replaced: /etc/personal-cluster/cluster.toml, \
+             /var/lib/personal-cluster/applied.json; repeat this when it is mended: it goes on from there"
+        );
     }
 }

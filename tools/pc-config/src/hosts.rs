@@ -6,6 +6,8 @@ use std::fmt::Write;
 use cluster::Cluster;
 
 const BEGIN: &str = "# personal-cluster: begin (written by pc-config put; edits between the marks are lost)";
+/// What older releases wrote begins alike.
+const BEGINNING: &[u8] = b"# personal-cluster: begin";
 const END: &str = "# personal-cluster: end";
 
 /// The block for a file.
@@ -19,38 +21,36 @@ fn block(cluster: &Cluster) -> String {
 }
 
 /// `hosts` with the block of this file: in place of the old one, else before everything else, so that it
-/// wins over a line like `127.0.1.1 node1` that Debian's installer writes. Other lines stay byte for byte.
-pub fn with_block(hosts: &str, cluster: &Cluster) -> String {
-    let block = if cluster.nodes.is_empty() { String::new() } else { block(cluster) };
-    let mut before = String::new();
-    let mut after = String::new();
+/// wins over a line like `127.0.1.1 node1` that Debian's installer writes. Other lines stay byte for byte,
+/// whatever they are written in.
+pub fn with_block(hosts: &[u8], cluster: &Cluster) -> Vec<u8> {
+    let block = if cluster.nodes.is_empty() { String::new() } else { block(cluster) }.into_bytes();
+    let lines = || hosts.split_inclusive(|byte| *byte == b'\n');
+    let (mut before, mut after) = (Vec::new(), Vec::new());
     let (mut inside, mut found) = (false, false);
-    for line in hosts.split_inclusive('\n') {
-        let bare = line.trim_end();
-        if !found && bare.starts_with("# personal-cluster: begin") {
+    for line in lines() {
+        if !found && line.starts_with(BEGINNING) {
             (inside, found) = (true, true);
         } else if inside {
-            inside = bare != END;
+            inside = line.trim_ascii_end() != END.as_bytes();
         } else if found {
-            after.push_str(line);
+            after.extend_from_slice(line);
         } else {
-            before.push_str(line);
+            before.extend_from_slice(line);
         }
     }
     if inside {
         // The end mark is gone: what follows the first mark may be someone else's, so nothing is dropped.
-        let stripped: String = hosts
-            .split_inclusive('\n')
-            .filter(|line| !line.starts_with("# personal-cluster: begin"))
-            .collect();
-        return block + &stripped;
+        let others: Vec<&[u8]> = lines().filter(|line| !line.starts_with(BEGINNING)).collect();
+        return [block, others.concat()].concat();
     }
-    if found { before + &block + &after } else { block + hosts }
+    if found { [before, block, after].concat() } else { [&block, hosts].concat() }
 }
 
 /// Lines of others that give a node's name another address: `(line, name)`.
-pub fn rivals(hosts: &str, cluster: &Cluster) -> Vec<(usize, String)> {
-    let ours = with_block("", cluster);
+pub fn rivals(hosts: &[u8], cluster: &Cluster) -> Vec<(usize, String)> {
+    let hosts = String::from_utf8_lossy(hosts);
+    let ours = if cluster.nodes.is_empty() { String::new() } else { block(cluster) };
     let mut rivals = Vec::new();
     for (index, line) in hosts.lines().enumerate() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
@@ -83,9 +83,14 @@ mod tests {
         cluster::parse("test", &text).unwrap()
     }
 
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
     #[test]
     fn the_block_comes_and_goes_and_foreign_lines_stay() {
         let foreign = "127.0.0.1\tlocalhost\n127.0.1.1 node1\n# mine\n10.0.0.9 printer";
+        let with_block = |hosts: &str, file: &Cluster| text(with_block(hosts.as_bytes(), file));
         let one = with_block(foreign, &file(1));
         assert_eq!(one, format!("{BEGIN}\n10.0.0.1 node1.home.arpa node1\n{END}\n{foreign}"));
         assert_eq!(with_block(&one, &file(1)), one);
@@ -100,14 +105,26 @@ mod tests {
     #[test]
     fn a_lost_end_mark_drops_nothing() {
         let broken = format!("x\n{BEGIN}\n10.0.0.1 node1\n10.0.0.9 printer\n");
+        let with_block = |hosts: &str, file: &Cluster| text(with_block(hosts.as_bytes(), file));
         let mended = with_block(&broken, &file(1));
         assert!(mended.contains("10.0.0.9 printer\n") && mended.contains("x\n"));
         assert_eq!(with_block(&mended, &file(1)), mended);
     }
 
     #[test]
+    fn lines_that_are_no_text_stay() {
+        let foreign = b"10.0.0.9 printer # B\xfcro\n\xff\xfe\n";
+        let one = super::with_block(foreign, &file(1));
+        assert!(one.ends_with(foreign) && one.len() > foreign.len());
+        assert_eq!(super::with_block(&one, &file(1)), one);
+        assert_eq!(super::with_block(&one, &file(0)), foreign);
+        let lost = [b"\xff\n".as_slice(), BEGINNING, b"\n\xfe\n"].concat();
+        assert!(super::with_block(&lost, &file(1)).ends_with(b"\xff\n\xfe\n"));
+    }
+
+    #[test]
     fn rivals_are_named() {
         let hosts = "10.0.0.7 node2 x # y\n127.0.1.1 node1\n#10.0.0.8 node2\n10.0.0.1 node1\n";
-        assert_eq!(rivals(hosts, &file(2)), [(1, "node2".to_string())]);
+        assert_eq!(rivals(hosts.as_bytes(), &file(2)), [(1, "node2".to_string())]);
     }
 }

@@ -12,14 +12,14 @@ use crate::hosts;
 pub struct Have {
     /// The generation in force, and whether it is signed.
     pub kept: Option<(Generation, bool)>,
-    /// `generation.json`, byte for byte.
+    /// `generation.json`.
     pub generation: Option<String>,
-    /// `applied.json`.
-    pub applied: Option<String>,
+    /// `applied.json`, byte for byte as all that follows: what is not text must not be lost.
+    pub applied: Option<Vec<u8>>,
     /// `cluster.toml`.
-    pub file: Option<String>,
+    pub file: Option<Vec<u8>>,
     /// `/etc/hosts`.
-    pub hosts: String,
+    pub hosts: Vec<u8>,
 }
 
 /// What is to be in force.
@@ -53,7 +53,7 @@ pub struct Write {
     /// Which file.
     pub place: Place,
     /// Its new content.
-    pub content: String,
+    pub content: Vec<u8>,
 }
 
 impl fmt::Display for Place {
@@ -78,21 +78,21 @@ impl Place {
 /// The replacements that bring the machine to the file, in the order that is safe to be cut short.
 pub fn plan(want: &Want<'_>, have: &Have) -> anyhow::Result<Vec<Write>> {
     let mut writes = Vec::new();
-    let mut put = |place: Place, have: Option<&str>, content: String| {
-        if have != Some(content.as_str()) {
+    let mut put = |place: Place, have: Option<&[u8]>, content: Vec<u8>| {
+        if have != Some(content.as_slice()) {
             writes.push(Write { place, content });
         }
     };
-    let text = &want.generation.file;
-    let before = have.kept.as_ref().map(|(kept, _)| kept.file.as_str()).or(have.file.as_deref());
-    if let Some(before) = before.filter(|before| before != text) {
+    let text = want.generation.file.as_bytes();
+    let before = have.kept.as_ref().map(|(kept, _)| kept.file.as_bytes()).or(have.file.as_deref());
+    if let Some(before) = before.filter(|before| *before != text) {
         put(Place::Previous, None, before.into());
     }
-    put(Place::File, have.file.as_deref(), text.clone());
+    put(Place::File, have.file.as_deref(), text.into());
     let applied = serde_json::to_string_pretty(want.cluster)? + "\n";
-    put(Place::Applied, have.applied.as_deref(), applied);
+    put(Place::Applied, have.applied.as_deref(), applied.into_bytes());
     put(Place::Hosts, Some(&have.hosts), hosts::with_block(&have.hosts, want.cluster));
-    put(Place::Generation, have.generation.as_deref(), want.record.into());
+    put(Place::Generation, have.generation.as_deref().map(str::as_bytes), want.record.into());
     Ok(writes)
 }
 
@@ -136,7 +136,7 @@ mod tests {
                 Place::Applied => have.applied = content,
                 Place::Hosts => have.hosts.clone_from(&write.content),
                 Place::Generation => {
-                    have.generation = content;
+                    have.generation = content.map(|content| String::from_utf8(content).unwrap());
                     have.kept = Some((generation.clone(), false));
                 }
             }
@@ -161,7 +161,7 @@ mod tests {
             assert!(plan(&first, &have).unwrap().is_empty());
             let next = plan(&second, &have).unwrap();
             assert_eq!(places(&next), [Place::Previous, Place::File, Place::Generation]);
-            assert_eq!(next[0].content, one);
+            assert_eq!(next[0].content, one.as_bytes());
             let have = done(have, &next[..cut], &new);
             let again = plan(&second, &have).unwrap();
             let have = done(have, &again, &new);

@@ -59,7 +59,7 @@ pub fn of(have: &Have, node: &str) -> Status {
         sha256: kept.map(|kept| kept.sha256.clone()),
         signed: have.kept.as_ref().is_some_and(|(_, signed)| *signed),
         applied: have.applied.is_some(),
-        edited: have.file.is_some() && have.file.as_ref() != kept.map(|kept| &kept.file),
+        edited: have.file.is_some() && have.file.as_deref() != kept.map(|kept| kept.file.as_bytes()),
     }
 }
 

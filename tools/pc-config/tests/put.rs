@@ -171,6 +171,61 @@ fn a_read_only_etc_or_a_full_disk_changes_nothing() {
 }
 
 #[test]
+fn foreign_bytes_and_a_link_stay() {
+    let machine = Machine::new();
+    let hosts = machine.root.join("etc/hosts");
+    let elsewhere = machine.root.join("srv/hosts");
+    let foreign = b"10.0.0.9 printer # B\xfcro\n";
+    std::fs::create_dir(machine.root.join("srv")).unwrap();
+    // Absolute as below the root, relative as beside the link, and one link to another.
+    for link in ["/srv/hosts", "../srv/hosts", "/etc/hosts.link"] {
+        std::fs::write(&elsewhere, foreign).unwrap();
+        let _ = std::fs::remove_file(&hosts);
+        std::os::unix::fs::symlink(link, &hosts).unwrap();
+        let _ = std::os::unix::fs::symlink("../srv/hosts", machine.root.join("etc/hosts.link"));
+        assert_eq!(machine.put(&file(1, &format!("# {link}\n"))).code, 0, "{link}");
+        assert_eq!(std::fs::read_link(&hosts).unwrap().to_str(), Some(link));
+        let now = std::fs::read(&elsewhere).unwrap();
+        assert!(now.starts_with(b"# personal-cluster: begin") && now.ends_with(foreign), "{link}");
+    }
+    std::fs::remove_file(&hosts).unwrap();
+    std::os::unix::fs::symlink("hosts", &hosts).unwrap();
+    let before = machine.read(GENERATION);
+    let ended = machine.put(&file(2, ""));
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("etc/hosts: a link that leads to itself"), "{}", ended.stderr);
+    assert_eq!(machine.read(GENERATION), before);
+}
+
+/// As in containers: the file itself is mounted, and no rename can replace it.
+#[test]
+fn a_mounted_hosts_file_is_rewritten_and_another_mounted_file_is_refused() {
+    let machine = Machine::new();
+    machine.put(&file(3, ""));
+    let outside = machine.root.join("outside");
+    let long = format!("{}10.0.0.9 printer\n", machine.read("etc/hosts"));
+    std::fs::write(&outside, &long).unwrap();
+    let ended = put_after(&machine, "mount --bind outside etc/hosts");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("/etc/hosts: rewritten in place"), "{}", ended.stderr);
+    let now = std::fs::read_to_string(&outside).unwrap();
+    assert!(now.len() < long.len() && now.ends_with("127.0.0.1 localhost\n10.0.0.9 printer\n"), "{now}");
+    assert!(!now.contains("node3") && now.contains("node2"), "{now}");
+    machine.put(&file(1, ""));
+    let before = machine.everything();
+    for place in ["etc/personal-cluster/cluster.toml", "var/lib/personal-cluster/generation.json"] {
+        let ended = put_after(&machine, &format!("mount --bind {place} {place}"));
+        assert_eq!(ended.code, 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("{place}: is a mount point")), "{}", ended.stderr);
+        assert!(ended.stderr.contains("nothing was changed"), "{}", ended.stderr);
+    }
+    let ended = put_after(&machine, "mount --bind etc/hosts etc/hosts && mount -o remount,bind,ro etc/hosts");
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("etc/hosts: read-only file system"), "{}", ended.stderr);
+    assert_eq!(machine.everything(), before);
+}
+
+#[test]
 fn somebody_without_the_right_is_told() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
@@ -182,6 +237,6 @@ fn somebody_without_the_right_is_told() {
     command.args(["-U", PROGRAM, "--root"]).arg(&machine.root).args(["--node", "node1", "put", "-"]);
     let ended = run(&mut command, file(2, "").as_bytes());
     assert_eq!(ended.code, 2, "{}", ended.stderr);
-    assert!(ended.stderr.contains("permission denied\n  run this as root"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("permission denied\n  sudo pc-config --root "), "{}", ended.stderr);
     assert_eq!(machine.everything(), before);
 }
