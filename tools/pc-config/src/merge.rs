@@ -39,7 +39,13 @@ pub fn merge(common: &Common, sources: &[PathBuf], name: Option<&Name>) -> Resul
     for source in sources {
         let text = cluster::read_text(source).map_err(refused)?;
         let shown = if source.as_os_str() == "-" { Path::new("stdin") } else { source };
-        parts.extend(split(&shown.display().to_string(), &text)?);
+        let shown = shown.display();
+        let read = split(&shown.to_string(), &text)?;
+        // A `draft` that failed leaves nothing behind in a pipe: half a cluster is not what was asked for.
+        if read.iter().all(|part| part.document.is_empty()) {
+            return Err(refused(format!("{shown}: holds no draft\n  pc-config draft prints one")));
+        }
+        parts.extend(read);
     }
     if let Some(name) = name {
         for part in &mut parts {

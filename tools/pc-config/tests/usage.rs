@@ -1,4 +1,4 @@
-//! How a wrong command line ends, whatever can be told about it.
+//! How a wrong command line, or one without input, ends, whatever can be told about it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -41,4 +41,21 @@ fn help_that_cannot_be_written_has_failed() {
         Command::new(PROGRAM).arg("--help").stdout(OwnedFd::from(writer)).status().unwrap().code(),
         Some(0)
     );
+}
+
+#[test]
+fn nothing_to_merge_is_refused() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let draft = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/draft/node1.toml");
+    let path = empty.path().to_str().unwrap();
+    let ended = Command::new(PROGRAM).args(["merge", draft, path]).output().unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    for input in ["", "\n# nothing but a comment\n", "{}"] {
+        std::fs::write(empty.path(), input).unwrap();
+        let stdin = std::fs::File::open(empty.path()).unwrap();
+        let ended = Command::new(PROGRAM).args(["merge", "-"]).stdin(stdin).output().unwrap();
+        assert_eq!((ended.status.code(), ended.stdout.as_slice()), (Some(2), &b""[..]), "{ended:?}");
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(told, "error: stdin: holds no draft\n  pc-config draft prints one\n", "{input}");
+    }
 }
