@@ -2,12 +2,17 @@
 //!
 //! Never touches the machine and knows no tool: actions are the tool's own type.
 
+mod carry;
+mod input;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use carry::{Carried, carry_out};
 
 /// One action with what must be done before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

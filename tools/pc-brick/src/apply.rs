@@ -113,10 +113,9 @@ impl Stop {
 
 /// The steps to do: all of a fresh plan, or what somebody left of a printed one. What was left out of a printed plan was
 /// left out on purpose: other disks' refusals are not this run's.
-pub fn choose(mut fresh: Answer, printed: Option<&str>) -> Result<Answer> {
-    if let Some(text) = printed {
-        let chosen = Plan::<Action>::read(text).and_then(|plan| plan.still_true(&fresh.plan));
-        fresh.plan.steps = chosen.map_err(pc_cli::refused)?;
+pub fn choose(mut fresh: Answer, printed: Option<&Plan<Action>>) -> Result<Answer> {
+    if let Some(printed) = printed {
+        fresh.plan.steps = printed.still_true(&fresh.plan).map_err(pc_cli::refused)?;
         fresh.refused.clear();
         fresh.missing.clear();
     }
@@ -126,7 +125,7 @@ pub fn choose(mut fresh: Answer, printed: Option<&str>) -> Result<Answer> {
 /// Does all steps.
 ///
 /// # Errors
-/// Only what concerns no single disk: a plan for bricks that are not there, a recovery key that cannot be read.
+/// Only what concerns no single disk: a recovery key that cannot be read.
 pub fn apply(
     host: &Host,
     bricks: &[Brick],
@@ -135,44 +134,38 @@ pub fn apply(
     stop: &Stop,
     started: Instant,
 ) -> Result<Applied> {
-    let (mut done, mut failed) = (Vec::new(), Vec::<Failure>::new());
     for disk in &answer.missing {
         log::error(format_args!("{disk}: missing"));
     }
     for refusal in &answer.refused {
         log::error(refusal);
     }
-    let mut not_done: Vec<&String> = Vec::new();
-    for Step { id, needs, action } in &answer.plan.steps {
-        if needs.iter().any(|need| not_done.contains(&need)) {
-            not_done.push(id);
-            continue;
-        }
+    let perform = |step: &Step<Action>| {
+        let Step { id, action, .. } = step;
         let brick = bricks.iter().find(|brick| brick.name() == action.disk);
         let brick = brick.with_context(|| format!("{id}: no such brick"))?;
         // Best effort: there may be no service manager to tell.
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(&action.to_string())]);
         stop.before(id);
-        match host.perform(action.verb, brick, keys) {
-            Ok(()) => {
-                log::info(action);
-                done.push(id.clone());
-            }
-            Err(error) => {
-                let error = error.context(id.clone());
-                log::error(format_args!("{error:#}"));
-                failed.push(Failure { step: id.clone(), exit: exit_of(&error), error: format!("{error:#}") });
-                not_done.push(id);
-            }
+        let done = host.perform(action.verb, brick, keys).with_context(|| id.clone());
+        if let Err(error) = &done {
+            log::error(format_args!("{error:#}"));
         }
         stop.after(id);
-    }
+        done
+    };
+    let pc_plan::Carried { done, failed } = pc_plan::carry_out(&answer.plan.steps, perform);
+    let failure = |(step, error): (String, anyhow::Error)| Failure {
+        step,
+        exit: exit_of(&error),
+        error: format!("{error:#}"),
+    };
     let (external_calls, external) = pc_run::tally();
     Ok(Applied {
         schema: "pc.brick.apply/1",
         node: answer.plan.node,
         done,
-        failed,
+        failed: failed.into_iter().map(failure).collect(),
         refused: answer.refused,
         missing: answer.missing,
         recovery_key: keys.take_to_show()?,

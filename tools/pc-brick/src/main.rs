@@ -13,13 +13,13 @@ mod plan;
 mod status;
 mod wipe;
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use cluster::Brick;
 use pc_cli::{Common, Exit, emit};
+use pc_plan::Plan;
 
 use apply::Stop;
 use host::Host;
@@ -162,15 +162,12 @@ fn apply(
     keys: &mut Keys,
     stop: &Stop,
 ) -> Result<Exit> {
-    let mut text = String::new();
-    if printed {
-        std::io::stdin().read_to_string(&mut text).context("reading the plan from standard input")?;
-    }
+    let printed = printed.then(Plan::from_stdin).transpose()?;
     let _lock = host.lock()?;
     let started = std::time::Instant::now();
     let mut have = host.probe(&want.bricks)?;
     let fresh = plan::plan(&want.node, &want.bricks, &have, want.unlock);
-    let chosen = apply::choose(fresh, printed.then_some(text.as_str()))?;
+    let chosen = apply::choose(fresh, printed.as_ref())?;
     let idle = chosen.plan.steps.is_empty();
     let applied = apply::apply(host, &want.bricks, chosen, keys, stop, started)?;
     emit(common.json, &applied)?;

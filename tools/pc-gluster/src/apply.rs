@@ -1,10 +1,9 @@
 //! Carries a plan out: step by step, a failed step darkens only what needs it, then looks again.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::Result;
-use pc_cli::{Exit, TryAgain, log, try_again};
+use anyhow::{Context, Result};
+use pc_cli::{Exit, try_again};
 use pc_plan::{Plan, Step};
 
 use crate::action::Action;
@@ -17,10 +16,10 @@ use crate::want::Want;
 const ROUNDS: usize = 4;
 
 /// Brings this node to the file; `printed` is a plan that somebody filtered.
-pub fn apply(root: &Path, want: &Want, printed: Option<&str>) -> Result<Exit> {
+pub fn apply(root: &Path, want: &Want, printed: Option<&Plan<Action>>) -> Result<Exit> {
     let _lock = host::lock(root)?;
     let result = match printed {
-        Some(text) => filtered(want, text).map(|()| None),
+        Some(plan) => filtered(want, plan).map(|()| None),
         None => converge(want).map(Some),
     };
     // The look that found nothing to do is as good as a new one.
@@ -49,8 +48,7 @@ pub fn outcome(want: &Want) -> Result<(Outcome, Seen)> {
     }
 }
 
-fn filtered(want: &Want, text: &str) -> Result<()> {
-    let printed: Plan<Action> = Plan::read(text).map_err(pc_cli::refused)?;
+fn filtered(want: &Want, printed: &Plan<Action>) -> Result<()> {
     let steps = printed.still_true(&outcome(want)?.0.plan).map_err(pc_cli::refused)?;
     carry_out(want, &steps)
 }
@@ -74,34 +72,10 @@ fn converge(want: &Want) -> Result<(Outcome, Seen)> {
 }
 
 fn carry_out(want: &Want, steps: &[Step<Action>]) -> Result<()> {
-    let mut undone: BTreeSet<&str> = BTreeSet::new();
-    let mut errors = Vec::new();
-    for step in steps {
-        if step.needs.iter().any(|need| undone.contains(need.as_str())) {
-            undone.insert(&step.id);
-            continue;
-        }
-        report::tell(&step.action.to_string());
-        match host::carry_out(want, &step.action) {
-            Ok(()) => log::info(&step.action),
-            Err(error) => {
-                undone.insert(&step.id);
-                errors.push(error.context(step.action.to_string()));
-            }
-        }
-    }
-    worst(errors)
-}
-
-/// All errors in one: the one that time does not mend decides how the tool ends.
-fn worst(mut errors: Vec<anyhow::Error>) -> Result<()> {
-    let passes = |error: &anyhow::Error| error.chain().any(<dyn std::error::Error>::is::<TryAgain>);
-    let Some(at) = errors.iter().position(|error| !passes(error)).or(errors.len().checked_sub(1)) else {
-        return Ok(());
+    let perform = |step: &Step<Action>| {
+        let what = step.action.to_string();
+        report::tell(&what);
+        host::carry_out(want, &step.action).context(what)
     };
-    let decisive = errors.swap_remove(at);
-    for error in errors {
-        log::error(format_args!("{error:#}"));
-    }
-    Err(decisive)
+    pc_plan::carry_out(steps, perform).result()
 }

@@ -22,14 +22,14 @@ mod storage;
 mod want;
 mod xml;
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use pc_cli::{Common, Exit, emit, refused};
+use pc_plan::Plan;
 
 use crate::report::Depth;
 use crate::want::Want;
@@ -117,9 +117,9 @@ fn run(cli: Cli) -> Result<Exit> {
             Ok(Exit::of_answer(exit_code, differs))
         }
         Verb::Apply { plan } => {
-            let printed = plan.map(|_| read_stdin()).transpose()?;
+            let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
             require_root()?;
-            let result = apply::apply(&common.root, &want, printed.as_deref());
+            let result = apply::apply(&common.root, &want, printed.as_ref());
             let (calls, took) = pc_run::tally();
             pc_cli::log::debug(format_args!("{calls} external calls, {} ms", took.as_millis()));
             result
@@ -178,12 +178,6 @@ fn require_root() -> Result<()> {
         return Ok(());
     }
     Err(refused("only root may change storage\n  sudo pc-gluster apply"))
-}
-
-fn read_stdin() -> Result<String> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("reading a plan from standard input")?;
-    Ok(text)
 }
 
 fn replace_brick(common: &Common, want: &Want, volume: &str, old: &str, new: &str) -> Result<Exit> {

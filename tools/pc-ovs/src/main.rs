@@ -35,7 +35,6 @@ mod want;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -149,7 +148,7 @@ fn run(cli: Cli) -> Result<Exit> {
         }
         Verb::Plan { take_over, exit_code } => print_plan(&common, &host, &datapath, take_over, exit_code),
         Verb::Apply { plan, take_over, confirm } => {
-            let only = plan.map(|_| read_plan()).transpose()?;
+            let only = plan.map(|_| Plan::from_stdin()).transpose()?;
             let options = Options { take_over, confirm, only, boot: common.applied };
             apply_file(&common, &host, &datapath, &options)
         }
@@ -189,15 +188,6 @@ fn wanted(view: &cluster::NodeView, datapath: &str) -> Result<Want> {
         Some(name) => Err(refused(format!("{name:?} is not the name of a network card\n  ip -brief link"))),
         None => Ok(want),
     }
-}
-
-fn read_plan() -> Result<Plan<action::Action>> {
-    let mut text = String::new();
-    std::io::stdin()
-        .take(16 << 20)
-        .read_to_string(&mut text)
-        .context("reading the plan from standard input")?;
-    Plan::read(&text).map_err(refused)
 }
 
 fn print_plan(

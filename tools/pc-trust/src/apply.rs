@@ -93,14 +93,12 @@ pub fn plan(common: &Common, exit_code: bool) -> Result<Exit> {
 
 /// `pc-trust apply [-]`.
 pub fn apply(common: &Common, edited: Option<&str>) -> Result<Exit> {
+    let edited = edited.map(|_| Plan::from_stdin()).transpose()?;
     let (paths, cluster, names) = view(common)?;
     let Decision { plan, foreign, problems } = decide(&paths, &cluster, &names)?;
     problems.iter().for_each(log::warning);
     let steps = match edited {
-        Some(_) => {
-            let text = std::io::read_to_string(std::io::stdin()).context("reading the plan")?;
-            Plan::read(&text).and_then(|edited| edited.still_true(&plan)).map_err(refused)?
-        }
+        Some(edited) => edited.still_true(&plan).map_err(refused)?,
         None => plan.steps,
     };
     carry_out(&paths, &common.cluster_file(), &names, &steps)?;

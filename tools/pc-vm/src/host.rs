@@ -1,12 +1,12 @@
 //! What this node's libvirt has, and the changes of a plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use cluster::NodeView;
-use pc_cli::{Common, TryAgain, log, refused, try_again, write_atomic};
+use pc_cli::{Common, log, refused, try_again, write_atomic};
 use pc_plan::{Plan, Step};
 
 use crate::domain::{Definition, Guest, render};
@@ -71,48 +71,28 @@ impl<'a> Host<'a> {
     }
 
     /// Brings this node to the file; `printed` is a plan that somebody filtered.
-    pub fn apply(&self, printed: Option<&str>) -> Result<()> {
+    pub fn apply(&self, printed: Option<&Plan<Action>>) -> Result<()> {
         let outcome = self.outcome()?;
         let steps = match printed {
             None => outcome.plan.steps,
-            Some(text) => {
-                let printed: Plan<Action> = Plan::read(text).map_err(refused)?;
-                printed.still_true(&outcome.plan).map_err(refused)?
-            }
+            Some(printed) => printed.still_true(&outcome.plan).map_err(refused)?,
         };
         self.carry_out(&steps)?;
         if printed.is_some() {
             return Ok(());
         }
-        if !outcome.conflicts.is_empty() {
-            return Err(refused(outcome.conflicts.join("\n")));
+        // A domain in the way (2, never repeated) must not keep the other nodes out for ever: what passes comes first.
+        if let Wanted::Waiting(reason) = listen::wanted(&self.common.root, self.view)? {
+            outcome.conflicts.iter().for_each(log::error);
+            return Err(try_again(format!("libvirt does not listen for the other nodes: {reason}")));
         }
-        match listen::wanted(&self.common.root, self.view)? {
-            Wanted::Waiting(reason) => {
-                Err(try_again(format!("libvirt does not listen for the other nodes: {reason}")))
-            }
-            Wanted::Nothing | Wanted::Listen(_) => Ok(()),
-        }
+        if outcome.conflicts.is_empty() { Ok(()) } else { Err(refused(outcome.conflicts.join("\n"))) }
     }
 
-    /// A step that fails darkens only what needs it.
     fn carry_out(&self, steps: &[Step<Action>]) -> Result<()> {
-        let mut undone: BTreeSet<&str> = BTreeSet::new();
-        let mut errors = Vec::new();
-        for step in steps {
-            if step.needs.iter().any(|need| undone.contains(need.as_str())) {
-                undone.insert(&step.id);
-                continue;
-            }
-            match self.perform(&step.action) {
-                Ok(()) => log::info(&step.action),
-                Err(error) => {
-                    undone.insert(&step.id);
-                    errors.push(error.context(step.action.to_string()));
-                }
-            }
-        }
-        worst(errors)
+        let perform =
+            |step: &Step<Action>| self.perform(&step.action).with_context(|| step.action.to_string());
+        pc_plan::carry_out(steps, perform).result()
     }
 
     fn perform(&self, action: &Action) -> Result<()> {
@@ -162,19 +142,6 @@ impl<'a> Host<'a> {
         let steps: Vec<Step<Action>> = outcome.plan.steps.into_iter().filter(is_its).collect();
         self.carry_out(&steps)
     }
-}
-
-/// All errors in one: the one that time does not mend decides how the tool ends.
-fn worst(mut errors: Vec<anyhow::Error>) -> Result<()> {
-    let passes = |error: &anyhow::Error| error.chain().any(<dyn std::error::Error>::is::<TryAgain>);
-    let Some(at) = errors.iter().position(|error| !passes(error)).or(errors.len().checked_sub(1)) else {
-        return Ok(());
-    };
-    let decisive = errors.swap_remove(at);
-    for error in errors {
-        log::error(format_args!("{error:#}"));
-    }
-    Err(decisive)
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

@@ -26,13 +26,13 @@ mod stop;
 mod store;
 mod systemd;
 
-use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use pc_cli::{Common, Exit, emit, emit_raw, refused};
+use pc_plan::Plan;
 
 use crate::nodes::{Nodes, Uris};
 use crate::site::{Site, require_root};
@@ -136,9 +136,9 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             Ok(Exit::of_answer(exit_code, !outcome.plan.steps.is_empty()))
         }
         Verb::Apply { plan } => {
-            let printed = plan.map(|_| read_stdin()).transpose()?;
+            let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
             require_root("apply")?;
-            let result = site.host()?.apply(printed.as_deref());
+            let result = site.host()?.apply(printed.as_ref());
             gather::leave_status(site);
             result.map(|()| Exit::Done)
         }
@@ -194,10 +194,4 @@ fn console(site: &Site, name: &str) -> Result<Exit> {
     let uri = if here { site.nodes.uris.connect.clone() } else { site.nodes.uri_of(node)? };
     let error = Command::new("virsh").args(["--connect", &uri, "console", "--", name]).exec();
     Err(error).context("running virsh\n  apt-get install libvirt-clients")
-}
-
-fn read_stdin() -> Result<String> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("reading a plan from standard input")?;
-    Ok(text)
 }

@@ -1,0 +1,59 @@
+//! What is refused before libvirt is asked.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+const FILE: &str = r#"
+schema = "personal-cluster/1"
+name = "home"
+
+[[node]]
+name = "node1"
+address = "192.168.0.50/24"
+"#;
+
+/// Runs pc-vm on a machine whose libvirt is absent.
+fn pc_vm(arguments: &[&str], stdin: &[u8]) -> Output {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("cluster.toml");
+    std::fs::write(&file, FILE).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pc-vm"))
+        .args(["--node", "node1", "--connect", "test:///no/such/file", "--file"])
+        .arg(&file)
+        .arg("--root")
+        .arg(root.path())
+        .args(arguments)
+        .env_remove("JOURNAL_STREAM")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A verb that reads nothing may have ended already.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_is_no_plan_is_refused_whatever_libvirt_does() {
+    for garbage in [&b"\xff"[..], b"", b"[]", b"{\"schema\": \"pc.vm.plan/1\"}"] {
+        let output = pc_vm(&["apply", "-"], garbage);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).starts_with("error: reading the plan: "), "{}", said(&output));
+    }
+}
+
+#[test]
+fn status_answers_without_libvirt() {
+    let output = pc_vm(&["status", "--json"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["healthy"], false);
+    assert_eq!(pc_vm(&["status", "--exit-code"], b"").status.code(), Some(3));
+}
