@@ -55,6 +55,24 @@ impl PartialEq<str> for Name {
     }
 }
 
+/// Why nobody would find a machine of this name: it leads elsewhere wherever it is looked up.
+pub(crate) fn leads_elsewhere(name: &str) -> Option<&'static str> {
+    // inet_aton(3): one number is a whole address, and getaddrinfo(3) takes it before it looks anywhere.
+    let hexadecimal = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number || name.strip_prefix("0x").is_some_and(hexadecimal) {
+        return Some("is a number, which programs take for an address");
+    }
+    match name {
+        // RFC 6761.
+        "localhost" => Some("means the machine itself, on every machine"),
+        // Debian's /etc/hosts.
+        "ip6-localhost" | "ip6-loopback" | "ip6-localnet" | "ip6-mcastprefix" | "ip6-allnodes"
+        | "ip6-allrouters" => Some("has another address in every /etc/hosts of Debian"),
+        _ => None,
+    }
+}
+
 /// A disk by a path that still names the same disk after a reboot: below `/dev/disk/by-id/`
 /// (udev's 60-persistent-storage.rules). `/dev/sdX` may name another disk tomorrow and is refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

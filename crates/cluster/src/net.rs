@@ -54,6 +54,13 @@ impl Network {
     }
 }
 
+/// The first address of an IPv4 subnet names the subnet, the last one all its machines; a subnet of two (RFC
+/// 3021) or one has neither, nor has IPv6.
+pub(crate) fn is_end(net: &IpNet, address: IpAddr) -> bool {
+    let has_ends = address.is_ipv4() && net.prefix_len() < 31;
+    has_ends && (address == net.network() || address == net.broadcast())
+}
+
 impl Cluster {
     /// The network that carries a node's traffic: the one whose subnet holds the node's address, else (the
     /// address then has its own prefix length) the one called `lan`, or the only one.

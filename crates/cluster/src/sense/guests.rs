@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Sense;
+use super::nodes::of_nobody;
 use crate::model::{Network, Use, Vm};
 use crate::names::Name;
+use crate::net::is_end;
 use crate::tree::at;
 use crate::units::Bytes;
 
@@ -163,6 +165,8 @@ impl<'a> Sense<'a> {
             if let Some(net) = net.filter(|net| address.trunc() != net.trunc()) {
                 let fault = format!("is outside the subnet {net} of [network.{network}]");
                 self.error(&steps, fault, format!("write an address of {net}, with /{}", net.prefix_len()));
+            } else if is_end(&address, address.addr()) {
+                self.error(&steps, of_nobody(&address.trunc()), "use one between them");
             }
             if let Some(first) = taken.insert((network, address.addr()), format!("VM {name}")) {
                 let fault = format!("is already the address of {first}");

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 
 use super::Sense;
+use super::nodes::of_nobody;
 use crate::model::{Network, Node};
 use crate::names::Name;
+use crate::net::is_end;
 use crate::shape::nearest;
 use crate::tree::at;
 
@@ -83,6 +85,8 @@ impl Sense<'_> {
         let steps = at!["network", name, "router"];
         if !net.contains(&router) {
             self.error(&steps, format!("is outside {net}"), "name a router that the nodes reach directly");
+        } else if is_end(&net, router) {
+            self.error(&steps, of_nobody(&net.trunc()), "name a router between them");
         }
         if let Some(node) = self.cluster.nodes.iter().find(|node| node.ip() == Some(router)) {
             let remedy = "name the network's router, or leave it out";

@@ -7,6 +7,8 @@ use ipnet::IpNet;
 
 use super::Sense;
 use crate::model::{Network, Node, Use};
+use crate::names::leads_elsewhere;
+use crate::net::is_end;
 use crate::tree::{Node as Tree, at};
 
 impl Sense<'_> {
@@ -19,7 +21,12 @@ impl Sense<'_> {
                 let fault = format!("is already the name of node[{first}]");
                 self.error(&at!["node", index, "name"], fault, "give every node its own host name");
             }
+            if let Some(fault) = leads_elsewhere(node.name.as_str()) {
+                let remedy = "give the machine a name of its own: hostnamectl hostname node1";
+                self.error(&at!["node", index, "name"], fault, remedy);
+            }
             if let Some(address) = self.address(index, node) {
+                self.family(index, address);
                 if let Some(first) = addresses.insert(address, index) {
                     let fault = format!("is already the address of node[{first}]");
                     self.error(&at!["node", index, "address"], fault, "give every node its own address");
@@ -53,6 +60,18 @@ impl Sense<'_> {
         Some(address)
     }
 
+    /// Subnets may differ, since routers lie between them. But a node has the one address, and Gluster one
+    /// family (transport.address-family): nodes of both would not reach each other.
+    fn family(&mut self, index: usize, address: IpAddr) {
+        let first = self.cluster.nodes.first().and_then(Node::ip).filter(|_| index > 0);
+        if first.is_some_and(|first| first.is_ipv4() != address.is_ipv4()) {
+            let (own, other) = if address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+            let fault = format!("is {own}, and node[0] has {other}");
+            let remedy = "give every node an address of the same kind: they talk to each other by it";
+            self.error(&at!["node", index, "address"], fault, remedy);
+        }
+    }
+
     fn subnet_of(&mut self, index: usize, node: &Node, address: IpAddr) {
         let steps = at!["node", index, "address"];
         let subnets: Vec<IpNet> = self.cluster.networks.values().filter_map(Network::net).collect();
@@ -68,16 +87,16 @@ impl Sense<'_> {
             {
                 let remedy = format!("give the network a subnet, or write \"{address}/24\"");
                 self.error(&steps, "has no prefix length, and no network has a subnet", remedy);
+            } else if let Some(net) = node.address.parse::<IpNet>().ok().filter(|net| is_end(net, address)) {
+                self.error(&steps, of_nobody(&net.trunc()), "use one between them");
             }
             return;
         };
-        let has_ends = address.is_ipv4() && net.prefix_len() < 31;
         if let Some(prefix) = node.prefix().filter(|prefix| *prefix != net.prefix_len()) {
             let fault = format!("has prefix length {prefix}, its network {net} has {}", net.prefix_len());
             self.error(&steps, fault, format!("write \"{address}\" alone"));
-        } else if has_ends && (address == net.network() || address == net.broadcast()) {
-            let fault = format!("is the first or last address of {net}, which no machine can have");
-            self.error(&steps, fault, "use one between them");
+        } else if is_end(net, address) {
+            self.error(&steps, of_nobody(net), "use one between them");
         }
     }
 
@@ -121,6 +140,10 @@ impl Sense<'_> {
                     let remedy = "write it as `ip -br link` shows it, for example \"enp3s0\"";
                     self.error(&steps, "is not the name of a network interface", remedy);
                 }
+                if let Some(fault) = no_card(name) {
+                    let remedy = "name the card itself, as `ip -br link` shows it, for example \"enp3s0\"";
+                    self.error(&steps, fault, remedy);
+                }
                 let here = self.tree.find(&steps).path;
                 if let Some(first) = seen.insert(name, here) {
                     let fault = format!("is already listed as {first}");
@@ -129,6 +152,23 @@ impl Sense<'_> {
             }
         }
     }
+}
+
+/// What is said of an address that a whole subnet uses.
+pub(super) fn of_nobody(net: &IpNet) -> String {
+    format!("is the first or last address of {net}, which no machine can have")
+}
+
+/// Interfaces that are no network cards, on any machine.
+fn no_card(name: &str) -> Option<&'static str> {
+    if name == "lo" {
+        return Some("leads back to the machine itself");
+    }
+    if name.starts_with("ovs-") {
+        return Some("is Open vSwitch's own");
+    }
+    // net.rs: bridge_name().
+    name.starts_with("br-").then_some("is a bridge, which pc-ovs makes itself")
 }
 
 /// `dev_valid_name()` of the kernel (net/core/dev.c).
