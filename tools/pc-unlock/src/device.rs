@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cluster::DevicePath;
-use pc_cli::Common;
+use pc_cli::{Common, try_again};
 use serde_json::Value;
 use tang_client::{Jwe, Policy};
 
@@ -60,6 +60,11 @@ impl Device {
         self.path.exists()
     }
 
+    /// It is plugged in, or the same may succeed later.
+    fn require_present(&self) -> Result<()> {
+        if self.is_present() { Ok(()) } else { Err(try_again(format!("{} is not plugged in", self.name))) }
+    }
+
     /// Its mapper exists.
     pub fn is_open(&self) -> bool {
         self.node.exists()
@@ -67,6 +72,7 @@ impl Device {
 
     /// The metadata of its LUKS2 header.
     pub fn metadata(&self) -> Result<Metadata> {
+        self.require_present()?;
         match luks2::read(&self.path)? {
             Header::Luks2(metadata) => Ok(metadata),
             Header::Luks1(_) => {
@@ -78,6 +84,7 @@ impl Device {
 
     /// All Clevis bindings that open a slot, of either version of LUKS.
     pub fn bindings(&self) -> Result<Vec<Binding>> {
+        self.require_present()?;
         if let Header::Luks1(slots) = luks2::read(&self.path)? {
             return Ok(of_luks1(&slots));
         }

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use cluster::{Cluster, Unlock};
 use pc_cli::{Common, refused};
 use tang_client::pin::Tang;
+use tang_client::url::Url;
 use tang_client::{Budget, Client, Pin};
 
 use crate::device::Device;
@@ -83,12 +84,52 @@ fn parse_pin(json: &str) -> Result<Pin> {
     let value: serde_json::Value =
         serde_json::from_str(json).map_err(|error| refused(format!("--pin is not JSON: {error}")))?;
     match value.as_object().map(|object| object.iter().collect::<Vec<_>>()).as_deref() {
-        Some([(name, config)]) => Pin::parse(name, config.to_string().as_bytes())
-            .map_err(|error| refused(format!("--pin: {error}"))),
+        Some([(name, config)]) => {
+            let pin = Pin::parse(name, config.to_string().as_bytes());
+            let pin = pin.map_err(|error| refused(format!("--pin: {error}")))?;
+            usable(&pin, false)?;
+            Ok(pin)
+        }
         _ => Err(refused(
             "--pin is not an object with one member\n  for example {\"tang\": {\"url\": \"http://192.168.0.2\", \"thp\": \"...\"}}",
         )),
     }
+}
+
+/// Refuses a pin that no server could make right: found before anybody is asked. With `first_use` a server need not be
+/// pinned.
+pub fn usable(pin: &Pin, first_use: bool) -> Result<()> {
+    match pin {
+        Pin::Tang(tang) => {
+            Url::parse(&tang.url).map_err(refused)?;
+            match &tang.thumbprint {
+                Some(thumbprint) => check_thumbprint(thumbprint),
+                None if first_use || tang.advertisement.is_some() => Ok(()),
+                None => Err(refused(format!(
+                    "{}\n  add \"thp\": `pc-unlock adv {}` prints it",
+                    tang_client::Error::NotPinned(tang.url.clone()),
+                    tang.url
+                ))),
+            }
+        }
+        Pin::Sss(_, pins) => pins.iter().try_for_each(|pin| usable(pin, first_use)),
+        Pin::Other(name, _) if name == "tpm2" => Ok(()),
+        Pin::Other(name, _) => Err(refused(format!(
+            "{}\n  tang, sss and tpm2 are",
+            tang_client::Error::UnknownPin(name.clone())
+        ))),
+    }
+}
+
+/// 43 characters (SHA-256), or 27 (SHA-1, which old versions show), base64url without padding.
+pub fn check_thumbprint(text: &str) -> Result<()> {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if [43, 27].contains(&text.len()) && text.bytes().all(safe) {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "{text:?} is not a thumbprint: 43 letters, digits, - and _\n  `pc-unlock adv URL` prints it"
+    )))
 }
 
 /// One server: `tang`; several: `sss` with the threshold.

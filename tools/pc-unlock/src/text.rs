@@ -11,7 +11,7 @@ use tang_client::adv::{Advertisement, Trust};
 use tang_client::{Client, Jwe, Pin, Plaintext, Policy};
 use zeroize::Zeroizing;
 
-use crate::settings::classify;
+use crate::settings::{self, classify};
 
 /// More than any message these verbs are for.
 const LARGEST: u64 = 16 << 20;
@@ -43,12 +43,8 @@ pub fn decrypt(client: &Client, text: &[u8]) -> Result<Plaintext> {
 pub fn encrypt(client: &Client, pin: &str, config: &str, first_use: bool, plaintext: &[u8]) -> Result<Jwe> {
     let mut pin = Pin::parse(pin, config.as_bytes()).map_err(refused)?;
     load_advertisements(&mut pin)?;
-    client.encrypt(&pin, plaintext, first_use, &[]).map_err(|error| match error {
-        tang_client::Error::NotPinned(_) => {
-            refused(format!("{error}\n  add \"thp\" to the configuration (`pc-unlock adv URL` prints it), or accept it as it is with -y"))
-        }
-        error => classify(&error),
-    })
+    settings::usable(&pin, first_use)?;
+    client.encrypt(&pin, plaintext, first_use, &[]).map_err(|error| classify(&error))
 }
 
 fn load_advertisements(pin: &mut Pin) -> Result<()> {
@@ -92,6 +88,8 @@ pub struct KeyLine {
 
 /// Asks a server for its keys; they must be signed by themselves, and by `pinned` when it is given.
 pub fn adv(client: &Client, url: &str, pinned: Option<&str>) -> Result<Keys> {
+    tang_client::url::Url::parse(url).map_err(refused)?;
+    pinned.map(settings::check_thumbprint).transpose()?;
     let trust = pinned.map_or(Trust::FirstUse, Trust::Pinned);
     let advertisement = client.advertisement(url, &trust).map_err(|error| classify(&error))?;
     Ok(keys(url, &advertisement))

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::resource::{Resource, setrlimit};
-use pc_cli::{Exit, log};
+use pc_cli::{Exit, Refused, TryAgain, log, refused};
 
 use crate::device::Device;
 use crate::open::Task;
@@ -31,6 +31,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Verb::Bind { device, pin } => {
             let pin = settings::pin(common, pin.as_deref())?;
             let device = Device::new(common, device);
+            accessible(std::slice::from_ref(&device))?;
             if bind::bind(client, &device, &pin, || text::stdin("an existing passphrase"))? {
                 header::refresh(common, &device);
             }
@@ -38,6 +39,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         }
         Verb::Unbind { device, slot } => {
             let device = Device::new(common, device);
+            accessible(std::slice::from_ref(&device))?;
             if bind::unbind(&device, *slot)? {
                 header::refresh(common, &device);
             }
@@ -75,6 +77,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
 
 fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
     let devices = settings::devices(&cli.common, named)?;
+    accessible(&devices)?;
     let report = open::run(&cli.times.client(), &devices, task);
     pc_cli::emit(cli.common.json, &report)?;
     for (device, reason) in report.failures() {
@@ -107,6 +110,7 @@ fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
     let pin =
         if chosen.is_empty() { Some(settings::pin(common, None)?) } else { settings::pin(common, None).ok() };
     let devices = settings::devices(common, chosen)?;
+    accessible(&devices)?;
     let secrets = Secrets::new(common);
     let names = if chosen.is_empty() { secrets.names()? } else { Vec::new() };
     let disk = |device: &Device| {
@@ -121,7 +125,8 @@ fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
     each(disks.chain(secrets))
 }
 
-/// Goes through all of them; the worst decides how it ends.
+/// Goes through all of them, whatever one says; all errors are told. As with `open`, the order of the arguments does not
+/// matter: it ends with 75 when one of them may pass, else with 1 when one failed, else with 2.
 fn each<'a, T>(work: impl Iterator<Item = (&'a str, Result<T>)>) -> Result<Exit> {
     let mut failed = Vec::new();
     for (name, result) in work {
@@ -129,11 +134,37 @@ fn each<'a, T>(work: impl Iterator<Item = (&'a str, Result<T>)>) -> Result<Exit>
             failed.push(error.context(name.to_string()));
         }
     }
-    let Some(last) = failed.pop() else { return Ok(Exit::Done) };
+    let Some(at) = (0..failed.len()).min_by_key(|at| rank(&failed[*at])) else { return Ok(Exit::Done) };
+    let decisive = failed.remove(at);
     for error in failed {
         log::error(format_args!("{error:#}"));
     }
-    Err(last)
+    Err(decisive)
+}
+
+fn rank(error: &anyhow::Error) -> u8 {
+    let is = |kind: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(kind);
+    match () {
+        () if is(<dyn std::error::Error>::is::<TryAgain>) => 0,
+        () if is(<dyn std::error::Error>::is::<Refused>) => 2,
+        () => 1,
+    }
+}
+
+/// Refuses whoever may not read one of these devices, which a person can mend, before anything is asked.
+fn accessible(devices: &[Device]) -> Result<()> {
+    for device in devices.iter().filter(|device| !device.is_open()) {
+        if let Err(error) = std::fs::File::open(&device.path) {
+            if error.kind() == std::io::ErrorKind::PermissionDenied {
+                return Err(refused(format!(
+                    "opening {}: permission denied\n  {}",
+                    device.name,
+                    pc_cli::as_root()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {

@@ -57,3 +57,52 @@ fn secrets_are_sealed_once_and_opened_privately() {
         assert_eq!(machine.unlock(&["seal", "--", bad], b"x").code, 2, "{bad}");
     }
 }
+
+#[test]
+fn what_no_server_could_make_right_is_a_usage_error() {
+    let machine = Machine::new();
+    let tang = |thp: &str| format!(r#"{{"url":"http://127.0.0.1:1","thp":"{thp}"}}"#);
+    let refusals: [(&[&str], &str); 9] = [
+        (&["encrypt", "foo", "{}"], "pin \"foo\" is not supported here"),
+        (&["encrypt", "tang", &tang("short")], "\"short\" is not a thumbprint"),
+        (&["encrypt", "tang", r#"{"url":"http://127.0.0.1:1"}"#], "no thumbprint is pinned"),
+        (&["encrypt", "sss", r#"{"t":1,"pins":{"foo":[{}]}}"#], "pin \"foo\" is not supported here"),
+        (&["encrypt", "-y", "tang", r#"{"url":"https://x"}"#], "is not a usable URL"),
+        (&["adv", "https://x"], "is not a usable URL"),
+        (&["adv", "http://[::1"], "is not a usable URL"),
+        (&["adv", "http://127.0.0.1:1", "--thumbprint", "a/b"], "is not a thumbprint"),
+        (&["seal", "x", "--pin", r#"{"tang":{"url":"http://127.0.0.1:1"}}"#], "no thumbprint is pinned"),
+    ];
+    for (arguments, said) in refusals {
+        let answer = machine.unlock(arguments, b"x");
+        assert_eq!(answer.code, 2, "{arguments:?}: {}", answer.err);
+        assert!(answer.err.contains(said), "{arguments:?}: {}", answer.err);
+    }
+}
+
+#[test]
+fn the_order_of_the_arguments_does_not_matter() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    machine.file(1, &[&tang], &[]);
+    machine.ok(&["seal", "waits"], b"x");
+    let sealed = machine.root.path().join("etc/personal-cluster/sealed");
+    std::fs::write(sealed.join("garbage.jwe"), "cut off").unwrap();
+    drop(tang);
+    for names in [["waits", "garbage"], ["garbage", "waits"]] {
+        let answer = machine.unlock(&["unseal", names[0], names[1]], b"");
+        assert_eq!(answer.code, 75, "{}", answer.err);
+        assert!(answer.err.contains("garbage.jwe") && answer.err.contains("opening waits"), "{}", answer.err);
+    }
+    assert_eq!(machine.unlock(&["unseal", "garbage"], b"").code, 1);
+}
+
+#[test]
+fn a_disk_that_is_not_plugged_in_may_come_later() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    machine.file(1, &[&tang], &["ata-A"]);
+    for verb in ["open", "check", "rotate", "bind", "unbind"] {
+        let answer = machine.unlock(&[verb, &device("ata-A")], PASSPHRASE.as_bytes());
+        assert_eq!(answer.code, 75, "{verb}: {}", answer.err);
+        assert!(answer.err.contains("is not plugged in"), "{verb}: {}", answer.err);
+    }
+}
