@@ -64,9 +64,27 @@ impl Fault {
 
     /// An error of the grammar, before any key means anything.
     pub(crate) fn of_syntax(grammar: &str, (offset, message): (usize, String)) -> Fault {
-        let mut fault = Fault::of_file(format!("is not {grammar}: {message}"), "");
-        (fault.remedy, fault.offset) = (None, Some(offset));
-        fault
+        let remedy = syntax_remedy(grammar, &message);
+        Fault { offset: Some(offset), ..Fault::of_file(format!("is not {grammar}: {message}"), remedy) }
+    }
+}
+
+/// What the parser's words ask for, as one would write it.
+fn syntax_remedy(grammar: &str, message: &str) -> &'static str {
+    let known = [
+        ("must be quoted", "write text in double quotes, for example domain = \"home.arpa\""),
+        ("duplicate key", "keep one of them"),
+        ("unclosed array table", "write the head of a section so: [[node]]"),
+        ("unclosed table", "write the head of a section so: [volume.vms]"),
+        ("unclosed", "close what was opened before it"),
+        ("recursion", "nothing in this file is nested so deep: remove some brackets"),
+    ];
+    match known.into_iter().find(|(words, _)| message.contains(words)) {
+        Some((_, remedy)) => remedy,
+        None if grammar == "JSON" => {
+            "write a comma between two entries and none after the last, and text in double quotes"
+        }
+        None => "write key = value, text in double quotes, lists in brackets: https://toml.io tells the rest",
     }
 }
 

@@ -167,7 +167,7 @@ pub struct Network {
     pub uplink: Name,
     /// 802.1Q tag, 1 to 4094; untagged when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = 20)]
+    #[schemars(example = 20, range(min = 1, max = 4094))]
     pub vlan: Option<u16>,
     /// `192.168.0.0/24`. The network whose subnet holds the nodes' addresses carries node traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,9 +175,9 @@ pub struct Network {
     /// Default router of the nodes, on the network that carries node traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<IpAddr>,
-    /// Largest frame, in bytes; 1500 when absent.
+    /// Largest frame, in bytes, 1280 to 9216; 1500 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = 9000)]
+    #[schemars(example = 9000, range(min = 1280, max = 9216))]
     pub mtu: Option<u16>,
     /// VMs of this network cannot reach each other either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

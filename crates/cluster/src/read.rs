@@ -16,7 +16,11 @@ pub(crate) fn toml(text: &str) -> Result<Node, Vec<SyntaxFault>> {
         let fault = |error: toml::de::Error| {
             (error.span().map_or(text.len(), |span| span.start), error.message().to_string())
         };
-        return Err(errors.into_iter().map(fault).collect());
+        let mut faults: Vec<SyntaxFault> = errors.into_iter().map(fault).collect();
+        // One place has one fault: what else is said of it follows, as for every bracket that is still open there.
+        faults.sort_by_key(|(offset, _)| *offset);
+        faults.dedup_by_key(|(offset, _)| *offset);
+        return Err(faults);
     }
     Ok(Node { value: toml_table(table.get_ref()), at: 0 })
 }
@@ -182,6 +186,7 @@ mod tests {
     fn syntax_faults_point_at_the_place() {
         let faults = toml("a = \nb = 1\nc = [1\n").unwrap_err();
         assert!(faults.len() >= 2, "{faults:?}");
+        assert_eq!(toml("a = [[[[\n[[").unwrap_err().len(), 1, "an open bracket is told once");
         let faults = json("{\n \"a\": 1,\n \"a\": 2,\n \"b\": \"\\ud800\" }").unwrap_err();
         assert_eq!(faults[0], (12, "duplicate key \"a\"".into()));
         assert_eq!(json("{\n \"a\": tru }").unwrap_err()[0].0, 11);

@@ -67,7 +67,8 @@ impl Walker {
     /// What the documentation of the key would write there.
     fn example(&self, schema: &Json) -> Option<String> {
         let key = self.path.rsplit('.').next().unwrap_or(&self.path);
-        Some(format!("write for example {key} = {}", schema["examples"].get(0)?))
+        let or = if leaves_out(schema) { "leave it out, or " } else { "" };
+        Some(format!("{or}write for example {key} = {}", schema["examples"].get(0)?))
     }
 
     fn list(&mut self, at: usize, items: &[Item], schema: &Json) -> Node {
@@ -204,6 +205,11 @@ fn required(schema: &Json) -> impl Iterator<Item = &str> {
 fn not_null(schema: &Json) -> &Json {
     let mut alternatives = schema["anyOf"].as_array().into_iter().flatten();
     alternatives.find(|one| one["type"] != "null").unwrap_or(schema)
+}
+
+/// Whether a number is within bounds that are its own, and may be left out: that is what most mean by 0.
+fn leaves_out(schema: &Json) -> bool {
+    allows(schema, "integer") && allows(schema, "null") && schema["minimum"].as_i64() > Some(0)
 }
 
 fn allows(schema: &Json, kind: &str) -> bool {

@@ -18,11 +18,11 @@ impl Sense<'_> {
         let mut subnets: Vec<(&Name, IpNet)> = Vec::new();
         for (name, network) in self.ordered("network", &self.cluster.networks) {
             self.uplink(name, network);
-            if network.vlan.is_some_and(|vlan| !(1..=4094).contains(&vlan)) {
-                let remedy = "leave it out for untagged frames";
-                self.error(&at!["network", name, "vlan"], "is not between 1 and 4094", remedy);
-            }
-            let first = *tags.entry((&network.uplink, network.vlan)).or_insert(name);
+            // A vlan that was faulty is none now, but was not meant to be none.
+            let section = self.original.get("network").and_then(|all| all.get(name.as_str()));
+            let is_left_out = network.vlan.is_none() && section.is_some_and(|own| own.get("vlan").is_some());
+            let tag = (&network.uplink, network.vlan);
+            let first = if is_left_out { name } else { tags.entry(tag).or_insert(name) };
             if first != name {
                 let (key, fault) = match network.vlan {
                     Some(_) => {
@@ -32,10 +32,6 @@ impl Sense<'_> {
                 };
                 let remedy = "give one of them a vlan of its own: they would be one network";
                 self.error(&at!["network", name, key], fault, remedy);
-            }
-            if network.mtu.is_some_and(|mtu| !(1280..=9216).contains(&mtu)) {
-                let remedy = "leave it out for 1500";
-                self.error(&at!["network", name, "mtu"], "is not between 1280 and 9216", remedy);
             }
             if let Some(net) = self.subnet(name, network) {
                 if let Some((first, other)) = subnets.iter().find(|(_, other)| overlap(&net, other)) {
