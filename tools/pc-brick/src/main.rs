@@ -184,7 +184,10 @@ fn apply(
 /// Every run leaves the status for its siblings in /run.
 fn leave_status(common: &Common, host: &Host, want: &Want, have: &facts::Have) -> Result<status::Status> {
     let status = status::status(host, &want.node, &want.bricks, have, want.unlock)?;
-    pc_cli::write_status(&common.root, "brick", &status)?;
+    // The disks are as they are: a status that cannot be left (full or read-only file system) changes nothing of that.
+    if let Err(error) = pc_cli::write_status(&common.root, "brick", &status) {
+        pc_cli::log::warning(format_args!("leaving the status: {error:#}"));
+    }
     Ok(status)
 }
 

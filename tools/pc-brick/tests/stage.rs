@@ -327,3 +327,16 @@ fn bad_requests_change_nothing() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert_eq!(blkid(&disk, "TYPE"), "");
 }
+
+#[test]
+fn status_answers_where_nothing_can_be_left() {
+    let stage = Stage::new(&["a"]);
+    stage.blank("a");
+    // No directory can be made where a file stands: for root too, whom no permission stops.
+    std::fs::write(stage.root.path().join("run"), "").unwrap();
+    let output = stage.run(&["status", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).starts_with("warning: leaving the status: creating "), "{}", said(&output));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["bricks"][0]["state"], "blank");
+}
