@@ -55,8 +55,9 @@ impl Host {
             is_bound: false,
             unlock: unlock::Unlock::new(common),
         };
-        if !host.is_stage() && !nix::unistd::geteuid().is_root() {
-            bail!(pc_cli::refused("disks can be read by root only\n  sudo pc-brick ..."));
+        // Disks can be read by root only.
+        if !host.is_stage() {
+            pc_cli::require_root()?;
         }
         Ok(host)
     }

@@ -109,6 +109,8 @@ fn run(cli: Cli) -> Result<Exit> {
     let common = cli.common;
     pc_cli::log::set_verbosity(common.verbose);
     let want = want(&common)?;
+    // glusterd talks to root only, and to anybody else as if it were not there.
+    pc_cli::require_root()?;
     match cli.verb {
         Verb::Plan { exit_code } => {
             let (outcome, _) = apply::outcome(&want)?;
@@ -118,7 +120,6 @@ fn run(cli: Cli) -> Result<Exit> {
         }
         Verb::Apply { plan } => {
             let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
-            require_root()?;
             let result = apply::apply(&common.root, &want, printed.as_ref());
             let (calls, took) = pc_run::tally();
             pc_cli::log::debug(format_args!("{calls} external calls, {} ms", took.as_millis()));
@@ -173,15 +174,7 @@ fn named(want: &Want, volumes: Vec<String>) -> Result<Vec<String>> {
     Ok(if volumes.is_empty() { known } else { volumes })
 }
 
-fn require_root() -> Result<()> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    Err(refused("only root may change storage\n  sudo pc-gluster apply"))
-}
-
 fn replace_brick(common: &Common, want: &Want, volume: &str, old: &str, new: &str) -> Result<Exit> {
-    require_root()?;
     let _lock = host::lock(&common.root)?;
     let seen = host::look(want);
     if let Some(error) = seen.glusterd {
@@ -198,7 +191,6 @@ fn stop_bricks(want: &Want, at_shutdown: bool) -> Result<Exit> {
     if at_shutdown && !host::systemd::is_stopping() {
         return Ok(Exit::Done);
     }
-    require_root()?;
     let own = want
         .volumes
         .iter()

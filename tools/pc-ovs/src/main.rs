@@ -281,7 +281,7 @@ fn print_status(common: &Common, host: &Host, datapath: &str, exit_code: bool) -
     if nix::unistd::geteuid().is_root() {
         // The answer is what was asked for; that nobody else can read it is worth a line at most.
         if let Err(error) = pc_cli::write_status(&common.root, "ovs", &status) {
-            pc_cli::log::debug(format_args!("{error:#}"));
+            pc_cli::log::warning(format_args!("leaving the status: {error:#}"));
         }
     }
     pc_cli::emit(common.json, &status)?;

@@ -182,7 +182,7 @@ fn state(host: &Host) -> Result<PathBuf> {
     match std::fs::create_dir_all(&path) {
         Ok(()) => Ok(path),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Err(pc_cli::refused(format!("creating {}: {error}\n  run this as root", path.display())))
+            Err(pc_cli::refused(format!("creating {}: {error}\n  {}", path.display(), pc_cli::as_root())))
         }
         Err(error) => Err(error).with_context(|| format!("creating {}", path.display())),
     }

@@ -31,11 +31,11 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use pc_cli::{Common, Exit, emit, emit_raw, refused};
+use pc_cli::{Common, Exit, emit, emit_raw, refused, require_root};
 use pc_plan::Plan;
 
 use crate::nodes::{Nodes, Uris};
-use crate::site::{Site, require_root};
+use crate::site::Site;
 
 /// Virtual machines: define, start, stop, move, look
 #[derive(Parser)]
@@ -137,16 +137,18 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         }
         Verb::Apply { plan } => {
             let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
-            require_root("apply")?;
+            require_root()?;
             let result = site.host()?.apply(printed.as_ref());
             gather::leave_status(site);
             result.map(|()| Exit::Done)
         }
         Verb::Status { exit_code } => {
             let status = gather::status(site)?;
-            // The answer is what was asked for: a status that cannot be left (not root, full disk) changes nothing.
-            if let Err(error) = pc_cli::write_status(&site.common.root, "vm", &status) {
-                pc_cli::log::debug(format_args!("leaving the status: {error:#}"));
+            // The answer is what was asked for: a status that cannot be left (full disk) changes nothing of it.
+            if require_root().is_ok() {
+                if let Err(error) = pc_cli::write_status(&site.common.root, "vm", &status) {
+                    pc_cli::log::warning(format_args!("leaving the status: {error:#}"));
+                }
             }
             emit(json, &status)?;
             Ok(Exit::of_answer(exit_code, !status.healthy))
@@ -156,13 +158,13 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Verb::Start { name, options } => {
-            require_root(&format!("start {name}"))?;
+            require_root()?;
             let result = start::start(site, &name, &options);
             gather::leave_status(site);
             result
         }
         Verb::Stop { name, options, .. } => {
-            require_root("stop")?;
+            require_root()?;
             let result = match name {
                 Some(name) => stop::stop(site, &name, &options),
                 None => stop::stop_all(site, &options),
@@ -171,7 +173,7 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             result
         }
         Verb::Migrate { name, to, options } => {
-            require_root(&format!("migrate {name} {to}"))?;
+            require_root()?;
             migrate::migrate(site, &name, &to, &options)
         }
         Verb::Console { name } => console(site, &name),

@@ -101,14 +101,6 @@ pub fn tell(status: &str) {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(status)]);
 }
 
-/// Verbs that change something need root, for libvirt and for the volume.
-pub fn require_root(verb: &str) -> Result<()> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    Err(refused(format!("only root may do this\n  sudo pc-vm {verb}")))
-}
-
 /// A node that must not be asked for longer than this is out of reach for now.
 pub fn unreachable(vm: &str, node: &str, reason: &str) -> anyhow::Error {
     try_again(format!(

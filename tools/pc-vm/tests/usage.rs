@@ -57,3 +57,18 @@ fn status_answers_without_libvirt() {
     assert_eq!(answer["healthy"], false);
     assert_eq!(pc_vm(&["status", "--exit-code"], b"").status.code(), Some(3));
 }
+
+#[test]
+fn someone_who_is_not_root_is_told_the_whole_command() {
+    let place = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(place.path(), open).unwrap();
+    let (file, program) = (place.path().join("cluster.toml"), place.path().join("pc-vm"));
+    std::fs::write(&file, FILE).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_pc-vm"), &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+    let output = command.args(["stop", "mail", "--node", "node1", "--file"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("\n  sudo pc-vm stop mail --node node1 "), "{}", said(&output));
+}

@@ -26,7 +26,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Only root and the openvswitch group may talk to it.
-    #[error("connecting to {0}: permission denied\n  run this as root")]
+    #[error("connecting to {0}: permission denied\n  {remedy}", remedy = pc_cli::as_root())]
     Denied(String),
     /// No answer in time.
     #[error("asking ovsdb-server for {method}: no answer within {} s", deadline.as_secs())]

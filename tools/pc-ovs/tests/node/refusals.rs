@@ -130,7 +130,7 @@ fn someone_who_is_not_root() {
     for verb in ["apply", "plan"] {
         let answer = call(verb).with(2);
         assert!(
-            answer.err.contains("ermission denied") && answer.err.ends_with("run this as root\n"),
+            answer.err.contains("ermission denied") && answer.err.contains("\n  sudo pc-ovs "),
             "{}",
             answer.err
         );
