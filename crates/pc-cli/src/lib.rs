@@ -6,6 +6,7 @@ mod exit;
 mod file;
 pub mod log;
 mod manual;
+mod plain;
 mod print;
 mod root;
 
@@ -16,6 +17,7 @@ use anyhow::Context;
 
 pub use exit::{Exit, Refused, TryAgain, refused, try_again};
 pub use file::{write_atomic, write_status};
+pub use plain::printable;
 pub use print::{emit, emit_heard, emit_raw};
 pub use root::{as_root, require_root};
 

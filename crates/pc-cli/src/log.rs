@@ -5,6 +5,8 @@ use std::io::Write;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::plain::printable;
+
 static VERBOSE: AtomicU8 = AtomicU8::new(0);
 static JOURNAL: OnceLock<bool> = OnceLock::new();
 
@@ -20,6 +22,7 @@ fn line(priority: u8, word: &str, message: &dyn Display) {
         place.is_some_and(|place| is_stream(&stream, place.st_dev, place.st_ino))
     });
     let text = message.to_string();
+    let text = printable(&text);
     let mut stderr = std::io::stderr().lock();
     for (index, part) in text.lines().enumerate() {
         // A closed stderr must not end a tool half-way through its work: the result is ignored on purpose.

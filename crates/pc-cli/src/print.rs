@@ -5,7 +5,9 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
 
-/// Prints the answer: JSON when asked for, else its rendering for people.
+use crate::plain::printable;
+
+/// Prints the answer: JSON when asked for, else its rendering for people, in which a terminal finds nothing to obey.
 /// The first field of `value` must be `schema` (for example `"pc.brick.status/1"`).
 pub fn emit<T: serde::Serialize + Display>(json: bool, value: &T) -> Result<()> {
     emit_raw(&rendered(json, value)?)
@@ -36,7 +38,7 @@ fn rendered<T: serde::Serialize + Display>(json: bool, value: &T) -> Result<Vec<
     let mut text = if json {
         serde_json::to_string_pretty(value).context("writing the answer as JSON")?
     } else {
-        value.to_string()
+        printable(&value.to_string()).into_owned()
     };
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');

@@ -340,3 +340,18 @@ fn status_answers_where_nothing_can_be_left() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["bricks"][0]["state"], "blank");
 }
+
+#[test]
+fn a_terminal_obeys_no_label() {
+    let stage = Stage::new(&["a"]);
+    let label = "x\nPTTYPE=\u{1b}[31m";
+    let disk = stage.blank("a");
+    let made = Command::new("mkfs.ext4").args(["-q", "-F", "-L", label]).arg(disk).status();
+    assert!(made.unwrap().success());
+    for verb in ["plan", "status", "apply"] {
+        let output = stage.run(&[verb]);
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), said(&output));
+        assert!(text.contains(r#"ext4 file system "x\nPTTYPE=\u{1b}[31m""#), "{verb}: {text}");
+        assert!(!text.contains('\u{1b}') && !text.contains("partition table"), "{verb}: {text}");
+    }
+}
