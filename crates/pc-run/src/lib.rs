@@ -17,12 +17,12 @@ use zeroize::Zeroizing;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The program is not installed, or not executable.
-    #[error("running {program}: {source}")]
+    #[error("running {program}: {}", not_started(program, reason))]
     Start {
         /// The program's name as it was called.
         program: String,
-        /// What the kernel said.
-        source: std::io::Error,
+        /// What the kernel said. The message has it, so it is no `source`: a chain would tell it twice.
+        reason: std::io::Error,
     },
     /// It did not end in time; its whole process group was killed.
     #[error("{program}: no answer within {} s", deadline.as_secs())]
@@ -42,6 +42,35 @@ pub enum Error {
         /// The last lines of its stderr.
         stderr: String,
     },
+}
+
+/// Why it did not start; of a program that is not there, what installs it on Debian.
+fn not_started(program: &str, reason: &std::io::Error) -> String {
+    if reason.kind() != std::io::ErrorKind::NotFound {
+        return reason.to_string();
+    }
+    match package(program.split(' ').next().unwrap_or(program)) {
+        Some(package) => format!("not installed\n  apt-get install {package}"),
+        None => reason.to_string(),
+    }
+}
+
+/// The Debian package of a program, where that is known here; callers that know better say it themselves.
+fn package(program: &str) -> Option<&str> {
+    match program {
+        "blkid" | "lsblk" | "wipefs" => Some("util-linux"),
+        "mount" | "umount" => Some("mount"),
+        "cryptsetup" => Some("cryptsetup-bin"),
+        "curl" => Some("curl"),
+        "ip" => Some("iproute2"),
+        "qemu-img" => Some("qemu-utils"),
+        "ssh" | "ssh-keygen" => Some("openssh-client"),
+        "mkfs.xfs" | "xfs_admin" | "xfs_db" | "xfs_growfs" | "xfs_repair" => Some("xfsprogs"),
+        "lvcreate" | "lvremove" | "lvs" | "pvs" | "vgchange" | "vgcreate" => Some("lvm2"),
+        // Each of our own is a package of its own name.
+        _ if program.starts_with("pc-") => Some(program),
+        _ => None,
+    }
 }
 
 fn tail(stderr: &str) -> String {
@@ -69,7 +98,7 @@ impl Error {
 
     /// The program is not there at all.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Error::Start { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+        matches!(self, Error::Start { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound)
     }
 }
 
@@ -135,7 +164,7 @@ impl Run {
         self.command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
-            self.command.spawn().map_err(|source| Error::Start { program: program.clone(), source })?;
+            self.command.spawn().map_err(|reason| Error::Start { program: program.clone(), reason })?;
         let result = collect(&mut child, self.stdin.take(), started + self.deadline);
         count(started.elapsed());
         let Some((status, stdout, stderr)) = result else {
@@ -274,8 +303,25 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = run(Command::new("pc-no-such-program")).output().unwrap_err();
+        let error = run(Command::new("no-such-program")).output().unwrap_err();
         assert!(error.is_missing());
-        assert!(error.to_string().starts_with("running pc-no-such-program: "));
+        assert!(error.to_string().starts_with("running no-such-program: No such file"), "{error}");
+        assert!(std::error::Error::source(&error).is_none(), "told once, in the message");
+        // Where it is known, with its package; the first argument is a part of the name.
+        let missing = |program: &str| Error::Start {
+            program: program.into(),
+            reason: std::io::Error::from(std::io::ErrorKind::NotFound),
+        };
+        for (program, package) in [
+            ("lsblk --json", "util-linux"),
+            ("pc-unlock", "pc-unlock"),
+            ("lvcreate -y", "lvm2"),
+            ("mkfs.xfs", "xfsprogs"),
+        ] {
+            let told = format!("running {program}: not installed\n  apt-get install {package}");
+            assert_eq!(missing(program).to_string(), told);
+        }
+        let directory = run(Command::new("/")).output().unwrap_err();
+        assert!(!directory.is_missing() && directory.to_string().starts_with("running /: Permission denied"));
     }
 }

@@ -72,7 +72,7 @@ fn classified(result: Result<pc_run::Output, pc_run::Error>) -> Result<()> {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(75) => Err(pc_cli::try_again(error)),
         Err(error) if error.is_missing() => Err(pc_cli::refused(format!(
-            "{error}\n  apt-get install pc-unlock  # or leave [unlock] out of the file"
+            "{error}  # or leave [unlock] out of the file"
         ))),
         Err(error) => Err(error.into()),
     }

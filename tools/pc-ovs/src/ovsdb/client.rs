@@ -18,12 +18,12 @@ use super::wire::{Malformed, Message, Splitter};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens there: the server is not running, or not yet.
-    #[error("connecting to {path}: {source}")]
+    #[error("connecting to {path}: {reason}")]
     NotThere {
         /// The socket.
         path: String,
         /// What the kernel said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Only root and the openvswitch group may talk to it.
     #[error("connecting to {0}: permission denied\n  {remedy}", remedy = pc_cli::as_root())]
@@ -37,12 +37,12 @@ pub enum Error {
         deadline: Duration,
     },
     /// The connection broke.
-    #[error("asking ovsdb-server for {method}: {source}")]
+    #[error("asking ovsdb-server for {method}: {reason}")]
     Broken {
         /// The method that was called.
         method: String,
         /// What the kernel said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The server talks something else.
     #[error("reading what ovsdb-server says: {0}")]
@@ -78,9 +78,9 @@ impl Client {
     pub fn connect(path: &Path, deadline: Duration) -> Result<Client, Error> {
         let name = path.display().to_string();
         let until = Instant::now() + deadline;
-        let failed = |source: std::io::Error| match source.kind() {
+        let failed = |reason: std::io::Error| match reason.kind() {
             ErrorKind::PermissionDenied => Error::Denied(name.clone()),
-            _ => Error::NotThere { path: name.clone(), source },
+            _ => Error::NotThere { path: name.clone(), reason },
         };
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
         let address = SockAddr::unix(path).map_err(failed)?;
@@ -164,7 +164,7 @@ impl Client {
             match written {
                 Ok(count) => rest = &rest[count..],
                 Err(error) if again(&error) => {}
-                Err(source) => return Err(Error::Broken { method: method.into(), source }),
+                Err(reason) => return Err(Error::Broken { method: method.into(), reason }),
             }
         }
         Ok(())
@@ -180,12 +180,12 @@ impl Client {
             let Some(left) = left(until) else { return Ok(None) };
             match self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut chunk)) {
                 Ok(0) => {
-                    let source = std::io::Error::new(ErrorKind::UnexpectedEof, "connection closed");
-                    return Err(Error::Broken { method: method.into(), source });
+                    let reason = std::io::Error::new(ErrorKind::UnexpectedEof, "connection closed");
+                    return Err(Error::Broken { method: method.into(), reason });
                 }
                 Ok(count) => self.splitter.push(&chunk[..count]),
                 Err(error) if again(&error) => {}
-                Err(source) => return Err(Error::Broken { method: method.into(), source }),
+                Err(reason) => return Err(Error::Broken { method: method.into(), reason }),
             }
         }
     }
