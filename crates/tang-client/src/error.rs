@@ -162,12 +162,12 @@ pub enum Error {
         temporary: bool,
     },
     /// An error while asking one server.
-    #[error("asking {url}: {source}")]
+    #[error("asking {url}: {reason}")]
     Server {
         /// The server.
         url: String,
         /// What happened.
-        source: Box<Error>,
+        reason: Box<Error>,
     },
 }
 
@@ -196,7 +196,7 @@ impl Error {
     /// A wrong thumbprint or a damaged JWE stays wrong and is not temporary.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Error::Server { source, .. } => source.is_temporary(),
+            Error::Server { reason, .. } => reason.is_temporary(),
             Error::TooFew { temporary, .. } => *temporary,
             Error::Connection(_)
             | Error::TimedOut(_)
@@ -213,6 +213,6 @@ impl Error {
     /// Says which server it was.
     #[must_use]
     pub fn at(self, url: &str) -> Error {
-        Error::Server { url: url.into(), source: Box::new(self) }
+        Error::Server { url: url.into(), reason: Box::new(self) }
     }
 }

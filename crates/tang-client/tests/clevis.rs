@@ -60,7 +60,7 @@ fn rotated_keys_still_open_and_are_noticed() {
     assert_eq!(Client::default().is_current(&old), Ok(false));
     // The old pin alone no longer vouches, the key that was known before does.
     let pinned = Client::default().advertisement(&tang.url, &Trust::Pinned(&old_pin)).unwrap_err();
-    assert!(matches!(&pinned, Error::Server { source, .. } if matches!(**source, Error::NotTrusted { .. })));
+    assert!(matches!(&pinned, Error::Server { reason, .. } if matches!(**reason, Error::NotTrusted { .. })));
     assert!(!pinned.is_temporary());
     let known = &old.servers()[0].keys;
     let now = Client::default().advertisement(&tang.url, &Trust::PinnedOrKnown(&old_pin, known)).unwrap();

@@ -53,7 +53,7 @@ fn client() -> Client {
 
 fn inner(error: &Error) -> &Error {
     match error {
-        Error::Server { source, .. } => source,
+        Error::Server { reason, .. } => reason,
         other => other,
     }
 }
