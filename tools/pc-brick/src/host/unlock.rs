@@ -71,9 +71,9 @@ fn classified(result: Result<pc_run::Output, pc_run::Error>) -> Result<()> {
     match result {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some(75) => Err(pc_cli::try_again(error)),
-        Err(error) if error.is_missing() => Err(pc_cli::refused(format!(
-            "{error}  # or leave [unlock] out of the file"
-        ))),
+        Err(error) if error.is_missing() => {
+            Err(pc_cli::refused(format!("{error}  # or leave [unlock] out of the file")))
+        }
         Err(error) => Err(error.into()),
     }
 }
