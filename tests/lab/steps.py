@@ -10,9 +10,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import boxes, places, report
+from lab import boxes, evening, places, report
 from lab.boxes import NODES, TANG, Box
 from lab.cluster import Cluster, together
+from lab.evening import Evening
 
 REPOSITORY_IN_NODES = "/srv/personal-cluster-apt"
 FILE = places.HERE / "cluster.toml"
@@ -37,8 +38,9 @@ class Names:
     def now() -> Names:
         """For the present packages, cluster file and lab."""
         packages = places.digest(repository())
-        ready = places.digest(packages, FILE, Path(__file__))
-        return Names("blank", f"installed-{packages}", f"ready-{ready}")
+        ready = places.digest(packages, FILE, Path(__file__), evening.DOCUMENT)
+        installed = places.digest(packages, evening.DOCUMENT)
+        return Names("blank", f"installed-{installed}", f"ready-{ready}")
 
 
 def repository() -> Path:
@@ -82,16 +84,15 @@ def _installed(cluster: Cluster, names: Names) -> None:
         packed = _packed(repository())
         # A restored machine's clock stands at the moment of its snapshot: newer packages are from its future.
         undated = "echo 'Acquire::Check-Date \"false\";' > /etc/apt/apt.conf.d/90lab-clock"
-        unpack = f"tar -C {REPOSITORY_IN_NODES} -xmf - && {undated} && apt-get update -q"
+        unpack = f"tar -C {REPOSITORY_IN_NODES} -xmf - && {undated}"
         together(lambda box: cluster.remote(box).must(unpack, INSTALL_S, stdin=packed))
+    lines = Evening.read()
     with report.stage("apt-get install"):
-        together(lambda box: cluster.remote(box).must(_install_line(box), INSTALL_S))
+        together(lambda box: cluster.remote(box).must(lines.add_repository, 60))
+        on_tang, on_node = lines.install_tang, lines.install
+        together(lambda box: cluster.remote(box).must(on_tang if box is TANG else on_node, INSTALL_S))
     with report.stage("snapshot"):
         cluster.save(names.installed)
-
-
-def _install_line(box: Box) -> str:
-    return f"apt-get install -y {'personal-cluster-tang' if box is TANG else 'personal-cluster'}"
 
 
 def _packed(directory: Path) -> bytes:
@@ -105,32 +106,55 @@ def _packed(directory: Path) -> bytes:
 
 def first_evening(cluster: Cluster) -> None:
     """docs/first-evening.md, from the file to the VM."""
+    lines = Evening.read()
     first = cluster.remote(FIRST)
     with report.stage("the cluster file"):
-        told = first.must("pc-unlock adv http://10.10.0.9", JOIN_S)
-        thumbprint = re.search(r"[\w-]{43}", told)
-        if thumbprint is None:
-            raise report.Failure(f"pc-unlock adv names no thumbprint:\n{told}")
-        first.must("cat > cluster.toml", 60, stdin=FILE.read_text().replace("THUMBPRINT", thumbprint[0]).encode())
-        first.must("pc-config check --file cluster.toml", 60)
-    with report.stage("node1: pc-trust init cluster.toml"):
-        told = first.must("pc-trust init cluster.toml", JOIN_S)
+        _file(cluster, lines)
+    with report.stage(f"node1: {lines.init}"):
+        told = first.must(lines.init, JOIN_S)
         # The recovery key is in here: what a person would write on paper.
         paper = places.run() / "init.txt"
         paper.touch(mode=0o600)
         paper.write_text(told)
-        joins = dict(re.findall(r"on (\w+), within .*\n\s*(pc-trust join \S+ \S+)", told))
+        joins = lines.joining(told)
     others = [box for box in NODES if box is not FIRST]
-    with report.stage("node2, node3: pc-trust join ADDRESS TOKEN"):
+    with report.stage(f"node2, node3: {lines.join}"):
         together(lambda box: cluster.remote(box).must(joins[box.name], JOIN_S), others)
-    on_every_node(cluster, "pc-ovs apply --take-over --confirm 60s", TAKE_OVER_S)
-    on_every_node(cluster, "systemctl enable --now personal-cluster.target", BRICKS_S)
+    on_every_node(cluster, lines.take_over, TAKE_OVER_S)
+    on_every_node(cluster, lines.enable, BRICKS_S)
     wait(cluster, "bricks", BRICKS_S, "systemctl is-active --quiet pc-brick.service && "
          "[ $(findmnt -rn -o TARGET | grep -c ^/srv/bricks/) = 3 ] && mountpoint -q /mnt/local")
     wait(cluster, "volumes: pc-storage.target", STORAGE_S, "systemctl is-active --quiet pc-storage.target && "
          "mountpoint -q /mnt/vms && mountpoint -q /mnt/backup")
     with report.stage("the VM's heart beats") as stage:
         stage.note(heartbeat(cluster))
+    with report.stage("look"):
+        for line in (lines.brick_status, lines.volume_status, lines.list_vms):
+            first.must(line, 300)
+        # A person leaves the console with ctrl-]; here its terminal is taken away once the VM has been heard.
+        first.must(f"timeout 120 script --quiet --command '{lines.console}' /dev/null | grep --text --max-count=1 'hb '", 180)
+
+
+def _file(cluster: Cluster, lines: Evening) -> None:
+    """Drafted on every node, merged on the first, and what a person makes of it put in its place."""
+    first = cluster.remote(FIRST)
+
+    def draft(box: Box) -> None:
+        text = cluster.remote(box).must(f"{lines.drafting(box.name)} && cat {box.name}.toml", JOIN_S)
+        first.must(f"cat > {box.name}.toml", 60, stdin=text.encode())
+
+    together(draft, NODES)
+    merged = first.must(f"{lines.merge} && cat cluster.toml", 60)
+    told = first.must(lines.adv, JOIN_S)
+    thumbprint = re.search(r"[\w-]{43}", told)
+    if thumbprint is None:
+        raise report.Failure(f"{lines.adv} names no thumbprint:\n{told}")
+    text = FILE.read_text().replace("THUMBPRINT", thumbprint[0])
+    for stable in re.findall(r"/dev/disk/by-id/[\w-]+", text):
+        if stable not in merged:
+            raise report.Failure(f"the drafts do not name {stable}:\n{merged}")
+    first.must("cat > cluster.toml", 60, stdin=text.encode())
+    first.must(lines.check, 60)
 
 
 def on_every_node(cluster: Cluster, line: str, timeout_s: float) -> None:
