@@ -87,7 +87,10 @@ pub fn main(args: &[String]) -> Result<()> {
     })?;
     stage("tests", || run(&sh, &["cargo", "test", "--quiet", "--locked", "--workspace", "--no-fail-fast"]))?;
     stage("python", || {
-        run(&sh, &["env", "MYPYPATH=tests", "/usr/bin/mypy", "--strict", "--cache-dir=/dev/null", "-p", "lab"])
+        run(
+            &sh,
+            &["env", "MYPYPATH=tests", "/usr/bin/mypy", "--strict", "--cache-dir=/dev/null", "-p", "lab"],
+        )
     })?;
     stage("json", || run(&sh, &["/usr/bin/python3", "tests/json/validate.py"]))?;
     stage("nix", || nix(&sh))?;
