@@ -132,7 +132,8 @@ def first_evening(cluster: Cluster) -> None:
         for line in (lines.brick_status, lines.volume_status, lines.list_vms):
             first.must(line, 300)
         # A person leaves the console with ctrl-]; here its terminal is taken away once the VM has been heard.
-        first.must(f"timeout 120 script --quiet --command '{lines.console}' /dev/null | grep --text --max-count=1 'hb '", 180)
+        typed = f"script --quiet --command 'timeout --foreground 60 {lines.console}' /dev/null"
+        first.must(f"{typed} | grep --text --max-count=1 'hb '", 180)
 
 
 def _file(cluster: Cluster, lines: Evening) -> None:
