@@ -170,15 +170,21 @@ fn apply(
     let chosen = apply::choose(fresh, printed.as_ref())?;
     let idle = chosen.plan.steps.is_empty();
     let applied = apply::apply(host, &want.bricks, chosen, keys, stop, started)?;
-    emit(common.json, &applied)?;
-    if applied.shows_key() {
+    let heard = pc_cli::emit_heard(common.json, &applied);
+    if applied.shows_key() && heard.is_ok() {
         keys.shown()?;
     }
     if !idle {
         have = host.probe(&want.bricks)?;
     }
     leave_status(common, host, want, &have)?;
-    Ok(applied.exit())
+    // A reader that has gone changes nothing of what was done, but a key that nobody has read must not look like success.
+    match heard {
+        Err(error) if applied.shows_key() => {
+            Err(error.context("nobody has read the recovery key: it is shown again"))
+        }
+        _ => Ok(applied.exit()),
+    }
 }
 
 /// Every run leaves the status for its siblings in /run.

@@ -79,7 +79,6 @@ fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
     let devices = settings::devices(&cli.common, named)?;
     accessible(&devices)?;
     let report = open::run(&cli.times.client(), &devices, task);
-    pc_cli::emit(cli.common.json, &report)?;
     for (device, reason) in report.failures() {
         log::error(format_args!("{device}: {reason}"));
     }
@@ -95,7 +94,14 @@ fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
             log::debug(format_args!("leaving the status: {error:#}"));
         }
     }
-    Ok(report.exit())
+    match report.exit() {
+        Exit::Done => pc_cli::emit(cli.common.json, &report).map(|()| Exit::Done),
+        // How it ended counts, even when nobody reads the answer.
+        exit => {
+            let _ = pc_cli::emit_heard(cli.common.json, &report);
+            Ok(exit)
+        }
+    }
 }
 
 fn unseal(cli: &Cli, names: &[String]) -> Result<Exit> {
