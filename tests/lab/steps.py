@@ -67,6 +67,7 @@ def up(until: str = "ready") -> Cluster:
         first_evening(cluster)
         with report.stage("snapshot"):
             cluster.save(names.ready)
+        look_around(cluster)
     return cluster
 
 
@@ -128,12 +129,21 @@ def first_evening(cluster: Cluster) -> None:
          "mountpoint -q /mnt/vms && mountpoint -q /mnt/backup")
     with report.stage("the VM's heart beats") as stage:
         stage.note(heartbeat(cluster))
-    with report.stage("look"):
+
+
+def look_around(cluster: Cluster) -> None:
+    """The last section of docs/first-evening.md."""
+    lines = Evening.read()
+    first = cluster.remote(FIRST)
+    with report.stage("look around"):
         for line in (lines.brick_status, lines.volume_status, lines.list_vms):
             first.must(line, 300)
-        # A person leaves the console with ctrl-]; here its terminal is taken away once the VM has been heard.
-        typed = f"script --quiet --command 'timeout --foreground 60 {lines.console}' /dev/null"
-        first.must(f"{typed} | grep --text --max-count=1 'hb '", 180)
+        # A console wants a terminal, and is left when the VM was heard: a person types ctrl-].
+        first.must(
+            f"script --quiet --flush --command '{lines.console}' /run/lab-console > /dev/null & "
+            "until grep --text --quiet 'hb ' /run/lab-console; do sleep 1; done; kill $!",
+            300,
+        )
 
 
 def _file(cluster: Cluster, lines: Evening) -> None:
