@@ -28,6 +28,8 @@ const JOIN: Duration = Duration::from_secs(90);
 const BRICKS: Duration = Duration::from_secs(120);
 /// A FUSE mount, including systemd's own queue.
 const JOB: Duration = Duration::from_secs(300);
+/// What a run with little to do takes on a slow machine.
+const OTHER_RUN: Duration = Duration::from_secs(120);
 /// For a look that somebody waits on.
 const GLANCE: Duration = Duration::from_secs(30);
 
@@ -241,15 +243,49 @@ pub struct Lock {
     _file: std::fs::File,
 }
 
-/// Takes the lock, or tells who should be waited for.
+/// Takes the lock. The timer's run is usually over within seconds: whoever types `apply` meanwhile waits for it.
 pub fn lock(root: &Path) -> Result<Lock> {
     let directory = root.join("run/personal-cluster");
     std::fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
     let path: PathBuf = directory.join("gluster.lock");
     let file = std::fs::File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(try_again("another pc-gluster is at work on this node")),
-        Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
+    take(file, OTHER_RUN).with_context(|| format!("locking {}", path.display()))
+}
+
+fn take(file: std::fs::File, deadline: Duration) -> Result<Lock> {
+    use rustix::fs::{FlockOperation, flock};
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => return Ok(Lock { _file: file }),
+        Err(rustix::io::Errno::WOULDBLOCK) => {}
+        Err(error) => return Err(error.into()),
+    }
+    crate::report::tell("waiting for another pc-gluster on this node");
+    let waited =
+        bounded::bounded(deadline, move || flock(&file, FlockOperation::LockExclusive).map(|()| file));
+    match waited {
+        Some(locked) => Ok(Lock { _file: locked? }),
+        None => Err(try_again(format!(
+            "another pc-gluster has been at work on this node for {} s",
+            deadline.as_secs()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_is_waited_for_but_not_for_ever() {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let open = || std::fs::File::create(path.path()).unwrap();
+        let held = take(open(), Duration::ZERO).unwrap();
+        let error = take(open(), Duration::from_millis(50)).unwrap_err();
+        assert!(error.downcast_ref::<pc_cli::TryAgain>().is_some(), "{error:#}");
+        // The waiter is told the moment the lock is free: the first one is dropped once the second one waits.
+        let second = open();
+        let waiter = std::thread::spawn(move || take(second, Duration::from_secs(60)));
+        drop(held);
+        waiter.join().unwrap().unwrap();
     }
 }
