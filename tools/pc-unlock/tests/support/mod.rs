@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+// The real tangd; written once, for the crate that speaks to it.
+#[path = "../../../../crates/tang-client/tests/support/mod.rs"]
 mod tang;
 
 use std::fmt::Write as _;
