@@ -1,5 +1,7 @@
 //! Going back: by itself, when asked, after a kill at any moment.
 
+use std::path::PathBuf;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::machine::{INTERFACES, Machine, exists, wait};
@@ -11,6 +13,17 @@ fn assert_as_before(machine: &Machine) {
     assert_eq!(machine.default_route(), "default via 10.9.0.1 dev nic0");
     assert_eq!(machine.vsctl(&["list-br"]), "");
     assert!(!exists(&machine.path("var/lib/personal-cluster/ovs/probation.json")));
+}
+
+/// A take-over that nobody has answered yet: the change is made, the guard watches. Gives `apply` and the guard's record.
+fn on_probation(machine: &Machine, confirm: &str) -> (Child, PathBuf) {
+    machine.peer("link set peer0 down");
+    let apply = machine.command(&["apply", "--take-over", "--confirm", confirm]).spawn().unwrap();
+    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
+    wait("the change", || {
+        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
+    });
+    (apply, record)
 }
 
 #[test]
@@ -60,12 +73,7 @@ fn a_wrong_change_of_an_address_of_ours_is_survived() {
 #[test]
 fn confirmed_by_hand() {
     let machine = Machine::configured();
-    machine.peer("link set peer0 down");
-    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "40s"]).spawn().unwrap();
-    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
-    wait("the change", || {
-        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
-    });
+    let (mut apply, _) = on_probation(&machine, "40s");
     let status = machine.pc(&["status"]).with(0);
     assert!(status.out.contains("on probation since"), "{}", status.out);
     let second = machine.pc(&["apply"]).with(75);
@@ -78,12 +86,7 @@ fn confirmed_by_hand() {
 #[test]
 fn rolled_back_by_hand() {
     let machine = Machine::configured();
-    machine.peer("link set peer0 down");
-    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "40s"]).spawn().unwrap();
-    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
-    wait("the change", || {
-        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
-    });
+    let (mut apply, _) = on_probation(&machine, "40s");
     machine.pc(&["rollback"]).with(0);
     assert_eq!(apply.wait().unwrap().code(), Some(1));
     assert_as_before(&machine);
@@ -93,12 +96,7 @@ fn rolled_back_by_hand() {
 #[test]
 fn killed_during_the_probation_the_guard_goes_back() {
     let machine = Machine::configured();
-    machine.peer("link set peer0 down");
-    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "4s"]).spawn().unwrap();
-    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
-    wait("the change", || {
-        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
-    });
+    let (mut apply, record) = on_probation(&machine, "4s");
     apply.kill().unwrap();
     apply.wait().unwrap();
     assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
@@ -109,12 +107,7 @@ fn killed_during_the_probation_the_guard_goes_back() {
 #[test]
 fn killed_while_a_peer_answers_the_guard_keeps_it() {
     let machine = Machine::configured();
-    machine.peer("link set peer0 down");
-    let mut apply = machine.command(&["apply", "--take-over", "--confirm", "5s"]).spawn().unwrap();
-    let record = machine.path("var/lib/personal-cluster/ovs/probation.json");
-    wait("the change", || {
-        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"complete\": true"))
-    });
+    let (mut apply, record) = on_probation(&machine, "5s");
     apply.kill().unwrap();
     apply.wait().unwrap();
     machine.peer("link set peer0 up");
