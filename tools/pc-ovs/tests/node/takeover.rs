@@ -125,7 +125,8 @@ fn a_dhcp_client_is_ended_and_only_that_of_the_nic() {
         std::process::Command::new("ip")
             .args(["netns", "exec", &machine.namespace])
             .arg(&script)
-            .args(["-c", "sleep 600; true", "sh", nic])
+            .args(["-c", "read -r _", "sh", nic])
+            .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap()
     };
