@@ -44,6 +44,37 @@ impl Curve {
         }
     }
 
+    /// A coordinate, as long as the field, is below its prime (FIPS 186-4, D.1.2).
+    fn reduces(self, coordinate: &[u8]) -> bool {
+        const P256: [u32; 8] = [u32::MAX, 1, 0, 0, 0, u32::MAX, u32::MAX, u32::MAX];
+        const P384: [u32; 12] = [
+            u32::MAX,
+            u32::MAX,
+            u32::MAX,
+            u32::MAX,
+            u32::MAX,
+            u32::MAX,
+            u32::MAX,
+            u32::MAX - 1,
+            u32::MAX,
+            0,
+            0,
+            u32::MAX,
+        ];
+        let below =
+            |prime: &[u32]| coordinate.iter().copied().lt(prime.iter().flat_map(|word| word.to_be_bytes()));
+        match self {
+            Curve::P256 => below(&P256),
+            Curve::P384 => below(&P384),
+            // 2^521 - 1: one bit, and 65 bytes of ones.
+            Curve::P521 => match coordinate {
+                [0, ..] => true,
+                [1, rest @ ..] => rest.iter().any(|byte| *byte != 255),
+                _ => false,
+            },
+        }
+    }
+
     /// The JWS algorithm of signatures by keys on this curve (RFC 7518, section 3.4).
     pub fn signature_algorithm(self) -> &'static str {
         match self {
@@ -171,6 +202,9 @@ impl Point {
         // (0, 0) is how affine code writes the point at infinity; it lies on none of these curves.
         if x.iter().chain(y).all(|byte| *byte == 0) {
             return Err(Error::Identity(what));
+        }
+        if ![x, y].into_iter().all(|coordinate| curve.reduces(coordinate)) {
+            return Err(Error::NotReduced(what));
         }
         let sec1 = [&[4], x, y].concat();
         if on!(curve, valid(&sec1)) { Ok(Point { curve, sec1 }) } else { Err(Error::NotOnCurve(what)) }

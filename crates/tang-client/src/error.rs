@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not JSON, or JSON followed by something else.
+    /// Not JSON.
     #[error("{what} is not JSON: {why}")]
     Json {
         /// Which text.
@@ -14,6 +14,9 @@ pub enum Error {
         /// What the parser said.
         why: String,
     },
+    /// A JSON text, whole and sound, with more behind it.
+    #[error("{0} is followed by something else")]
+    TrailingBytes(&'static str),
     /// A JSON object names a key twice; parsers disagree about which one counts.
     #[error("{what} names the key {key:?} twice")]
     DuplicateKey {
@@ -61,7 +64,10 @@ pub enum Error {
     /// A compact JWE has five parts.
     #[error("a compact JWE has 5 parts, this text has {0}")]
     Parts(usize),
-    /// Coordinates that satisfy no equation of the curve, or are not below the field's prime.
+    /// A coordinate that is not below the field's prime: a careless reader takes it for another, smaller one.
+    #[error("{0} has a coordinate that is not below its field's prime")]
+    NotReduced(&'static str),
+    /// Coordinates that do not satisfy the equation of the curve.
     #[error("{0} is not a point on its curve")]
     NotOnCurve(&'static str),
     /// The neutral element: it would make the shared secret known to everyone.

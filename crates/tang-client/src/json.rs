@@ -10,15 +10,20 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 
-/// Parses one JSON text; `serde_json` itself limits the depth to 128.
-pub(crate) fn parse(what: &'static str, text: &[u8]) -> Result<Value, Error> {
+/// Parses one JSON text, which errors call `what`; `serde_json` itself limits the depth to 128.
+///
+/// # Errors
+/// [`Error::DuplicateKey`], [`Error::TrailingBytes`], else [`Error::Json`].
+pub fn parse(what: &'static str, text: &[u8]) -> Result<Value, Error> {
     let duplicate = RefCell::new(None);
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let parsed = Strict(&duplicate).deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    let parsed = Strict(&duplicate).deserialize(&mut reader);
     if let Some(key) = duplicate.into_inner() {
         return Err(Error::DuplicateKey { what, key });
     }
-    parsed.map_err(|error| Error::Json { what, why: error.to_string() })
+    let value = parsed.map_err(|error| Error::Json { what, why: error.to_string() })?;
+    reader.end().map_err(|_| Error::TrailingBytes(what))?;
+    Ok(value)
 }
 
 /// Parses one JSON text that must be an object.
@@ -128,7 +133,10 @@ mod tests {
         assert_eq!(parse("t", br#" {"a":[1,-2,3.5,"x",null,true]} "#).unwrap()["a"][1], -2);
         let twice = parse("t", br#"{"a":{"b":1,"b":2}}"#).unwrap_err();
         assert_eq!(twice, Error::DuplicateKey { what: "t", key: "b".into() });
-        for bad in [&b"{} {}"[..], b"{}x", b"", b"{\"a\":}", b"\xff"] {
+        for bad in [&b"{} {}"[..], b"{}x", b"1 2"] {
+            assert_eq!(parse("t", bad), Err(Error::TrailingBytes("t")), "{bad:?}");
+        }
+        for bad in [&b""[..], b"{\"a\":}", b"\xff"] {
             assert!(matches!(parse("t", bad), Err(Error::Json { .. })), "{bad:?}");
         }
         assert!(parse("t", "[".repeat(100_000).as_bytes()).is_err());

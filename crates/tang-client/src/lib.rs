@@ -14,7 +14,7 @@ pub mod curve;
 mod error;
 pub mod exchange;
 pub mod http;
-mod json;
+pub mod json;
 pub mod jwe;
 pub mod jwk;
 pub mod pin;

@@ -58,6 +58,80 @@ fn products_sums_and_differences_are_those_of_jose() {
     }
 }
 
+/// A number of the curve's definition, by openssl: `Prime:` or `Order:`, as long as the field.
+fn constant(curve: Curve, name: &str) -> Vec<u8> {
+    let openssl = match curve {
+        Curve::P256 => "prime256v1",
+        Curve::P384 => "secp384r1",
+        Curve::P521 => "secp521r1",
+    };
+    let arguments = ["ecparam", "-name", openssl, "-param_enc", "explicit", "-text", "-noout"];
+    let text = support::text(&run("openssl", &arguments, b""));
+    let mut lines = text.lines().skip_while(|line| !line.starts_with(name));
+    lines.next().expect("openssl names it");
+    let digits: String = lines.take_while(|line| line.starts_with(' ')).collect();
+    let bytes = digits.split(':').map(|byte| u8::from_str_radix(byte.trim(), 16).unwrap());
+    let bytes: Vec<u8> = bytes.collect();
+    // openssl writes a sign: a zero in front when the first bit is set.
+    let bytes = &bytes[bytes.len().saturating_sub(curve.field_bytes())..];
+    [&vec![0; curve.field_bytes() - bytes.len()], bytes].concat()
+}
+
+/// `number` plus a small difference that carries at most over one byte.
+fn off_by(number: &[u8], difference: i8) -> Vec<u8> {
+    let mut bytes = number.to_vec();
+    let last = bytes.last_mut().unwrap();
+    *last = last.checked_add_signed(difference).expect("no carry");
+    bytes
+}
+
+#[test]
+fn the_smallest_and_the_largest_scalars_are_those_of_jose() {
+    for curve in CURVES {
+        let order = constant(curve, "Order:");
+        let mut one = vec![0; curve.field_bytes()];
+        one[curve.field_bytes() - 1] = 1;
+        for bytes in [one.clone(), off_by(&one, 1), off_by(&order, -2), off_by(&order, -1)] {
+            let secret = Secret::from_bytes(curve, &bytes).unwrap();
+            let mut local = Value::Object(Key::of_point(secret.public().unwrap()).raw);
+            local["d"] = support::text(&run("jose", &["b64", "enc", "-I-"], &bytes)).into();
+            let other = generate(curve);
+            assert_eq!(
+                point(&other).times(&secret).unwrap(),
+                exchange(&local, &other),
+                "{curve:?} {bytes:?}"
+            );
+        }
+        for bad in [order.clone(), off_by(&order, 1)] {
+            assert!(Secret::from_bytes(curve, &bad).is_none(), "{curve:?} {bad:?}");
+        }
+    }
+}
+
+#[test]
+fn each_fault_of_a_point_has_its_own_error() {
+    for curve in CURVES {
+        let prime = constant(curve, "Prime:");
+        let point = Secret::random(curve).public().unwrap();
+        let (x, y) = (point.x().to_vec(), point.y().to_vec());
+        let made = |x: &[u8], y: &[u8]| Point::from_coordinates("it", curve, x, y).map(|_| ()).unwrap_err();
+        assert_eq!(Point::from_coordinates("it", curve, &x, &y).unwrap(), point);
+        for bad in [prime.clone(), vec![255; curve.field_bytes()]] {
+            assert_eq!(made(&bad, &y), Error::NotReduced("it"), "{curve:?}");
+            assert_eq!(made(&x, &bad), Error::NotReduced("it"), "{curve:?}");
+        }
+        // The largest number that is a coordinate: it is looked at, and lies on no such point.
+        assert_eq!(made(&off_by(&prime, -1), &x), Error::NotOnCurve("it"), "{curve:?}");
+        assert_eq!(made(&y, &x), Error::NotOnCurve("it"), "{curve:?}");
+        let zero = vec![0; curve.field_bytes()];
+        assert_eq!(made(&zero, &zero), Error::Identity("it"));
+        let long = [&[0], &x[..]].concat();
+        let length = |found| Error::Length { what: "it", found, expected: curve.field_bytes() };
+        assert_eq!(made(&long, &y), length(curve.field_bytes() + 1));
+        assert_eq!(made(&x, &y[1..]), length(curve.field_bytes() - 1));
+    }
+}
+
 #[test]
 fn the_exchange_recovers_what_was_sealed() {
     for curve in CURVES {
