@@ -32,6 +32,43 @@ impl Exit {
         }
     }
 
+    /// How a tool ends with this error: the outermost [`Refused`] or [`TryAgain`] in its chain (also as a context)
+    /// decides, anything else is [`Exit::Failed`].
+    pub fn of(error: &anyhow::Error) -> Exit {
+        if error.downcast_ref::<Refused>().is_some() {
+            return Exit::Refused;
+        }
+        if error.downcast_ref::<TryAgain>().is_some() {
+            return Exit::TryAgain;
+        }
+        for cause in error.chain() {
+            if cause.is::<Refused>() {
+                return Exit::Refused;
+            }
+            if cause.is::<TryAgain>() {
+                return Exit::TryAgain;
+            }
+        }
+        Exit::Failed
+    }
+
+    /// How work ends that has several parts (disks, volumes, steps, nodes) of which each ended in its own way: 75 when
+    /// one of them may succeed later, else 1, else 2, else 3, else 0. Units go on after 75 and 1 and stop at 2, so that
+    /// one part that is refused for good does not end the attempts of the others.
+    pub fn of_parts(parts: impl IntoIterator<Item = Exit>) -> Exit {
+        parts.into_iter().min_by_key(|part| part.rank()).unwrap_or(Exit::Done)
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Exit::TryAgain => 0,
+            Exit::Failed => 1,
+            Exit::Refused => 2,
+            Exit::Differs => 3,
+            Exit::Done => 4,
+        }
+    }
+
     /// `Differs` when `--exit-code` was asked for and `differs` holds, else `Done`.
     pub fn of_answer(exit_code_flag: bool, differs: bool) -> Exit {
         if exit_code_flag && differs { Exit::Differs } else { Exit::Done }
@@ -64,29 +101,25 @@ pub fn try_again(message: impl Display) -> anyhow::Error {
     anyhow::Error::new(TryAgain(message.to_string()))
 }
 
-/// Logs an error as one chain and finds its exit code: the outermost [`Refused`] or [`TryAgain`] in the
-/// chain (also as a context) decides, anything else is 1.
-pub(crate) fn report(error: &anyhow::Error) -> Exit {
-    log::error(format_args!("{error:#}"));
-    classify(error)
+/// The errors of the parts of some work as one: the first that ranks highest ([`Exit::of_parts`]) is given back and so
+/// decides how the tool ends, the others are logged.
+///
+/// # Errors
+/// When there is any.
+pub fn together(errors: impl IntoIterator<Item = anyhow::Error>) -> anyhow::Result<()> {
+    let mut errors: Vec<anyhow::Error> = errors.into_iter().collect();
+    let Some(at) = (0..errors.len()).min_by_key(|at| Exit::of(&errors[*at]).rank()) else { return Ok(()) };
+    let decisive = errors.remove(at);
+    for error in errors {
+        log::error(format_args!("{error:#}"));
+    }
+    Err(decisive)
 }
 
-fn classify(error: &anyhow::Error) -> Exit {
-    if error.downcast_ref::<Refused>().is_some() {
-        return Exit::Refused;
-    }
-    if error.downcast_ref::<TryAgain>().is_some() {
-        return Exit::TryAgain;
-    }
-    for cause in error.chain() {
-        if cause.is::<Refused>() {
-            return Exit::Refused;
-        }
-        if cause.is::<TryAgain>() {
-            return Exit::TryAgain;
-        }
-    }
-    Exit::Failed
+/// Logs an error as one chain and finds its exit code.
+pub(crate) fn report(error: &anyhow::Error) -> Exit {
+    log::error(format_args!("{error:#}"));
+    Exit::of(error)
 }
 
 #[cfg(test)]
@@ -95,10 +128,33 @@ mod tests {
 
     #[test]
     fn the_chain_decides_the_code() {
-        assert_eq!(classify(&anyhow::anyhow!("disk on fire")), Exit::Failed);
-        assert_eq!(classify(&try_again("tang is down").context("opening sda")), Exit::TryAgain);
+        assert_eq!(Exit::of(&anyhow::anyhow!("disk on fire")), Exit::Failed);
+        assert_eq!(Exit::of(&try_again("tang is down").context("opening sda")), Exit::TryAgain);
         let context = anyhow::anyhow!("parse").context(Refused("bad file".into())).context("checking");
-        assert_eq!(classify(&context), Exit::Refused);
+        assert_eq!(Exit::of(&context), Exit::Refused);
+    }
+
+    #[test]
+    fn what_may_pass_comes_before_what_failed_and_that_before_what_is_refused() {
+        use Exit::{Differs, Done, Failed, Refused, TryAgain};
+        assert_eq!(Exit::of_parts([]), Done);
+        assert_eq!(Exit::of_parts([Done, Done]), Done);
+        assert_eq!(Exit::of_parts([Done, Differs]), Differs);
+        assert_eq!(Exit::of_parts([Refused, Done, Differs]), Refused);
+        assert_eq!(Exit::of_parts([Refused, Failed]), Failed);
+        assert_eq!(Exit::of_parts([Failed, Refused, TryAgain]), TryAgain);
+    }
+
+    #[test]
+    fn one_error_stands_for_all_whatever_their_order() {
+        together([]).unwrap();
+        let parts = || [refused("b is not blank"), try_again("tang is down"), anyhow::anyhow!("c is broken")];
+        assert_eq!(together(parts()).unwrap_err().to_string(), "tang is down");
+        assert_eq!(together(parts().into_iter().rev()).unwrap_err().to_string(), "tang is down");
+        let [refusal, _, failure] = parts();
+        assert_eq!(together([refusal, failure]).unwrap_err().to_string(), "c is broken");
+        let alike = [anyhow::anyhow!("first"), anyhow::anyhow!("second")];
+        assert_eq!(together(alike).unwrap_err().to_string(), "first");
     }
 
     #[test]

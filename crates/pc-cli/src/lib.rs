@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-pub use exit::{Exit, Refused, TryAgain, refused, try_again};
+pub use exit::{Exit, Refused, TryAgain, refused, together, try_again};
 pub use file::{write_atomic, write_status};
 pub use plain::printable;
 pub use print::{emit, emit_heard, emit_raw};

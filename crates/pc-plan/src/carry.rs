@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use pc_cli::{TryAgain, log};
+use pc_cli::log;
 
 use crate::Step;
 
@@ -43,28 +43,19 @@ pub fn carry_out<A: Display>(
 }
 
 impl Carried {
-    /// All errors in one: every other one is logged, and the one that time does not mend decides how the tool ends.
+    /// All errors in one, as [`pc_cli::together`] ranks them.
     ///
     /// # Errors
-    /// When a step failed: the first that is no [`TryAgain`], else the last.
+    /// When a step failed.
     pub fn result(self) -> anyhow::Result<()> {
-        let mut errors: Vec<anyhow::Error> = self.failed.into_iter().map(|(_, error)| error).collect();
-        let passes = |error: &anyhow::Error| error.chain().any(<dyn std::error::Error>::is::<TryAgain>);
-        let Some(at) = errors.iter().position(|error| !passes(error)).or(errors.len().checked_sub(1)) else {
-            return Ok(());
-        };
-        let decisive = errors.swap_remove(at);
-        for error in errors {
-            log::error(format_args!("{error:#}"));
-        }
-        Err(decisive)
+        pc_cli::together(self.failed.into_iter().map(|(_, error)| error))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pc_cli::try_again;
+    use pc_cli::{TryAgain, try_again};
 
     fn carried(failing: &[(&str, bool)]) -> Carried {
         let step = |id: &str, needs: &[&str]| Step {
@@ -91,11 +82,11 @@ mod tests {
     }
 
     #[test]
-    fn what_time_does_not_mend_decides() {
+    fn a_step_that_may_succeed_later_decides() {
         let end = |failing: &[(&str, bool)]| carried(failing).result().unwrap_err().to_string();
-        assert_eq!(end(&[("a", true), ("d", false)]), "d is broken");
-        assert_eq!(end(&[("a", false), ("d", true)]), "a is broken");
-        assert_eq!(end(&[("a", true), ("d", true)]), "d waits");
+        assert_eq!(end(&[("a", true), ("d", false)]), "a waits");
+        assert_eq!(end(&[("a", false), ("d", true)]), "d waits");
+        assert_eq!(end(&[("a", false), ("d", false)]), "a is broken");
         assert!(carried(&[("d", true)]).result().unwrap_err().is::<TryAgain>());
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use cluster::Cluster;
-use pc_cli::{Common, Exit, Refused, log, refused, try_again};
+use pc_cli::{Common, Exit, log, refused, try_again};
 use serde::Serialize;
 
 use crate::generation::{Generation, sha256};
@@ -167,29 +167,26 @@ fn parallel<T: Send>(nodes: &[&str], work: impl Fn(&str) -> Result<T> + Sync) ->
     })
 }
 
-/// Several errors as one: a refusal among them decides, since repeating is useless then.
+/// Several errors as one.
 fn all(errors: &[anyhow::Error]) -> Option<anyhow::Error> {
-    let is_refusal = errors.iter().any(|error| error.downcast_ref::<Refused>().is_some());
-    let may_repeat = errors.iter().all(|error| error.downcast_ref::<pc_cli::TryAgain>().is_some());
     let text = errors.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("\n");
-    match errors.len() {
-        0 => None,
-        _ if is_refusal => Some(refused(text)),
-        _ if may_repeat => Some(try_again(text)),
-        _ => Some(anyhow::anyhow!(text)),
+    match Exit::of_parts(errors.iter().map(Exit::of)) {
+        Exit::Done => None,
+        end => Some(ending(end, text)),
+    }
+}
+
+fn ending(end: Exit, text: String) -> anyhow::Error {
+    match end {
+        Exit::Refused => refused(text),
+        Exit::TryAgain => try_again(text),
+        _ => anyhow::anyhow!(text),
     }
 }
 
 /// The same error with what to do next as its last line.
 fn advised(error: &anyhow::Error, remedy: &str) -> anyhow::Error {
-    let text = format!("{error:#}\n  {remedy}");
-    if error.downcast_ref::<Refused>().is_some() {
-        refused(text)
-    } else if error.downcast_ref::<pc_cli::TryAgain>().is_some() {
-        try_again(text)
-    } else {
-        anyhow::anyhow!(text)
-    }
+    ending(Exit::of(error), format!("{error:#}\n  {remedy}"))
 }
 
 #[cfg(test)]

@@ -96,14 +96,7 @@ pub fn go_back(host: &Host, record: Record) -> Result<()> {
         configure_again(bus, &record).context("waking up who configured the NICs before"),
         unit_back(bus, &record),
     ];
-    let mut failed = None;
-    for error in parts.into_iter().filter_map(Result::err) {
-        log::warning(format_args!("{error:#}"));
-        failed.get_or_insert(error);
-    }
-    if let Some(error) = failed {
-        return Err(error.context("rolling back"));
-    }
+    pc_cli::together(parts.into_iter().filter_map(Result::err)).context("rolling back")?;
     record.close(host, Outcome::RolledBack)?;
     guard::disarm(bus);
     log::info("rolled back");

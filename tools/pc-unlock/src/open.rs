@@ -100,12 +100,11 @@ impl Report {
 
     /// 0 when everything went well, 75 when a later attempt may do better, else 1.
     pub fn exit(&self) -> Exit {
-        let failed: Vec<&Line> = self.devices.iter().filter(|line| line.outcome == Outcome::Failed).collect();
-        match failed.iter().any(|line| line.temporary) {
-            _ if failed.is_empty() => Exit::Done,
-            true => Exit::TryAgain,
-            false => Exit::Failed,
-        }
+        Exit::of_parts(self.devices.iter().map(|line| match (line.outcome, line.temporary) {
+            (Outcome::Failed, true) => Exit::TryAgain,
+            (Outcome::Failed, false) => Exit::Failed,
+            _ => Exit::Done,
+        }))
     }
 }
 

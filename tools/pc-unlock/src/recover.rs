@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cluster::view::paths;
-use pc_cli::{Common, log, refused};
+use pc_cli::{Common, log, refused, try_again};
 use zeroize::Zeroizing;
 
 use crate::cryptsetup;
@@ -21,6 +21,11 @@ pub fn key(common: &Common, file: Option<&Path>) -> Result<Zeroizing<String>> {
         Some(path) => read(path)?,
         None => {
             return at_hand(common).unwrap_or_else(|| {
+                if common.under_root(paths::SEALED).join("recovery-key.jwe").exists() {
+                    return Err(try_again(
+                        "the secret recovery-key is still sealed\n  --recovery-key-file - reads it from standard input",
+                    ));
+                }
                 Err(refused(
                     "no recovery key at hand\n  pc-unlock recover --recovery-key-file -    (reads it from standard input)",
                 ))
@@ -62,29 +67,16 @@ fn normal(text: &str) -> Zeroizing<String> {
     key
 }
 
-/// Opens all devices that are present and locked. Each failure is told; the first ends nothing.
-pub fn open(devices: &[Device], key: &str) -> Result<()> {
-    let mut failed = 0;
-    for device in devices {
-        if device.is_open() {
-            continue;
-        }
-        let opened = if device.is_present() {
-            cryptsetup::open(&device.path, &device.mapper, None, key.as_bytes())
-        } else {
-            Err(anyhow::anyhow!("is not plugged in"))
-        };
-        match opened {
-            Ok(()) => log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper)),
-            Err(error) => {
-                failed += 1;
-                log::error(format_args!("{}: {error:#}", device.name));
-            }
-        }
+/// Opens a device that is locked. One that is not plugged in may come later.
+pub fn open(device: &Device, key: &str) -> Result<()> {
+    if device.is_open() {
+        return Ok(());
     }
-    if failed > 0 {
-        bail!("{failed} of {} devices stay closed", devices.len());
+    if !device.is_present() {
+        return Err(try_again("is not plugged in"));
     }
+    cryptsetup::open(&device.path, &device.mapper, None, key.as_bytes())?;
+    log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::resource::{Resource, setrlimit};
-use pc_cli::{Exit, Refused, TryAgain, log, refused};
+use pc_cli::{Exit, log, refused};
 
 use crate::device::Device;
 use crate::open::Task;
@@ -68,8 +68,8 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Verb::Unseal { names } => unseal(cli, names),
         Verb::Recover { devices, recovery_key_file } => {
             let devices = settings::devices(common, devices)?;
-            recover::open(&devices, &recover::key(common, recovery_key_file.as_deref())?)?;
-            Ok(Exit::Done)
+            let key = recover::key(common, recovery_key_file.as_deref())?;
+            each(devices.iter().map(|device| (device.name.as_str(), recover::open(device, &key))))
         }
         Verb::Header(verb) => headers(cli, verb),
     }
@@ -131,30 +131,10 @@ fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
     each(disks.chain(secrets))
 }
 
-/// Goes through all of them, whatever one says; all errors are told. As with `open`, the order of the arguments does not
-/// matter: it ends with 75 when one of them may pass, else with 1 when one failed, else with 2.
+/// Goes through all of them, whatever one says; all errors are told.
 fn each<'a, T>(work: impl Iterator<Item = (&'a str, Result<T>)>) -> Result<Exit> {
-    let mut failed = Vec::new();
-    for (name, result) in work {
-        if let Err(error) = result {
-            failed.push(error.context(name.to_string()));
-        }
-    }
-    let Some(at) = (0..failed.len()).min_by_key(|at| rank(&failed[*at])) else { return Ok(Exit::Done) };
-    let decisive = failed.remove(at);
-    for error in failed {
-        log::error(format_args!("{error:#}"));
-    }
-    Err(decisive)
-}
-
-fn rank(error: &anyhow::Error) -> u8 {
-    let is = |kind: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(kind);
-    match () {
-        () if is(<dyn std::error::Error>::is::<TryAgain>) => 0,
-        () if is(<dyn std::error::Error>::is::<Refused>) => 2,
-        () => 1,
-    }
+    let errors = work.filter_map(|(name, result)| Some(result.err()?.context(name.to_string())));
+    pc_cli::together(errors).map(|()| Exit::Done)
 }
 
 /// Refuses whoever may not read one of these devices, which a person can mend, before anything is asked.

@@ -71,8 +71,7 @@ pub fn stop_all(site: &Site, options: &Options) -> Result<Exit> {
             .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("stopping a vm ended badly"))))
             .collect()
     });
-    results.into_iter().collect::<Result<Vec<Exit>>>()?;
-    Ok(Exit::Done)
+    pc_cli::together(results.into_iter().filter_map(Result::err)).map(|()| Exit::Done)
 }
 
 /// Ends a guest on the libvirt it runs on.
