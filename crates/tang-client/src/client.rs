@@ -20,6 +20,8 @@ pub type Plaintext = Zeroizing<Vec<u8>>;
 
 /// Handles pins that are not of the network (`tpm2`): opens and makes their JWEs.
 pub trait OtherPins: Send + Sync {
+    /// Whether this pin is among those. Any other one ends in [`Error::UnknownPin`], which time does not mend.
+    fn handles(&self, pin: &str) -> bool;
     /// Opens a JWE of the pin.
     fn decrypt(&self, pin: &str, jwe: &Jwe, time: Duration) -> Result<Plaintext, String>;
     /// Makes one.
@@ -70,13 +72,16 @@ impl Client {
                 let cek = sharing.combine(&self.gather(sharing, shares, until)?)?;
                 policy.jwe.decrypt(&cek)
             }
-            Node::Other(pin) => match &self.other {
-                None => Err(Error::UnknownPin(pin.clone())),
-                Some(other) => other
-                    .decrypt(pin, &policy.jwe, until.saturating_duration_since(Instant::now()))
-                    .map_err(|why| Error::OtherPin { pin: pin.clone(), why }),
-            },
+            Node::Other(pin) => self
+                .other_for(pin)?
+                .decrypt(pin, &policy.jwe, until.saturating_duration_since(Instant::now()))
+                .map_err(|why| Error::OtherPin { pin: pin.clone(), why }),
         }
+    }
+
+    fn other_for(&self, pin: &str) -> Result<&dyn OtherPins, Error> {
+        let other = self.other.as_deref().filter(|other| other.handles(pin));
+        other.ok_or_else(|| Error::UnknownPin(pin.into()))
     }
 
     fn time(&self, until: Instant) -> Duration {
@@ -130,12 +135,7 @@ impl Client {
         if found.len() >= sharing.threshold {
             return Ok(found);
         }
-        Err(Error::TooFew {
-            got: found.len(),
-            needed: sharing.threshold,
-            temporary: errors.iter().any(Error::is_temporary),
-            reasons: errors.iter().map(ToString::to_string).collect(),
-        })
+        Err(Error::too_few(found.len(), sharing.threshold, shares.len(), &errors))
     }
 
     /// Fetches and verifies a server's advertisement.
@@ -187,12 +187,10 @@ impl Client {
                 let sealed = sealed.into_iter().collect::<Result<Vec<_>, _>>()?;
                 sss::seal(*threshold, &cek, &sealed, plaintext)
             }
-            Pin::Other(name, config) => match &self.other {
-                None => Err(Error::UnknownPin(name.clone())),
-                Some(other) => other
-                    .encrypt(name, config, plaintext, self.budget.attempt)
-                    .map_err(|why| Error::OtherPin { pin: name.clone(), why }),
-            },
+            Pin::Other(name, config) => self
+                .other_for(name)?
+                .encrypt(name, config, plaintext, self.budget.attempt)
+                .map_err(|why| Error::OtherPin { pin: name.clone(), why }),
         }
     }
 

@@ -216,9 +216,40 @@ impl Error {
         }
     }
 
+    /// Too few of `all` shares were had. Those that are lost for good do not come back with the servers: a later attempt
+    /// may succeed only when enough of the others are left.
+    pub(crate) fn too_few(got: usize, needed: usize, all: usize, errors: &[Error]) -> Error {
+        let lost = errors.iter().filter(|error| !error.is_temporary()).count();
+        Error::TooFew {
+            got,
+            needed,
+            temporary: all.saturating_sub(lost) >= needed,
+            reasons: errors.iter().map(ToString::to_string).collect(),
+        }
+    }
+
     /// Says which server it was.
     #[must_use]
     pub fn at(self, url: &str) -> Error {
         Error::Server { url: url.into(), reason: Box::new(self) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_that_are_lost_for_good_do_not_come_back() {
+        let down = Error::TimedOut(Duration::from_secs(2)).at("http://a");
+        let (unknown, damaged) = (Error::UnknownPin("yubikey".into()), Error::Tag);
+        let passes = |got, needed, all, errors: &[&Error]| {
+            let errors: Vec<Error> = errors.iter().copied().cloned().collect();
+            Error::too_few(got, needed, all, &errors).is_temporary()
+        };
+        assert!(passes(1, 2, 2, &[&down]));
+        assert!(passes(0, 1, 2, &[&down, &unknown]), "the server alone is enough");
+        assert!(!passes(1, 2, 2, &[&unknown]), "nobody here will ever know it");
+        assert!(!passes(0, 2, 3, &[&unknown, &damaged, &down]), "one server is not enough");
     }
 }

@@ -29,19 +29,17 @@ static TPM: Mutex<()> = Mutex::new(());
 pub struct Tpm2;
 
 impl OtherPins for Tpm2 {
-    fn decrypt(&self, pin: &str, jwe: &Jwe, _time: Duration) -> Result<Plaintext, String> {
-        supported(pin)?;
+    fn handles(&self, pin: &str) -> bool {
+        pin == PIN
+    }
+
+    fn decrypt(&self, _pin: &str, jwe: &Jwe, _time: Duration) -> Result<Plaintext, String> {
         unseal(jwe).and_then(|cek| Ok(jwe.decrypt(&cek)?)).map_err(|error| format!("{error:#}"))
     }
 
-    fn encrypt(&self, pin: &str, config: &Value, text: &[u8], _time: Duration) -> Result<Jwe, String> {
-        supported(pin)?;
+    fn encrypt(&self, _pin: &str, config: &Value, text: &[u8], _time: Duration) -> Result<Jwe, String> {
         seal(config, text).map_err(|error| format!("{error:#}"))
     }
-}
-
-fn supported(pin: &str) -> Result<(), String> {
-    if pin == PIN { Ok(()) } else { Err("not supported; clevis may know it".into()) }
 }
 
 /// Names of algorithms and lists of PCRs go into argv: nothing else than these letters may.

@@ -100,9 +100,22 @@ fn the_order_of_the_arguments_does_not_matter() {
 fn a_disk_that_is_not_plugged_in_may_come_later() {
     let (tang, machine) = (Tang::start("P-521"), Machine::new());
     machine.file(1, &[&tang], &["ata-A"]);
-    for verb in ["open", "check", "rotate", "bind", "unbind"] {
-        let answer = machine.unlock(&[verb, &device("ata-A")], PASSPHRASE.as_bytes());
-        assert_eq!(answer.code, 75, "{verb}: {}", answer.err);
-        assert!(answer.err.contains("is not plugged in"), "{verb}: {}", answer.err);
+    let recover = &["recover", "--recovery-key-file", "-"][..];
+    for verb in [recover, &["open"], &["check"], &["rotate"], &["bind"], &["unbind"]] {
+        let answer = machine.unlock(&[verb, &[&device("ata-A")]].concat(), PASSPHRASE.as_bytes());
+        assert_eq!(answer.code, 75, "{verb:?}: {}", answer.err);
+        assert!(answer.err.contains("is not plugged in"), "{verb:?}: {}", answer.err);
     }
+}
+
+/// `{"alg":"dir","clevis":{"pin":"yubikey","yubikey":{}},"enc":"A256GCM"}`: a pin of somebody else's Clevis.
+const STRANGE: &str =
+    "eyJhbGciOiJkaXIiLCJjbGV2aXMiOnsicGluIjoieXViaWtleSIsInl1YmlrZXkiOnt9fSwiZW5jIjoiQTI1NkdDTSJ9";
+
+#[test]
+fn a_pin_that_nobody_here_knows_stays_unknown() {
+    let jwe = format!("{STRANGE}..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA");
+    let answer = support::unlock(&["decrypt"], jwe.as_bytes());
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert!(answer.err.contains("pin \"yubikey\" is not supported here"), "{}", answer.err);
 }
