@@ -36,6 +36,13 @@ pub struct JoinLine {
     command: String,
 }
 
+impl JoinLine {
+    /// Ends the token.
+    pub fn revoke(&self, paths: &Paths) -> Result<()> {
+        Tokens::lock(paths)?.revoke(&self.node, &Token::parse(&self.token)?)
+    }
+}
+
 impl fmt::Display for JoinLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "on {}, within {} minutes:\n  {}", self.node, self.expires_in_seconds / 60, self.command)

@@ -280,6 +280,12 @@ pub fn token(common: &Common, node: &str) -> Result<Exit> {
     secrets::needed(&paths, RECOVERY_KEY)?;
     let issued = crate::init::join_line(&paths, &own, node)?;
     door::open(&paths, &own)?;
-    pc_cli::emit(common.json, &issued)?;
-    Ok(Exit::Done)
+    let heard = pc_cli::emit_heard(common.json, &issued);
+    let Err(error) = heard else { return Ok(Exit::Done) };
+    // It is shown this once: a token that nobody has read must neither look like success nor open the door.
+    let ended = match issued.revoke(&paths) {
+        Ok(()) => "this token has ended".to_string(),
+        Err(error) => format!("this token could not be ended: {error:#}"),
+    };
+    bail!("nobody has read the answer: {error:#}; {ended}\n  pc-trust token {node}");
 }

@@ -112,6 +112,14 @@ impl Tokens {
         }
     }
 
+    /// Ends this token of `node`, and no other that it may have by now.
+    pub fn revoke(&self, node: &str, token: &Token) -> Result<()> {
+        match self.read(node)? {
+            Some(stored) if *stored.verifier == **token.verifier().hex() => self.burn(node),
+            _ => Ok(()),
+        }
+    }
+
     /// Tries a proof against the token of `node`: the verifier when it fits. A wrong proof is counted before
     /// it is answered, the fifth burns the token.
     pub fn try_proof(&self, node: &str, fits: impl Fn(&Verifier) -> bool) -> Result<Option<Verifier>> {

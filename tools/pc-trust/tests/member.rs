@@ -60,18 +60,23 @@ fn a_second_init_and_a_second_apply_change_nothing() {
     lab.run("node1", &["init", lab.file().to_str().unwrap()]).refused(2, "a member of home");
 }
 
-/// The other end of `| true`, and a full disk: the node is a member, which is not all that was asked for.
+/// The writing end of `| true`.
+fn gone() -> std::process::Stdio {
+    let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(reader);
+    std::os::fd::OwnedFd::from(writer).into()
+}
+
+/// A full disk.
+fn full() -> std::process::Stdio {
+    fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+/// `| true`, or onto a full disk: the node is a member, which is not all that was asked for.
 #[test]
 fn an_answer_that_nobody_reads_does_not_stop_an_init_and_is_no_success() {
-    for what in ["gone", "full"] {
+    for stdout in [gone(), full()] {
         let lab = Lab::new();
-        let stdout: std::process::Stdio = if what == "full" {
-            fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
-        } else {
-            let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
-            drop(reader);
-            std::os::fd::OwnedFd::from(writer).into()
-        };
         let output = lab.command("node1").arg("init").arg(lab.file()).stdout(stdout).output().unwrap();
         let answer = common::Answer::of(output);
         assert_eq!(answer.code, Some(1), "{answer:?}");
@@ -87,6 +92,30 @@ fn an_answer_that_nobody_reads_does_not_stop_an_init_and_is_no_success() {
         assert_eq!(lab.run("node1", &["status", "--exit-code"]).code, Some(0));
         assert_eq!(lab.init()["changed"], false);
     }
+}
+
+/// `pc-trust token NODE | true`: it is shown once, so that one that nobody has read is of use to nobody.
+#[test]
+fn a_token_that_nobody_reads_ends_and_is_no_success() {
+    let lab = Lab::new();
+    lab.init();
+    let tokens = || lab.run("node1", &["--json", "status"]).json()["tokens"].clone();
+    let before = lab.run("node1", &["--json", "token", "node3"]).json();
+    assert_eq!(tokens().as_array().unwrap().len(), 2);
+    for stdout in [gone(), full()] {
+        let output = lab.command("node1").args(["token", "node2"]).stdout(stdout).output().unwrap();
+        let answer = common::Answer::of(output);
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        let told = [
+            "error: nobody has read the answer: writing to standard output: ",
+            "; this token has ended\n  pc-trust token node2\n",
+        ];
+        assert!(told.iter().all(|told| answer.stderr.contains(told)), "{answer:?}");
+        assert_eq!(tokens()[0]["node"], "node3", "only the other one is left");
+        assert_eq!(tokens().as_array().unwrap().len(), 1);
+    }
+    let member = lab.serve("node1");
+    assert_eq!(lab.join("node3", &member.address, before["token"].as_str().unwrap()).code, Some(0));
 }
 
 #[test]
