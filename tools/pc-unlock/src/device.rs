@@ -61,7 +61,7 @@ impl Device {
     }
 
     /// It is plugged in, or the same may succeed later.
-    fn require_present(&self) -> Result<()> {
+    pub fn require_present(&self) -> Result<()> {
         if self.is_present() { Ok(()) } else { Err(try_again(format!("{} is not plugged in", self.name))) }
     }
 

@@ -33,18 +33,52 @@ pub fn file_name(device: &Device) -> String {
     format!("{}.jwe", device.id())
 }
 
-/// Writes a backup of the header and all keyslots to each of these directories.
+/// Writes a backup of the header and all keyslots to each of these directories, where it is not there already.
 pub fn backup(device: &Device, directories: &[PathBuf], recovery_key: &str) -> Result<()> {
+    device.require_present()?;
     let scratch = Scratch::new()?;
     let image = scratch.file("header");
     cryptsetup::backup_header(&device.path, &image)?;
     let header = Zeroizing::new(std::fs::read(&image).context("reading the header's image")?);
-    let jwe = Jwe::encrypt(Map::from_iter([("alg".into(), "dir".into())]), &derive(recovery_key)?, &header)?;
+    let key = derive(recovery_key)?;
+    // A fresh nonce makes every backup another text: what it says is compared, or a volume would be written every day.
+    let says_so = |text: &[u8]| {
+        Jwe::parse(text)
+            .and_then(|old| old.decrypt(&key))
+            .is_ok_and(|old| old.as_slice() == header.as_slice())
+    };
+    let mut jwe = None;
+    // One directory that cannot be written must not keep the backup from the others.
+    let mut failed = Vec::new();
     for directory in directories {
-        let path = places::write(directory.clone(), &file_name(device), jwe.to_compact().into_bytes())?;
-        log::info(format_args!("{}: header backed up to {}", device.name, path.display()));
+        let written = places::read(directory.join(file_name(device))).and_then(|old| {
+            if old.is_some_and(|old| says_so(&old)) {
+                return Ok(None);
+            }
+            let text = match &jwe {
+                Some(text) => text,
+                None => jwe.insert(sealed(&key, &header)?),
+            };
+            places::write(directory.clone(), &file_name(device), text.clone()).map(Some)
+        });
+        match written {
+            Ok(None) => {}
+            Ok(Some(path)) => {
+                log::info(format_args!("{}: header backed up to {}", device.name, path.display()));
+            }
+            Err(error) => failed.push(error),
+        }
     }
-    Ok(())
+    pc_cli::together(failed)
+}
+
+fn sealed(key: &Cek, header: &[u8]) -> Result<Vec<u8>> {
+    Ok(Jwe::encrypt(Map::from_iter([("alg".into(), "dir".into())]), key, header)?.to_compact().into_bytes())
+}
+
+/// It is plugged in and carries no LUKS header, neither sound nor damaged: there is nothing to back up yet.
+pub fn has_none(device: &Device) -> bool {
+    device.is_present() && matches!(luks2::read(&device.path), Ok(Header::None))
 }
 
 /// After a change of the header: an old backup would bring back what was taken away. The change itself is

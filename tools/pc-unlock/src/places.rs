@@ -33,22 +33,38 @@ fn is_mounted(mounts: &str, mount: &str) -> bool {
     mounts.lines().any(|line| line.split(' ').nth(4) == Some(mount))
 }
 
-/// Writes `<directory>/<name>`, mode 0600, on a thread that is left behind when the volume hangs.
+/// The content of a file that may not be there.
+pub fn read(path: PathBuf) -> Result<Option<Vec<u8>>> {
+    let name = path.display().to_string();
+    within(move || match std::fs::read(&path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    })
+    .with_context(|| format!("reading {name}"))
+}
+
+/// Writes `<directory>/<name>`, mode 0600.
 pub fn write(directory: PathBuf, name: &str, content: Vec<u8>) -> Result<PathBuf> {
     let path = directory.join(name);
-    let (sender, receiver) = mpsc::channel();
     let target = path.clone();
-    std::thread::spawn(move || {
-        let written = std::fs::create_dir_all(&directory)
+    within(move || {
+        std::fs::create_dir_all(&directory)
             .with_context(|| format!("creating {}", directory.display()))
-            .and_then(|()| pc_cli::write_atomic(&target, &content, 0o600));
-        // Nobody listens any more when it came too late.
-        let _ = sender.send(written);
-    });
-    receiver.recv_timeout(PATIENCE).with_context(|| {
-        format!("writing {}: no answer within {} s", path.display(), PATIENCE.as_secs())
-    })??;
+            .and_then(|()| pc_cli::write_atomic(&target, &content, 0o600))
+    })
+    .with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
+}
+
+/// On a thread that is left behind when the volume hangs: a later attempt may succeed.
+fn within<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    // Nobody listens any more when it came too late.
+    std::thread::spawn(move || drop(sender.send(work())));
+    receiver
+        .recv_timeout(PATIENCE)
+        .map_err(|_| pc_cli::try_again(format!("no answer within {} s", PATIENCE.as_secs())))?
 }
 
 #[cfg(test)]

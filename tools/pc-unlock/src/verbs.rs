@@ -157,7 +157,17 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
     let common = &cli.common;
     match verb {
         HeaderVerb::Backup { devices, to, recovery_key_file } => {
-            let devices = settings::devices(common, devices)?;
+            let everything = devices.is_empty();
+            let mut devices = settings::devices(common, devices)?;
+            if everything {
+                devices.retain(|device| {
+                    let none = header::has_none(device);
+                    if none {
+                        log::warning(format_args!("{}: has no LUKS header to back up yet", device.name));
+                    }
+                    !none
+                });
+            }
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let to = to.clone().map_or_else(|| header::directories(common), |directory| vec![directory]);
             each(devices.iter().map(|device| (device.name.as_str(), header::backup(device, &to, &key))))

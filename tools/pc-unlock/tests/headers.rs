@@ -85,3 +85,44 @@ fn header_backup_and_restore() {
     assert!(answer.err.contains("carries the header of another LUKS device"), "{}", answer.err);
     assert!(std::fs::read(&other).unwrap() == untouched);
 }
+
+/// What the daily timer does: only what has changed is written, what cannot be done now is for later, what needs nothing
+/// is no fault.
+#[test]
+fn a_daily_look_writes_only_what_changed() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    machine.disk("ata-A");
+    std::fs::File::create(machine.path("ata-B")).unwrap().set_len(24 << 20).unwrap();
+    machine.file(1, &[&tang], &["ata-A", "ata-B"]);
+    let headers = machine.root.path().join("var/lib/personal-cluster/headers");
+    let daily = ["header", "backup", "--recovery-key-file", "-"];
+    let first = machine.ok(&daily, RECOVERY);
+    assert!(first.err.contains("ata-A: header backed up to"), "{}", first.err);
+    assert!(first.err.contains("ata-B: has no LUKS header"), "{}", first.err);
+    assert_eq!(std::fs::read_dir(&headers).unwrap().count(), 1);
+    let read = || std::fs::read(headers.join("ata-A.jwe")).unwrap();
+    let before = read();
+    assert!(!machine.ok(&daily, RECOVERY).err.contains("backed up"));
+    assert!(read() == before);
+    // Somebody else changes the header, without a word to us.
+    let path = machine.path("ata-A");
+    let label = ["config", "--label", "changed", path.to_str().unwrap()];
+    run("cryptsetup", &label, b"");
+    assert!(machine.ok(&daily, RECOVERY).err.contains("ata-A: header backed up to"));
+    assert!(read() != before);
+    // A backup that is damaged, or of another key, is no backup.
+    std::fs::write(headers.join("ata-A.jwe"), "cut off").unwrap();
+    machine.ok(&daily, RECOVERY);
+    assert!(machine.ok(&daily, b"another key").err.contains("ata-A: header backed up to"));
+
+    let named = ["header", "backup", "/dev/disk/by-id/ata-B", "--recovery-key-file", "-"];
+    assert_eq!(machine.unlock(&named, RECOVERY).code, 1);
+    machine.file(1, &[&tang], &["ata-A", "ata-C"]);
+    let missing = machine.unlock(&daily, RECOVERY);
+    assert_eq!(missing.code, 75, "{}", missing.err);
+    // The unit has no key file: while the sealed one is not open, later is the answer.
+    machine.ok(&["seal", "recovery-key"], RECOVERY);
+    let sealed = machine.unlock(&["header", "backup"], b"");
+    assert_eq!(sealed.code, 75, "{}", sealed.err);
+    assert!(sealed.err.contains("recovery-key is still sealed"), "{}", sealed.err);
+}
