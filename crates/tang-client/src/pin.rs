@@ -109,7 +109,12 @@ impl Policy {
                 let pin = |share: &Result<Policy, Error>| share.as_ref().map_err(Clone::clone)?.pin();
                 Ok(Pin::Sss(sharing.threshold, shares.iter().map(pin).collect::<Result<_, _>>()?))
             }
-            Node::Other(name) => Err(Error::UnknownPin(name.clone())),
+            Node::Other(name) => {
+                // What tpm2 adds to its configuration is the sealed key itself, which a new one replaces.
+                let config = self.jwe.pin()?.1.iter().filter(|(key, _)| !key.starts_with("jwk_"));
+                let config = config.map(|(key, value)| (key.clone(), value.clone())).collect();
+                Ok(Pin::Other(name.clone(), Value::Object(config)))
+            }
         }
     }
 
@@ -130,9 +135,19 @@ impl Policy {
                 });
                 sharing.threshold == *threshold && found && wanted.is_empty()
             }
-            (Node::Other(name), Pin::Other(pin, _)) => name == pin,
+            (Node::Other(name), Pin::Other(pin, config)) => name == pin && self.agrees(config),
             _ => false,
         }
+    }
+
+    /// No text in the configuration of another pin contradicts what its JWE says: a JWE says more (what was sealed), and
+    /// not every member that a configuration leaves to its default.
+    fn agrees(&self, config: &Value) -> bool {
+        let Ok((_, node)) = self.jwe.pin() else { return false };
+        let differs = |(key, wanted): (&String, &Value)| {
+            wanted.is_string() && node.get(key).is_some_and(|found| found != wanted)
+        };
+        !config.as_object().is_some_and(|config| config.iter().any(differs))
     }
 }
 

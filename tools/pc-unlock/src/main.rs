@@ -9,9 +9,11 @@ mod cryptsetup;
 mod device;
 mod forever;
 mod header;
+mod keyfile;
 mod luks2;
 mod luksmeta;
 mod open;
+mod others;
 mod places;
 mod recover;
 mod rotate;
@@ -99,7 +101,7 @@ enum Verb {
     Decrypt,
     /// Encrypt standard input, as `clevis encrypt`
     Encrypt {
-        /// tang, sss, tpm2
+        /// tang, sss, tpm2, file
         pin: String,
         /// The pin's configuration, JSON
         config: String,

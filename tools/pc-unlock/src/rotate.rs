@@ -23,32 +23,44 @@ pub fn is_up_to_date(client: &Client, policy: &Policy, pin: &Pin) -> Result<bool
     client.is_current(policy).map_err(|error| classify(&error))
 }
 
-/// Rebinds one device. Bindings with pins that are not of the network (a TPM) are left alone.
-/// `wanted` is the file's pin; without a file each device keeps the servers it has.
+/// Rebinds one device. `wanted` is the file's pin; without a file each device keeps the servers it has. A binding with
+/// a pin that is not of the network (a TPM, a stick) was chosen by somebody: it stays what it is, with its servers'
+/// present keys; without any server there is nothing to do.
 pub fn rotate(client: &Client, device: &Device, wanted: Option<&Pin>) -> Result<bool> {
     let mut changed = bind::clean(client, device)?;
-    let bindings: Vec<Binding> = device
+    let (network, mixed): (Vec<Binding>, Vec<Binding>) = device
         .bindings()?
         .into_iter()
-        .filter(|binding| binding.policy.as_ref().is_ok_and(Policy::is_network_only))
-        .collect();
-    let policies: Vec<&Policy> = bindings.iter().filter_map(|binding| binding.policy.as_ref().ok()).collect();
-    let Some(first) = policies.first() else {
+        .filter(|binding| binding.policy.as_ref().is_ok_and(|policy| !policy.servers().is_empty()))
+        .partition(|binding| binding.policy.as_ref().is_ok_and(Policy::is_network_only));
+    if network.is_empty() && mixed.is_empty() {
         return Err(anyhow!("{} has no binding to rotate\n  pc-unlock bind {0}", device.name));
-    };
-    let own = first.pin()?;
-    let pin = wanted.unwrap_or(&own);
+    }
+    for binding in mixed {
+        let Ok(policy) = &binding.policy else { continue };
+        changed |= rebind(client, device, std::slice::from_ref(&binding), &policy.pin()?)?;
+    }
+    if let Some(Ok(first)) = network.first().map(|binding| &binding.policy) {
+        let own = first.pin()?;
+        changed |= rebind(client, device, &network, wanted.unwrap_or(&own))?;
+    }
+    Ok(changed)
+}
+
+/// One binding to `pin` instead of these: the first of them that is that already, else a new one.
+fn rebind(client: &Client, device: &Device, bindings: &[Binding], pin: &Pin) -> Result<bool> {
+    let policies: Vec<&Policy> = bindings.iter().filter_map(|binding| binding.policy.as_ref().ok()).collect();
     let mut keep = None;
     for (binding, policy) in bindings.iter().zip(&policies) {
         if keep.is_none() && is_up_to_date(client, policy, pin)? && works(client, device, binding, policy)? {
             keep = Some(binding.token);
         }
     }
+    let mut changed = keep.is_none();
     let keep = if let Some(token) = keep {
         token
     } else {
-        changed = true;
-        let existing = passphrase(client, device, &bindings)?;
+        let existing = passphrase(client, device, bindings)?;
         bind::add(client, device, pin, &existing, &known(&policies))?
     };
     for binding in bindings.iter().filter(|binding| binding.token != keep) {

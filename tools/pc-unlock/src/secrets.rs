@@ -110,7 +110,8 @@ impl Secrets {
     pub fn rotate(&self, client: &Client, name: &str, wanted: Option<&Pin>) -> Result<bool> {
         let policy = self.policy(name)?;
         let own = policy.pin()?;
-        let pin = wanted.unwrap_or(&own);
+        // Sealed to a TPM or a stick as well: somebody chose that, the file knows nothing of it.
+        let pin = if policy.is_network_only() { wanted.unwrap_or(&own) } else { &own };
         if rotate::is_up_to_date(client, &policy, pin)? {
             return Ok(false);
         }

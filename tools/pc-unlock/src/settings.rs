@@ -11,6 +11,7 @@ use tang_client::url::Url;
 use tang_client::{Budget, Client, Pin};
 
 use crate::device::Device;
+use crate::keyfile;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -43,7 +44,7 @@ impl Times {
         let server = self.server_time.or_else(|| of_environment("SERVER")).unwrap_or(usual.server);
         let attempt = self.attempt_time.or_else(|| of_environment("ATTEMPT")).unwrap_or(usual.attempt);
         let budget = Budget { server, attempt: attempt.max(server) };
-        Client { budget, other: Some(Arc::new(crate::tpm2::Tpm2)) }
+        Client { budget, other: Some(Arc::new(crate::others::Others)) }
     }
 }
 
@@ -114,8 +115,13 @@ pub fn usable(pin: &Pin, first_use: bool) -> Result<()> {
         }
         Pin::Sss(_, pins) => pins.iter().try_for_each(|pin| usable(pin, first_use)),
         Pin::Other(name, _) if name == "tpm2" => Ok(()),
+        Pin::Other(name, config) if name == keyfile::PIN => {
+            let config =
+                config.as_object().ok_or_else(|| refused("pin file: its configuration is no object"))?;
+            keyfile::path(config).map(|_| ()).map_err(|error| refused(format!("pin file: {error:#}")))
+        }
         Pin::Other(name, _) => Err(refused(format!(
-            "{}\n  tang, sss and tpm2 are",
+            "{}\n  tang, sss, tpm2 and file are",
             tang_client::Error::UnknownPin(name.clone())
         ))),
     }

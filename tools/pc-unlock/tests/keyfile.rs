@@ -1,0 +1,112 @@
+//! The pin `file`: a key on a stick, alone and beside Tang, and opened by jose without us.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+
+mod support;
+
+use std::path::Path;
+
+use support::{Machine, PASSPHRASE, Tang, device, run, unlock};
+
+/// A stick that can be pulled out: a directory that moves away.
+struct Stick {
+    home: tempfile::TempDir,
+}
+
+impl Stick {
+    fn new() -> Stick {
+        let stick = Stick { home: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(stick.home.path().join("in")).unwrap();
+        run("jose", &["jwk", "gen", "-i", r#"{"alg":"A256GCM"}"#, "-o", &stick.key()], b"");
+        stick
+    }
+
+    fn key(&self) -> String {
+        self.home.path().join("in/node1.jwk").to_str().unwrap().to_string()
+    }
+
+    fn pull(&self) {
+        std::fs::rename(self.home.path().join("in"), self.home.path().join("out")).unwrap();
+    }
+
+    fn plug(&self) {
+        std::fs::rename(self.home.path().join("out"), self.home.path().join("in")).unwrap();
+    }
+
+    fn config(&self) -> String {
+        format!(r#"{{"name":"{}"}}"#, self.key())
+    }
+}
+
+#[test]
+fn a_text_opens_while_the_stick_is_in_also_by_jose() {
+    let stick = Stick::new();
+    let sealed = unlock(&["encrypt", "file", &stick.config()], b"secret");
+    assert_eq!(sealed.code, 0, "{}", sealed.err);
+    assert!(sealed.err.contains("lies on this machine's own disk"), "{}", sealed.err);
+    assert_eq!(unlock(&["decrypt"], &sealed.out).out, b"secret");
+    assert_eq!(run("jose", &["jwe", "dec", "-i-", "-k", &stick.key()], &sealed.out), b"secret");
+    stick.pull();
+    let out = unlock(&["decrypt"], &sealed.out);
+    assert_eq!((out.code, out.out.is_empty()), (75, true), "{}", out.err);
+    assert!(out.err.contains("node1.jwk: No such file"), "{}", out.err);
+    let again = unlock(&["encrypt", "file", &stick.config()], b"secret");
+    assert_eq!(again.code, 75, "{}", again.err);
+    assert!(!Path::new(&stick.key()).exists(), "nobody makes a key where the stick should be");
+    for bad in ["{}", r#"{"name":"node1.jwk"}"#] {
+        assert_eq!(unlock(&["encrypt", "file", bad], b"x").code, 2, "{bad}");
+    }
+}
+
+#[test]
+fn what_looks_like_a_bare_partition_is_a_key_too_and_a_hanging_one_is_given_up() {
+    let stick = Stick::new();
+    let mut bytes = std::fs::read(stick.key()).unwrap();
+    bytes.resize(1 << 20, 0);
+    std::fs::write(stick.key(), bytes).unwrap();
+    let sealed = unlock(&["encrypt", "file", &stick.config()], b"secret");
+    assert_eq!(unlock(&["decrypt"], &sealed.out).out, b"secret", "{}", sealed.err);
+    std::fs::remove_file(stick.key()).unwrap();
+    run("mkfifo", &[&stick.key()], b"");
+    let out = unlock(&["--attempt-time", "1", "--server-time", "1", "decrypt"], &sealed.out);
+    assert_eq!((out.code, out.out.is_empty()), (75, true), "{}", out.err);
+    assert!(out.err.contains("no answer within 1 s"), "{}", out.err);
+}
+
+#[test]
+fn a_disk_opens_by_server_or_stick_and_stays_so_when_the_server_rotates() {
+    let (tang, stick, machine) = (Tang::start("P-521"), Stick::new(), Machine::new());
+    machine.disk("ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    let name = device("ata-A");
+    let pin = format!(r#"{{"sss":{{"t":1,"pins":{{"tang":{},"file":{}}}}}}}"#, tang.config(), stick.config());
+    machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+    // Bound to that already, but not to another stick.
+    assert_eq!(machine.ok(&["bind", &name, "--pin", &pin], b"").err, "");
+    let other = Stick::new();
+    let theirs = format!(r#"{{"file":{}}}"#, other.config());
+    machine.ok(&["bind", &name, "--pin", &theirs], PASSPHRASE.as_bytes());
+    assert_eq!(machine.shape("ata-A").0.len(), 3);
+    machine.ok(&["unbind", &name, "--slot", "2"], b"");
+
+    stick.pull();
+    machine.ok(&["open", "--test"], b"");
+    stick.plug();
+    tang.rotate("P-521");
+    let rotated = machine.ok(&["rotate"], b"");
+    assert_eq!(rotated.err.matches("bound keyslot").count(), 1, "{}", rotated.err);
+    assert_eq!(machine.shape("ata-A").0.len(), 2);
+    assert_eq!(machine.ok(&["rotate"], b"").err, "", "a second time there is nothing to do");
+    for entry in std::fs::read_dir(tang.keys.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with('.') {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    // By the server's new key alone, then by the stick alone.
+    stick.pull();
+    machine.ok(&["check"], b"");
+    stick.plug();
+    drop(std::fs::remove_dir_all(tang.keys.path()));
+    machine.ok(&["check"], b"");
+}
