@@ -1,0 +1,157 @@
+//! Servers that are silent, slow, endless, lying, gone: every verb ends in time, with a code that says so, and nothing
+//! stands on stdout.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use support::{Machine, PASSPHRASE, Tang, device, run, text, unlock};
+
+/// What one server and one attempt get, and what a busy machine may take on top to start programs.
+const TIMES: [&str; 4] = ["--server-time", "1", "--attempt-time", "2"];
+const BOUND: Duration = Duration::from_secs(2 + 10);
+
+/// A server whose answer to every request is this function.
+fn serve(answer: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = Arc::clone(&answer);
+            std::thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                answer(stream);
+            });
+        }
+    });
+    url
+}
+
+fn says(text: String) -> impl Fn(TcpStream) + Send + Sync + 'static {
+    move |mut stream| drop(stream.write_all(text.as_bytes()))
+}
+
+fn body(text: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+}
+
+/// A configuration that seals to the real server's keys and asks another one.
+fn sealed_elsewhere(tang: &Tang, url: &str) -> String {
+    let adv = text(&run("curl", &["-s", &format!("{}/adv", tang.url)], b""));
+    format!(r#"{{"url":"{url}","adv":{adv}}}"#)
+}
+
+/// Name, URL, exit code of `decrypt`, and a part of what it says.
+fn bad_servers() -> Vec<(&'static str, String, i32, &'static str)> {
+    let jwk = run("jose", &["jwk", "gen", "-i", r#"{"kty":"EC","crv":"P-521"}"#], b"");
+    let wrong_point = text(&run("jose", &["jwk", "pub", "-i-"], &jwk));
+    let hour = || std::thread::sleep(Duration::from_secs(3600));
+    let endless = |mut stream: TcpStream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    };
+    let dripping = |mut stream: TcpStream| {
+        for byte in body(&"x".repeat(4000)).bytes() {
+            if stream.write_all(&[byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    };
+    let moved = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n".to_string();
+    vec![
+        ("silent", serve(move |_stream| hour()), 75, "timed out after 1 s"),
+        ("one byte a second", serve(dripping), 75, "timed out after 1 s"),
+        ("endless", serve(endless), 75, "larger than 65536 bytes"),
+        ("refusing", "http://127.0.0.1:9".into(), 75, "connection refused"),
+        ("redirecting", serve(says(moved)), 75, "redirects (status 302), which is not followed"),
+        ("closing", serve(drop), 75, "asking "),
+        ("with a wrong point", serve(says(body(&wrong_point))), 1, "tag does not verify"),
+        ("with an empty key", serve(says(body("{}"))), 1, "no usable \"kty\""),
+        // TEST-NET-1 (RFC 5737): some networks say so, others say nothing.
+        ("down", "http://192.0.2.1".into(), 75, "asking http://192.0.2.1: "),
+    ]
+}
+
+#[test]
+fn no_server_holds_up_decrypt_or_puts_a_byte_on_stdout() {
+    let tang = Tang::start("P-521");
+    std::thread::scope(|scope| {
+        for (name, url, code, said) in bad_servers() {
+            let tang = &tang;
+            scope.spawn(move || {
+                let config = sealed_elsewhere(tang, &url);
+                let jwe = unlock(&["encrypt", "tang", &config], b"secret");
+                assert_eq!(jwe.code, 0, "{name}: {}", jwe.err);
+                let started = Instant::now();
+                let answer = unlock(&[&TIMES[..], &["decrypt"]].concat(), &jwe.out);
+                let took = started.elapsed();
+                assert!(took < BOUND, "{name}: {took:?}");
+                assert_eq!(answer.code, code, "{name}: {}", answer.err);
+                assert!(answer.out.is_empty(), "{name}: {:?}", answer.out);
+                assert!(answer.err.contains(said), "{name}: {}", answer.err);
+            });
+        }
+    });
+}
+
+#[test]
+fn half_of_the_servers_dead_is_no_matter_and_all_of_them_is_told_one_by_one() {
+    let (a, b, machine) = (Tang::start("P-521"), Tang::start("P-256"), Machine::new());
+    let silent = serve(|_stream| std::thread::sleep(Duration::from_secs(3600)));
+    let (silent, gone) = (sealed_elsewhere(&a, &silent), sealed_elsewhere(&a, "http://127.0.0.1:9"));
+    let (first, second) = (device("ata-A"), device("ata-B"));
+    let pin = |t: u8, configs: &[&str]| {
+        format!(r#"{{"sss":{{"t":{t},"pins":{{"tang":[{}]}}}}}}"#, configs.join(","))
+    };
+    // Longer than any machine needs: who waits for the silent one is found out.
+    let patient = ["--server-time", "60", "--attempt-time", "120"];
+    let alive = pin(2, &[&silent, &a.config(), &gone, &b.config()]);
+    machine.disk("ata-A");
+    machine.disk("ata-B");
+    // Bound while all were well; proving it asks the dead ones too.
+    let bind = [&patient[..], &["bind", &first, "--pin", &alive]].concat();
+    machine.ok(&bind, PASSPHRASE.as_bytes());
+    let started = Instant::now();
+    machine.ok(&[&patient[..], &["open", "--test", &first]].concat(), b"");
+    assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
+
+    let dead = pin(1, &[&silent, &gone]);
+    let bind = [&TIMES[..], &["bind", &second, "--pin", &dead]].concat();
+    assert_ne!(machine.unlock(&bind, PASSPHRASE.as_bytes()).code, 0);
+    let started = Instant::now();
+    let both = [&TIMES[..], &["open", "--test", &second]].concat();
+    let answer = machine.unlock(&both, b"");
+    assert!(started.elapsed() < BOUND, "{:?}", started.elapsed());
+    assert_eq!((answer.code, answer.out.is_empty()), (75, true), "{}", answer.err);
+    for part in ["ata-B: 0 of 1 needed answers", "timed out after 1 s", "connection refused"] {
+        assert!(answer.err.contains(part), "{part}: {}", answer.err);
+    }
+}
+
+#[test]
+fn a_wrong_thumbprint_is_refused_said_and_not_for_later() {
+    let (tang, other, machine) = (Tang::start("P-521"), Tang::start("P-521"), Machine::new());
+    machine.disk("ata-A");
+    let before = machine.dump("ata-A");
+    let config = format!(r#"{{"tang":{{"url":"{}","thp":"{}"}}}}"#, tang.url, other.thumbprint());
+    let name = device("ata-A");
+    for arguments in [["bind", &name, "--pin", &config], ["seal", "node.key", "--pin", &config]] {
+        let answer = machine.unlock(&arguments, PASSPHRASE.as_bytes());
+        assert_eq!(answer.code, 1, "{}", answer.err);
+        let said = format!(
+            "thumbprint {} is pinned, the server signs with {}",
+            other.thumbprint(),
+            tang.thumbprint()
+        );
+        assert!(answer.err.contains(&said), "{}", answer.err);
+    }
+    assert_eq!(machine.dump("ata-A"), before);
+}
