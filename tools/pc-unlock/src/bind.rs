@@ -72,8 +72,7 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     }
     let new = passphrase()?;
     // Everything that needs the network comes before the first change.
-    let jwe = client
-        .encrypt(pin, new.as_bytes(), false, known)
+    let jwe = pc_run::timed(|| client.encrypt(pin, new.as_bytes(), false, known))
         .map_err(|error| classify(&error))
         .with_context(|| format!("sealing a passphrase for {}", device.name))?;
     let metadata = device.metadata()?;
@@ -81,6 +80,15 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
         bail!("{} has no free keyslot or token", device.name);
     };
     let pending = json!({"type": PENDING, "keyslots": [], "slot": slot.to_string(), "jwe": jwe.to_json()});
+    let needed = size(&pending);
+    if needed > metadata.room {
+        bail!(
+            "{0} has room for {1} bytes of metadata, and this binding needs {needed} beside those that it has: make room with\n  \
+             pc-unlock unbind {0}, then pc-unlock bind {0} with a passphrase or the recovery key on standard input",
+            device.name,
+            metadata.room
+        );
+    }
     cryptsetup::write_token(&device.path, token, &pending, false)?;
     if let Err(error) = cryptsetup::add_key(&device.path, slot, existing, new.as_bytes()) {
         // A wrong passphrase must leave the header as it was; if even that fails, a repeat does it.
@@ -97,6 +105,13 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     }
     log::info(format_args!("{}: bound keyslot {slot} to {}", device.name, line.pin.unwrap_or_default()));
     Ok(token)
+}
+
+/// What a token and its keyslot take in the header: cryptsetup writes each `/` with a backslash before it, and 512 bytes
+/// are more than a pbkdf2 keyslot has.
+fn size(token: &Value) -> usize {
+    let text = token.to_string();
+    text.len() + text.matches('/').count() + 512
 }
 
 fn assign(device: &Device, token: u32, slot: u32, jwe: &Value) -> Result<()> {
@@ -145,7 +160,7 @@ fn opens(
     slot: u32,
 ) -> Result<bool> {
     let Ok(policy) = policy else { return Ok(false) };
-    match client.decrypt(policy) {
+    match pc_run::timed(|| client.decrypt(policy)) {
         Ok(passphrase) => cryptsetup::fits(&device.path, Some(slot), &passphrase),
         Err(error) => Err(classify(&error))
             .with_context(|| format!("completing an interrupted binding of {}", device.name)),

@@ -26,6 +26,9 @@ pub struct Metadata {
     /// Tokens by number.
     #[serde(default)]
     pub tokens: BTreeMap<String, Token>,
+    /// Bytes that are left for more of both.
+    #[serde(skip)]
+    pub room: usize,
 }
 
 /// A token: how to get a passphrase. All members but two belong to its type.
@@ -129,7 +132,15 @@ fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> 
     }
     let json = &whole[BINARY..];
     let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
-    serde_json::from_slice(&json[..end]).context("its metadata is not what LUKS2 prescribes")
+    // Strictly: of a member that is named twice, cryptsetup and we could each believe another one.
+    let metadata = tang_client::json::parse("its metadata", &json[..end])?;
+    if !metadata.is_object() {
+        bail!("its metadata is not what LUKS2 prescribes: not an object");
+    }
+    let metadata: Metadata =
+        serde_json::from_value(metadata).context("its metadata is not what LUKS2 prescribes")?;
+    // It ends with a zero.
+    Ok(Metadata { room: json.len().saturating_sub(end + 1), ..metadata })
 }
 
 impl Metadata {
@@ -149,5 +160,42 @@ impl Metadata {
             .iter()
             .filter(move |(_, token)| token.kind == kind)
             .filter_map(|(number, token)| Some((number.parse().ok()?, token)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header with this metadata and a checksum that is right.
+    fn header(json: &str) -> std::io::Cursor<Vec<u8>> {
+        let mut whole = vec![0; SIZES[0]];
+        whole[..8].copy_from_slice(b"LUKS\xba\xbe\x00\x02");
+        whole[8..16].copy_from_slice(&(SIZES[0] as u64).to_be_bytes());
+        whole[72..78].copy_from_slice(b"sha256");
+        whole[BINARY..BINARY + json.len()].copy_from_slice(json.as_bytes());
+        let digest = Sha256::digest(&whole);
+        whole[448..480].copy_from_slice(&digest);
+        std::io::Cursor::new(whole)
+    }
+
+    #[test]
+    fn metadata_is_read_strictly() {
+        let good = r#"{"keyslots":{"0":{}},"tokens":{"0":{"type":"clevis","keyslots":["0"],"jwe":{}}}}"#;
+        let Header::Luks2(metadata) = parse(&mut header(good)).unwrap() else { panic!("no LUKS2") };
+        assert_eq!(metadata.of_kind("clevis").count(), 1);
+        assert_eq!(metadata.room, 0x3000 - good.len() - 1);
+        for (bad, said) in [
+            (good.replace(r#""type""#, r#""type":"x","type""#), "names the key \"type\" twice"),
+            (good.replace(r#""jwe":{}"#, r#""jwe":{},"jwe":{"tag":""}"#), "names the key \"jwe\" twice"),
+            (format!("{good}{{}}"), "followed by something else"),
+            ("[]".into(), "not what LUKS2 prescribes"),
+        ] {
+            let error = format!("{:#}", parse(&mut header(&bad)).unwrap_err());
+            assert!(error.contains(said), "{error}");
+        }
+        let mut damaged = header(good);
+        damaged.get_mut()[BINARY] ^= 1;
+        assert!(format!("{:#}", parse(&mut damaged).unwrap_err()).contains("its checksum is wrong"));
     }
 }

@@ -8,7 +8,7 @@ use pc_cli::refused;
 use serde::Serialize;
 use serde_json::Value;
 use tang_client::adv::{Advertisement, Trust};
-use tang_client::{Client, Jwe, Pin, Plaintext, Policy};
+use tang_client::{Client, Error, Jwe, Pin, Plaintext, Policy, json};
 use zeroize::Zeroizing;
 
 use crate::settings::{self, classify};
@@ -28,15 +28,16 @@ pub fn stdin(what: &str) -> Result<Zeroizing<Vec<u8>>> {
 
 /// `clevis decrypt`: a JWE, compact or JSON, or a whole LUKS2 token.
 pub fn decrypt(client: &Client, text: &[u8]) -> Result<Plaintext> {
-    let token = serde_json::from_slice::<Value>(text)
-        .ok()
-        .and_then(|value| Some(value.get("jwe")?.as_object()?.clone()));
-    let jwe = match token {
-        Some(jwe) => Jwe::from_json(&jwe),
-        None => Jwe::parse(text),
+    let jwe = match json::parse("the token", text) {
+        Err(error @ Error::DuplicateKey { .. }) => Err(error),
+        Ok(token) if token.get("jwe").is_some() => {
+            let jwe = token.get("jwe").and_then(Value::as_object);
+            jwe.ok_or(Error::Missing { what: "the token", key: "jwe" }).and_then(Jwe::from_json)
+        }
+        _ => Jwe::parse(text),
     };
     let policy = jwe.and_then(Policy::read).map_err(|error| refused(format!("reading the JWE: {error}")))?;
-    client.decrypt(&policy).map_err(|error| classify(&error))
+    pc_run::timed(|| client.decrypt(&policy)).map_err(|error| classify(&error))
 }
 
 /// `clevis encrypt PIN CONFIG`. An `adv` that is a string names a file, as with Clevis.
@@ -44,7 +45,7 @@ pub fn encrypt(client: &Client, pin: &str, config: &str, first_use: bool, plaint
     let mut pin = Pin::parse(pin, config.as_bytes()).map_err(refused)?;
     load_advertisements(&mut pin)?;
     settings::usable(&pin, first_use)?;
-    client.encrypt(&pin, plaintext, first_use, &[]).map_err(|error| classify(&error))
+    pc_run::timed(|| client.encrypt(&pin, plaintext, first_use, &[])).map_err(|error| classify(&error))
 }
 
 fn load_advertisements(pin: &mut Pin) -> Result<()> {
@@ -91,7 +92,7 @@ pub fn adv(client: &Client, url: &str, pinned: Option<&str>) -> Result<Keys> {
     tang_client::url::Url::parse(url).map_err(refused)?;
     pinned.map(settings::check_thumbprint).transpose()?;
     let trust = pinned.map_or(Trust::FirstUse, Trust::Pinned);
-    let advertisement = client.advertisement(url, &trust).map_err(|error| classify(&error))?;
+    let advertisement = pc_run::timed(|| client.advertisement(url, &trust)).map_err(|error| classify(&error))?;
     Ok(keys(url, &advertisement))
 }
 

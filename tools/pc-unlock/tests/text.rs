@@ -34,6 +34,11 @@ fn a_token_is_decrypted_as_cryptsetup_exports_it() {
     let passphrase = unlock(&["decrypt"], &token);
     assert_eq!(passphrase.code, 0, "{}", passphrase.err);
     run("cryptsetup", &["open", "--test-passphrase", "--key-file", "-", path], &passphrase.out);
+    // Two readers could each believe another one of the two.
+    let twice = text(&token).replacen("\"jwe\":", "\"jwe\":{},\"jwe\":", 1);
+    let answer = unlock(&["decrypt"], twice.as_bytes());
+    assert_eq!((answer.code, answer.out.is_empty()), (2, true), "{}", answer.err);
+    assert!(answer.err.contains("the token names the key \"jwe\" twice"), "{}", answer.err);
 }
 
 #[test]
