@@ -137,6 +137,9 @@ pub enum Error {
     /// The server could not be reached, or the connection broke.
     #[error("{0}")]
     Connection(String),
+    /// TLS failed (feature `https`): a certificate that nobody vouches for, a broken record.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The server did not answer completely in time.
     #[error("timed out after {} s", (.0.as_secs_f32() * 10.0).round() / 10.0)]
     TimedOut(Duration),
@@ -188,6 +191,7 @@ impl Error {
             self,
             Error::Server { .. }
                 | Error::Connection(_)
+                | Error::Tls(_)
                 | Error::TimedOut(_)
                 | Error::NotHttp(_)
                 | Error::AnswerTooLarge(_)
@@ -205,6 +209,7 @@ impl Error {
             Error::Server { reason, .. } => reason.is_temporary(),
             Error::TooFew { temporary, .. } => *temporary,
             Error::Connection(_)
+            | Error::Tls(_)
             | Error::TimedOut(_)
             | Error::NotHttp(_)
             | Error::AnswerTooLarge(_)

@@ -1,5 +1,5 @@
 //! HTTP/1.1 (RFC 9112) as far as Tang needs it: one request, one answer, one total deadline. No redirects,
-//! no proxies, no kept connections, nothing larger than 64 KiB.
+//! no proxies, no kept connections, nothing larger than 64 KiB. With the feature `https` also inside TLS.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -23,7 +23,6 @@ pub enum Request<'a> {
 pub fn ask(url: &Url, path: &str, request: Request<'_>, time: Duration) -> Result<Vec<u8>, Error> {
     let until = Instant::now() + time;
     let late = |error: Error| if Instant::now() >= until { Error::TimedOut(time) } else { error };
-    let mut stream = connect(url, until).map_err(late)?;
     let head = |method: &str, more: String| {
         let (host, base) = (url.authority(), &url.path);
         format!(
@@ -37,16 +36,29 @@ pub fn ask(url: &Url, path: &str, request: Request<'_>, time: Duration) -> Resul
             [head("POST", more).as_bytes(), body].concat()
         }
     };
-    exchange(&mut stream, &message, until).map_err(late)
+    let stream = connect(url, until).map(|stream| Timed { stream, until }).map_err(late)?;
+    speak(url, stream, &message).map_err(late)
 }
 
-fn exchange(stream: &mut TcpStream, message: &[u8], until: Instant) -> Result<Vec<u8>, Error> {
-    stream.set_write_timeout(Some(remaining(until)?)).map_err(|error| broken(&error))?;
-    stream.write_all(message).map_err(|error| broken(&error))?;
+#[cfg(feature = "https")]
+fn speak(url: &Url, mut stream: Timed, message: &[u8]) -> Result<Vec<u8>, Error> {
+    if url.secure {
+        exchange(&mut crate::tls::over(stream, &url.host)?, message)
+    } else {
+        exchange(&mut stream, message)
+    }
+}
+
+#[cfg(not(feature = "https"))]
+fn speak(_url: &Url, mut stream: Timed, message: &[u8]) -> Result<Vec<u8>, Error> {
+    exchange(&mut stream, message)
+}
+
+fn exchange(stream: &mut (impl Read + Write), message: &[u8]) -> Result<Vec<u8>, Error> {
+    stream.write_all(message).and_then(|()| stream.flush()).map_err(|error| broken(&error))?;
     let mut reader = Reader::default();
     let mut buffer = [0; 8192];
     loop {
-        stream.set_read_timeout(Some(remaining(until)?)).map_err(|error| broken(&error))?;
         match stream.read(&mut buffer) {
             Ok(0) => return reader.close(),
             Ok(count) => {
@@ -60,6 +72,37 @@ fn exchange(stream: &mut TcpStream, message: &[u8], until: Instant) -> Result<Ve
     }
 }
 
+/// A connection whose every read and write ends by one total deadline, also when it is TLS that reads byte by byte.
+#[derive(Debug)]
+pub(crate) struct Timed {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Timed {
+    fn left(&self) -> std::io::Result<Duration> {
+        remaining(self.until).map_err(|_| ErrorKind::TimedOut.into())
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 fn remaining(until: Instant) -> Result<Duration, Error> {
     let left = until.saturating_duration_since(Instant::now());
     // A zero time-out would mean "wait for ever" to the socket; the caller names the real one.
@@ -67,6 +110,10 @@ fn remaining(until: Instant) -> Result<Duration, Error> {
 }
 
 fn broken(error: &std::io::Error) -> Error {
+    // What TLS finds wrong comes as this kind, with the reason inside.
+    if error.kind() == ErrorKind::InvalidData {
+        return Error::Tls(error.to_string());
+    }
     Error::Connection(error.kind().to_string())
 }
 

@@ -19,6 +19,8 @@ pub mod jwe;
 pub mod jwk;
 pub mod pin;
 pub mod sss;
+#[cfg(feature = "https")]
+mod tls;
 pub mod url;
 
 pub use client::{Budget, Client, OtherPins, Plaintext};

@@ -1,4 +1,4 @@
-//! The few URLs that make sense for a Tang server: `http://host[:port][/path]`.
+//! The few URLs that make sense for a Tang server: `http://host[:port][/path]`; https with the feature of that name.
 
 use crate::Error;
 
@@ -7,19 +7,22 @@ use crate::Error;
 pub struct Url {
     /// Host name or address, IPv6 without brackets.
     pub host: String,
-    /// TCP port, 80 when not given.
+    /// TCP port, 80 (443 for https) when not given.
     pub port: u16,
     /// Base path without a slash at its end; empty for the root.
     pub path: String,
+    /// Inside TLS.
+    pub secure: bool,
 }
 
 impl Url {
     /// Reads one. A URL without a scheme is taken as http, as curl (and so Clevis) does.
     pub fn parse(text: &str) -> Result<Url, Error> {
         let wrong = |why| Error::Url { url: text.into(), why };
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest,
+        let (secure, rest) = match text.split_once("://") {
+            None => (false, text),
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) if cfg!(feature = "https") => (true, rest),
             Some(("https", _)) => return Err(wrong("https is not built in; Tang needs none")),
             Some(_) => return Err(wrong("only http is spoken")),
         };
@@ -30,29 +33,39 @@ impl Url {
             return Err(wrong("user names, queries and fragments have no meaning here"));
         }
         let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        let (host, port) = split_port(authority).ok_or_else(|| wrong("its host or port is malformed"))?;
-        Ok(Url { host, port, path: path.trim_end_matches('/').into() })
+        let usual = if secure { 443 } else { 80 };
+        let (host, port) =
+            split_port(authority, usual).ok_or_else(|| wrong("its host or port is malformed"))?;
+        Ok(Url { host, port, path: path.trim_end_matches('/').into(), secure })
     }
 
     /// `host:port` as a request names it.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+        let usual = if self.secure { 443 } else { 80 };
+        if self.port == usual { host } else { format!("{host}:{}", self.port) }
     }
 }
 
-fn split_port(authority: &str) -> Option<(String, u16)> {
+fn split_port(authority: &str, usual: u16) -> Option<(String, u16)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;
-        (host, port.strip_prefix(':').or(port.is_empty().then_some("80"))?)
+        (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
     } else {
-        authority.split_once(':').unwrap_or((authority, "80"))
+        authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
     };
-    if host.is_empty() || host.contains(['[', ']']) || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+    if host.is_empty() || host.contains(['[', ']']) {
         return None;
     }
-    Some((host.into(), port.parse().ok().filter(|port| *port != 0)?))
+    let port = match port {
+        None => usual,
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            port.parse().ok().filter(|port| *port != 0)?
+        }
+        Some(_) => return None,
+    };
+    Some((host.into(), port))
 }
 
 #[cfg(test)]
@@ -75,7 +88,6 @@ mod tests {
         for bad in [
             "",
             "http://",
-            "https://a",
             "ftp://a",
             "http://a:0",
             "http://a:x",
@@ -91,6 +103,12 @@ mod tests {
             "http://:80",
         ] {
             assert!(matches!(Url::parse(bad), Err(Error::Url { .. })), "{bad:?}");
+        }
+        let secure = Url::parse("https://tang.home.arpa").map(|url| (url.port, url.secure, url.authority()));
+        if cfg!(feature = "https") {
+            assert_eq!(secure, Ok((443, true, "tang.home.arpa".into())));
+        } else {
+            assert!(matches!(secure, Err(Error::Url { .. })));
         }
     }
 }
