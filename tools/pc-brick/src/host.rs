@@ -11,6 +11,7 @@ mod perform;
 mod probe;
 pub mod records;
 pub mod systemd;
+mod udev;
 pub mod unlock;
 pub mod wipefs;
 pub mod xfs;

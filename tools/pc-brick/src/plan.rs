@@ -78,10 +78,11 @@ fn step(brick: &Brick, verb: Verb, before: &[Verb]) -> Step<Action> {
 /// Decides on one disk.
 pub fn judge(brick: &Brick, facts: &Facts, unlock: bool) -> Verdict {
     let Some(device) = &facts.device else { return Verdict::Missing };
-    let passing = matches!(device.content, Content::Unreadable(_));
-    let refuse = |found: String, remedy: String| {
+    let refusal = |found: String, remedy: String, passing: bool| {
         Verdict::Refused(Refusal { disk: brick.name().into(), found, remedy, passing })
     };
+    let unreadable = matches!(device.content, Content::Unreadable(_));
+    let refuse = |found, remedy| refusal(found, remedy, unreadable);
     if let Content::Unreadable(fault) = &device.content {
         return refuse(
             format!("cannot be examined: {fault}"),
@@ -114,8 +115,10 @@ pub fn judge(brick: &Brick, facts: &Facts, unlock: bool) -> Verdict {
     };
     match remaining(brick, facts, device, state, unlock) {
         Ok(verbs) => Verdict::Do(verbs),
+        // A cable or a controller may have hidden it, so the service looks again; nobody wipes a disk on one look.
         Err(found) => {
-            refuse(found, format!("pc-brick status --json  # then replace the disk or wipe {}", brick.device))
+            let replace = "if it stays so, the disk has failed: replace it";
+            refusal(found, format!("journalctl -k -b; pc-brick status  # {replace}"), true)
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use cluster::Brick;
 use xshell::Shell;
 
-use super::{Host, blkid, disk, lsblk, luks2, lvm, mounts, wipefs, xfs};
+use super::{Host, blkid, disk, lsblk, luks2, lvm, mounts, udev, wipefs, xfs};
 use crate::facts::{Content, Device, Facts, Have, Luks, Mount};
 
 /// LVM's view of the machine, asked for once.
@@ -21,17 +21,24 @@ pub struct Volumes {
 
 impl Host {
     /// Facts of all bricks. A disk that cannot be examined darkens only itself.
+    ///
+    /// pc-unlock may be opening these disks at this very moment: LVM is asked last, so that it has seen whatever
+    /// was found open.
     pub fn probe(&self, bricks: &[Brick]) -> Result<Have> {
-        let open = bricks.iter().any(|brick| self.mapper(brick).exists());
-        let volumes = if open { self.volumes()? } else { Volumes::default() };
-        let facts = |brick: &Brick| {
-            let unreadable = |error: anyhow::Error| {
-                let content = Content::Unreadable(format!("{error:#}"));
-                Facts { device: Some(Device { content, ..Device::default() }), ..Facts::default() }
-            };
-            (brick.name().to_string(), self.facts(brick, &volumes).unwrap_or_else(unreadable))
+        let unreadable = |error: anyhow::Error| {
+            let content = Content::Unreadable(format!("{error:#}"));
+            Facts { device: Some(Device { content, ..Device::default() }), ..Facts::default() }
         };
-        Ok(bricks.iter().map(facts).collect())
+        let outside = |brick| self.outside(brick).unwrap_or_else(unreadable);
+        let mut all: Vec<Facts> = bricks.iter().map(outside).collect();
+        let is_open = |facts: &Facts| facts.device.as_ref().is_some_and(|device| device.stack.open);
+        let volumes = if all.iter().any(is_open) { self.volumes()? } else { Volumes::default() };
+        for (brick, facts) in bricks.iter().zip(&mut all).filter(|(_, facts)| is_open(facts)) {
+            if let Err(error) = self.fill_stack(brick, &volumes, facts) {
+                *facts = unreadable(error);
+            }
+        }
+        Ok(bricks.iter().map(|brick| brick.name().to_string()).zip(all).collect())
     }
 
     /// Asks LVM.
@@ -39,12 +46,13 @@ impl Host {
         Ok(Volumes { pvs: lvm::pvs(&self.sh)?, lvs: lvm::lvs(&self.sh)? })
     }
 
-    fn facts(&self, brick: &Brick, volumes: &Volumes) -> Result<Facts> {
+    /// A brick as far as its open LUKS device, which udev has finished with.
+    fn outside(&self, brick: &Brick) -> Result<Facts> {
         let record = self.records.read(brick.name())?;
         let mount = self.mount_facts(brick)?;
-        let mut device = self.device(brick.device.as_str(), &brick.mapper(), &brick.volume_group())?;
-        if let Some(device) = device.as_mut().filter(|device| device.stack.open) {
-            self.fill_stack(brick, volumes, &mount, device)?;
+        let device = self.device(brick.device.as_str(), &brick.mapper(), &brick.volume_group())?;
+        if device.as_ref().is_some_and(|device| device.stack.open) && !self.is_stage() {
+            udev::initialized(&self.sh, &self.mapper(brick))?;
         }
         Ok(Facts { record, device, header_backup: self.records.has_header(brick.name()), mount })
     }
@@ -89,7 +97,9 @@ impl Host {
         Ok(lsblk::all_mounts(&lsblk::block(&self.sh, &path)?))
     }
 
-    fn fill_stack(&self, brick: &Brick, volumes: &Volumes, mount: &Mount, device: &mut Device) -> Result<()> {
+    /// What is inside an open one.
+    fn fill_stack(&self, brick: &Brick, volumes: &Volumes, facts: &mut Facts) -> Result<()> {
+        let Some(device) = facts.device.as_mut() else { return Ok(()) };
         let (group, mapper) = (brick.volume_group(), self.mapper(brick));
         let holds = |pv: &&lvm::Pv| pv.vg_name == group;
         let volume = |name: &str, kind: &str| {
@@ -110,7 +120,7 @@ impl Host {
         stack.volume = stack.pool && thin.is_some();
         let block = self.under(&brick.block_device());
         stack.active = thin.is_some_and(|lv| lv.lv_active == "active") && block.exists();
-        stack.file_system = match mount {
+        stack.file_system = match facts.mount {
             Mount::Mounted { .. } => true,
             _ if stack.active => xfs::super_block(&self.sh, &block)?.is_some_and(|found| found.complete),
             _ => false,

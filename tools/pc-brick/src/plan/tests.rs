@@ -88,6 +88,13 @@ fn a_finished_brick_is_opened_and_mounted_and_nothing_is_made() {
     let mut lost = locked;
     lost.device.as_mut().unwrap().stack = Stack { open: true, ..Stack::default() };
     assert_eq!(refused(&lost), "is a finished brick, but its volume group is gone");
+    // Never a reason to wipe, and always one to look again.
+    match judge(&brick(Use::Vm), &lost, true) {
+        Verdict::Refused(refusal) => {
+            assert!(refusal.passing && !refusal.remedy.contains("wipe"), "{refusal}")
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
