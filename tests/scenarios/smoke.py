@@ -26,6 +26,9 @@ def back(node):
     node.wait_until_succeeds("[ $(findmnt -rn -o TARGET | grep -c ^/srv/bricks/) = 3 ] && mountpoint -q /mnt/local")
     node.wait_until_succeeds("[ $(gluster pool list | grep -c Connected) = 3 ]", timeout=300)
     node.wait_until_succeeds("pc-gluster status --json | jq -e '[.volumes[].heal_pending] | add == 0'", timeout=900)
+    # A unit that was tried too early is tried again: none of them gives up.
+    node.wait_until_succeeds('[ -z "$(systemctl list-units --failed --no-legend --plain)" ]', timeout=600)
+    node.succeed("systemctl is-active pc-brick.service pc-unlock.service")
     node.fail("journalctl -b | grep -i 'ordering cycle'")
 
 
