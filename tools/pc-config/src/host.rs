@@ -64,7 +64,9 @@ impl<'a> Host<'a> {
                 "on NixOS the file comes out of the system's configuration\n  change services.personal-cluster.settings and run: nixos-rebuild switch",
             ));
         }
-        for place in [Place::Previous, Place::File, Place::Applied, Place::Hosts, Place::Generation] {
+        let all =
+            [Place::Previous, Place::Edited, Place::File, Place::Applied, Place::Hosts, Place::Generation];
+        for place in all {
             let target = self.target(place)?;
             let existing =
                 target.path.ancestors().skip(1).find(|path| path.exists()).unwrap_or(Path::new("/"));
@@ -126,6 +128,14 @@ impl<'a> Host<'a> {
             Some((target, temporary)) => target.take(temporary).map_err(|error| told(&error, &replaced)),
             None => Ok(()),
         }
+    }
+
+    /// Whether all of it finds room, and drops it again. A directory that is not there yet stays so.
+    pub fn rehearse(&self, writes: &[Write]) -> Result<()> {
+        let exists =
+            |write: &&Write| self.common.under_root(write.place.path()).parent().is_some_and(Path::is_dir);
+        let staged: Result<Vec<_>> = writes.iter().filter(exists).map(|write| self.stage(write)).collect();
+        staged.map(drop).map_err(|error| told(&error, &[]))
     }
 
     fn stage(&self, write: &Write) -> Result<(Target, NamedTempFile)> {

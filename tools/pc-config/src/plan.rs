@@ -37,6 +37,8 @@ pub struct Want<'a> {
 pub enum Place {
     /// `cluster.toml.previous`.
     Previous,
+    /// `cluster.toml.edited`: what somebody had begun to write when another file came.
+    Edited,
     /// `cluster.toml`.
     File,
     /// `applied.json`: from here on the node boots with the new file.
@@ -67,6 +69,7 @@ impl Place {
     pub fn path(self) -> &'static str {
         match self {
             Place::Previous => "/etc/personal-cluster/cluster.toml.previous",
+            Place::Edited => "/etc/personal-cluster/cluster.toml.edited",
             Place::File => pc_cli::CLUSTER_FILE,
             Place::Applied => pc_cli::APPLIED_FILE,
             Place::Hosts => "/etc/hosts",
@@ -87,6 +90,9 @@ pub fn plan(want: &Want<'_>, have: &Have) -> anyhow::Result<Vec<Write>> {
     let before = have.kept.as_ref().map(|(kept, _)| kept.file.as_bytes()).or(have.file.as_deref());
     if let Some(before) = before.filter(|before| *before != text) {
         put(Place::Previous, None, before.into());
+    }
+    if let Some(edited) = have.file.as_deref().filter(|file| *file != text && before != Some(*file)) {
+        put(Place::Edited, None, edited.into());
     }
     put(Place::File, have.file.as_deref(), text.into());
     let applied = serde_json::to_string_pretty(want.cluster)? + "\n";
@@ -131,7 +137,7 @@ mod tests {
         for write in writes {
             let content = Some(write.content.clone());
             match write.place {
-                Place::Previous => {}
+                Place::Previous | Place::Edited => {}
                 Place::File => have.file = content,
                 Place::Applied => have.applied = content,
                 Place::Hosts => have.hosts.clone_from(&write.content),
@@ -168,6 +174,20 @@ mod tests {
             assert!(plan(&second, &have).unwrap().is_empty());
             assert_eq!(have.kept.unwrap().0.generation, 2);
         }
+    }
+
+    #[test]
+    fn an_edit_that_was_never_put_is_kept() {
+        let one = "schema = \"personal-cluster/1\"\nname = \"home\"\n[[node]]\nname = \"n1\"\naddress = \"10.0.0.1\"\n";
+        let two = format!("{one}# from elsewhere\n");
+        let (file, kept, new) = (cluster(one), Generation::new(1, one), Generation::new(2, &two));
+        let have = Have { kept: Some((kept, false)), file: Some(b"# mine".into()), ..Have::default() };
+        let writes = plan(&Want { cluster: &file, generation: &new, record: "" }, &have).unwrap();
+        assert_eq!(places(&writes)[..3], [Place::Previous, Place::Edited, Place::File]);
+        assert_eq!(
+            (writes[0].content.as_slice(), writes[1].content.as_slice()),
+            (one.as_bytes(), &b"# mine"[..])
+        );
     }
 
     #[test]

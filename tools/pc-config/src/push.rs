@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::generation::{Generation, sha256};
 use crate::host::Host;
-use crate::plan::{Have, Want, plan};
+use crate::plan::{Have, Place, Want, plan};
 use crate::put::{own_name, understand};
 use crate::ssh::Ssh;
 use crate::status::{self, Status};
@@ -62,11 +62,20 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     let (reached, waiting) = ask(&ssh, &cluster, &own, &have)?;
     let own_status = status::of(&have, &own);
     let generation = choose(&text, reached.iter().chain([&own_status]));
+    overtaken(&own_status, &reached, &generation)?;
     let lacking = |status: &&Status| {
         status.generation != Some(generation.generation)
             || status.sha256.as_ref() != Some(&generation.sha256)
             || !status.signed
     };
+    for status in reached.iter().filter(lacking).filter(|status| status.edited) {
+        log::warning(format_args!(
+            "{}: {} was edited there and never put; it is kept as {}",
+            status.node,
+            Place::File,
+            Place::Edited
+        ));
+    }
     let others: Vec<&str> = reached.iter().filter(lacking).map(|status| status.node.as_str()).collect();
     let mut changed: Vec<String> = others.iter().map(ToString::to_string).collect();
     let signed = match (&have.kept, &have.generation) {
@@ -120,7 +129,9 @@ fn ask(ssh: &Ssh, cluster: &Cluster, own: &str, have: &Have) -> Result<(Vec<Stat
         match answer {
             Ok(status) => reached.push(status),
             Err(error) if before.as_ref().is_some_and(|before| !before.contains(node)) => {
-                log::info(format_args!("{node} is new and gets the file when it joins ({error:#})"));
+                let error = format!("{error:#}");
+                let why = error.lines().next().unwrap_or_default();
+                log::info(format_args!("{node} is new and gets the file when it joins ({why})"));
                 waiting.push(node.to_string());
             }
             Err(error) => missing.push(error),
@@ -137,6 +148,24 @@ fn ask(ssh: &Ssh, cluster: &Cluster, own: &str, have: &Have) -> Result<(Vec<Stat
         Some(error) => Err(advised(&error, UNCHANGED)),
         None => Ok((reached, waiting)),
     }
+}
+
+/// Another text in place of one that this node never had would undo, unseen, what somebody changed there.
+fn overtaken(own: &Status, reached: &[Status], generation: &Generation) -> Result<()> {
+    let newest = reached.iter().max_by_key(|status| status.generation);
+    let Some(newest) = newest.filter(|newest| {
+        newest.generation > own.generation && newest.generation < Some(generation.generation)
+    }) else {
+        return Ok(());
+    };
+    let number = |status: &Status| status.generation.map_or("none".into(), |number| number.to_string());
+    Err(refused(format!(
+        "{} has generation {}, this node {}: this file lacks what was changed there\n  `pc-config push` on {}, then edit and push again; {UNCHANGED}",
+        newest.node,
+        number(newest),
+        number(own),
+        newest.node
+    )))
 }
 
 /// The newest number when it already stands for this text (a push that was cut short), else the next one.
@@ -216,5 +245,17 @@ mod tests {
             5,
             "two made the same number"
         );
+    }
+    #[test]
+    fn what_was_changed_elsewhere_is_not_undone_unseen() {
+        let refused = |own: Option<u64>, others: &[Status]| {
+            let all = others.iter().cloned().chain([status(own, "older")]).collect::<Vec<_>>();
+            overtaken(&status(own, "older"), others, &choose("new", all.iter())).is_err()
+        };
+        assert!(refused(Some(1), &[status(Some(2), "theirs"), status(Some(1), "older")]));
+        assert!(refused(None, &[status(Some(1), "theirs")]));
+        assert!(!refused(Some(2), &[status(Some(2), "theirs"), status(Some(1), "older")]), "put here first");
+        assert!(!refused(Some(1), &[status(Some(2), "new")]), "it is the same");
+        assert!(!refused(Some(2), &[status(None, ""), status(Some(1), "older")]));
     }
 }

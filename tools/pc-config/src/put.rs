@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::check::stable_names;
 use crate::generation::{Generation, Given, tell_apart, verify};
 use crate::host::Host;
-use crate::plan::{Have, Want, accepts, plan};
+use crate::plan::{Have, Place, Want, accepts, plan};
 use crate::trust::Trust;
 use crate::{hosts, show};
 
@@ -62,7 +62,10 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     // Looking only needs no lock; and a put that is refused creates nothing, not even a directory.
     let accepted = accept(common, &name, &text, &host.have()?, false)?;
     if check {
-        return answer(common, &accepted, &writes(&accepted, &host.have()?)?, false);
+        let writes = writes(&accepted, &host.have()?)?;
+        // A full disk is found out here, where nothing was changed on any node.
+        host.rehearse(&writes)?;
+        return answer(common, &accepted, &writes, false);
     }
     let _lock = host.lock()?;
     let have = host.have()?;
@@ -73,6 +76,13 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     }
     if !writes.is_empty() {
         host.replace(&writes, || host.reload_systemd())?;
+    }
+    if writes.iter().any(|write| write.place == Place::Edited) {
+        log::warning(format_args!(
+            "{}: had been edited and never put; kept as {}",
+            Place::File,
+            Place::Edited
+        ));
     }
     answer(common, &accepted, &writes, true)
 }

@@ -28,6 +28,14 @@ impl Ssh {
                 config.display()
             )));
         }
+        // ssh would only say that the others deny permission.
+        let key = common.under_root(cluster::paths::SECRETS).join("ssh-user.key");
+        if !key.exists() {
+            return Err(try_again(format!(
+                "this node's secrets are not open yet: {} is missing\n  pc-trust status",
+                key.display()
+            )));
+        }
         Ok(Ssh { config })
     }
 
@@ -55,10 +63,43 @@ fn told(node: &str, error: &pc_run::Error) -> anyhow::Error {
         (_, Some(75)) => try_again(format!("{node}: {said}")),
         (_, Some(UNREACHABLE)) => {
             let why = said.lines().last().map_or("no answer", |line| line.trim_end_matches('\r'));
-            try_again(format!("{node} cannot be reached: {why}"))
+            stranger(node, why).unwrap_or_else(|| try_again(format!("{node} cannot be reached: {why}")))
         }
         (pc_run::Error::TimedOut { .. }, _) => try_again(format!("{node} does not answer: {error}")),
         (_, Some(_)) => anyhow!("{node}: {said}"),
         _ => anyhow!("{node}: {error}"),
+    }
+}
+
+/// It answers, and one of the two ends has no certificate of this cluster: asking again changes nothing. The
+/// texts are OpenSSH's own (sshconnect.c, sshconnect2.c, kex.c).
+fn stranger(node: &str, why: &str) -> Option<anyhow::Error> {
+    let host = ["Host key verification failed", "no matching host key type found"];
+    if host.iter().any(|text| why.contains(text)) {
+        return Some(refused(format!(
+            "{node} does not prove that it is {node}: {why}\n  if it was installed anew: `pc-trust token {node}` here, then join there"
+        )));
+    }
+    why.contains("Permission denied (").then(|| {
+        refused(format!("{node} does not let this node in: {why}\n  compare `pc-trust status` of both"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_told_from_the_absent() {
+        for why in [
+            "Host key verification failed.",
+            "Unable to negotiate with 10.0.0.3 port 22: no matching host key type found. Their offer: ssh-ed25519",
+            "root@10.0.0.3: Permission denied (publickey).",
+        ] {
+            assert!(stranger("node3", why).is_some(), "{why}");
+        }
+        for why in ["ssh: connect to host 10.0.0.3 port 22: No route to host", "no answer"] {
+            assert!(stranger("node3", why).is_none(), "{why}");
+        }
     }
 }

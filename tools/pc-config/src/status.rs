@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::plan::Have;
 
 /// `pc.config.status/1`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
     pub schema: String,
     /// The host name, or `--node`.

@@ -41,6 +41,9 @@ impl Lab {
             std::fs::create_dir_all(&trust).unwrap();
             std::fs::write(trust.join("ca.crt"), "").unwrap();
             std::fs::write(trust.join("ssh_config"), "").unwrap();
+            let secrets = lab.at(node).join("run/personal-cluster/secrets");
+            std::fs::create_dir_all(&secrets).unwrap();
+            std::fs::write(secrets.join("ssh-user.key"), "").unwrap();
         }
         for (name, script) in [("ssh", SSH), ("pc-trust", TRUST)] {
             use std::os::unix::fs::PermissionsExt;
