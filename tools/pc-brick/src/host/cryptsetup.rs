@@ -11,12 +11,14 @@ use crate::key::Key;
 /// Slow machines under emulation, and disks that have to spin up first.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Makes the header. The key has 256 random bits, so that stretching it would only cost time at each boot.
+/// Makes the header. The key has 256 random bits, so that stretching it would only cost time at each boot. 16 KiB, what
+/// cryptsetup takes for metadata by itself, do not hold the old and the new token of three Tang servers at once, as
+/// `pc-unlock rotate` needs it.
 pub fn format(sh: &Shell, device: &Path, uuid: &str, label: &str, key: &Key) -> Result<()> {
     let command = cmd!(
         sh,
         "cryptsetup luksFormat --batch-mode --type luks2 --uuid {uuid} --label {label} --subsystem personal-cluster
-         --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file - {device}"
+         --luks2-metadata-size 64k --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file - {device}"
     );
     let run = pc_run::run(command).stdin(key.bytes()).deadline(DEADLINE);
     run.output().with_context(|| format!("encrypting {}", device.display()))?;
@@ -59,4 +61,25 @@ pub fn erase(sh: &Shell, device: &Path) -> Result<()> {
     let run = pc_run::run(cmd!(sh, "cryptsetup erase --batch-mode {device}")).deadline(DEADLINE);
     run.output().with_context(|| format!("erasing the keyslots of {}", device.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_header_has_room_for_many_servers_and_begins_its_data_where_it_always_did() {
+        let directory = tempfile::tempdir().unwrap();
+        let (key, disk) = (directory.path().join("key"), directory.path().join("disk"));
+        std::fs::write(&key, "a recovery key").unwrap();
+        std::fs::File::create(&disk).unwrap().set_len(32 << 20).unwrap();
+        let mut keys = crate::key::Keys::new(Some(key), directory.path().into(), false);
+        let sh = Shell::new().unwrap();
+        let uuid = "6f2f5a5e-3d0d-4c5e-9d6f-0f9f5a0d1c11";
+        format(&sh, &disk, uuid, "pc-test", keys.required().unwrap()).unwrap();
+        let dump = cmd!(sh, "cryptsetup luksDump {disk}").read().unwrap();
+        for line in ["Metadata area: \t65536 [bytes]", "offset: 16777216 [bytes]"] {
+            assert!(dump.contains(line), "{line} is not in:\n{dump}");
+        }
+    }
 }
