@@ -15,8 +15,8 @@ from lab import boxes, look, places, report, segment, steps
 from lab.cluster import Cluster
 from lab.machine import Machine
 
-# A scenario that begins before the first evening says so: `# lab: from installed`.
-FROM = re.compile(r"^# lab: from (ready|installed)$", re.MULTILINE)
+# A scenario that begins before the first evening says so: `# lab: from installed`, or `blank`.
+FROM = re.compile(r"^# lab: from (ready|installed|blank)$", re.MULTILINE)
 
 
 def find(names: list[str]) -> list[Path]:

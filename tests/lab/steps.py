@@ -49,9 +49,13 @@ def repository() -> Path:
 
 
 def up(until: str = "ready") -> Cluster:
-    """The lab as it is after the first evening (or, `until="installed"`, before it); from a snapshot where one fits."""
+    """The lab after the first evening; or before it, `installed`; or before that, `blank`: our packages can be installed,
+    and nobody has. From a snapshot where one fits."""
     cluster = Cluster.prepare()
     names = Names.now()
+    if until == "blank":
+        _blank(cluster, names)
+        return cluster
     if until == "ready" and cluster.has(names.ready):
         with report.stage(f"restore {names.ready}"):
             cluster.restore(names.ready)
@@ -71,7 +75,7 @@ def up(until: str = "ready") -> Cluster:
     return cluster
 
 
-def _installed(cluster: Cluster, names: Names) -> None:
+def _blank(cluster: Cluster, names: Names) -> None:
     if cluster.has(names.blank):
         with report.stage("restore blank machines"):
             cluster.restore(names.blank)
@@ -87,9 +91,13 @@ def _installed(cluster: Cluster, names: Names) -> None:
         undated = "echo 'Acquire::Check-Date \"false\";' > /etc/apt/apt.conf.d/90lab-clock"
         unpack = f"tar -C {REPOSITORY_IN_NODES} -xmf - && {undated}"
         together(lambda box: cluster.remote(box).must(unpack, INSTALL_S, stdin=packed))
+        together(lambda box: cluster.remote(box).must(Evening.read().add_repository, 60))
+
+
+def _installed(cluster: Cluster, names: Names) -> None:
+    _blank(cluster, names)
     lines = Evening.read()
     with report.stage("apt-get install"):
-        together(lambda box: cluster.remote(box).must(lines.add_repository, 60))
         on_tang, on_node = lines.install_tang, lines.install
         together(lambda box: cluster.remote(box).must(on_tang if box is TANG else on_node, INSTALL_S))
     with report.stage("snapshot"):

@@ -1,0 +1,147 @@
+"""Each package by itself: installed on a machine that has no other of ours, given a file of only its section, its one
+unit enabled, it does its job. What it needs from others is made by hand, with the tools that everybody has."""
+# lab: from blank
+
+HEAD = """
+schema = "personal-cluster/1"
+name = "alone"
+[[node]]
+name = "NODE"
+address = "ADDRESS"
+"""
+DISK = "/dev/disk/by-id/virtio-NODE-d"
+ADDRESSES = {"node1": "10.10.0.1", "node2": "10.10.0.2", "node3": "10.10.0.3", "tang": "10.10.0.9"}
+
+
+def install(node, package):
+    """That package, with what apt takes along."""
+    node.succeed(f"apt-get update --quiet && apt-get install --yes {package}")
+
+
+def put(node, section, address=None):
+    """A file of only that section becomes the machine's."""
+    text = (HEAD + section).replace("NODE", node.name).replace("ADDRESS", address or ADDRESSES[node.name])
+    node.succeed(f"pc-config put - <<'END'\n{text}\nEND")
+
+
+def enable(node, unit):
+    """What a person types, and no failed unit afterwards."""
+    node.succeed(f"systemctl enable --now {unit}", timeout=900)
+    assert node.succeed("systemctl list-units --failed --no-legend --plain") == ""
+
+
+def purge(node):
+    """As if none of ours had been there."""
+    node.succeed("apt-get purge --yes 'pc-*' && rm -rf /etc/personal-cluster /var/lib/personal-cluster")
+    assert node.succeed("dpkg-query --show --showformat '${Package} ${db:Status-Abbrev}\\n' 'pc-*' | grep ' ii' || true") == ""
+
+
+def disk(node, number):
+    """A data disk's stable name."""
+    return DISK.replace("NODE", node.name) + str(number)
+
+
+def pc_config(node):
+    """Says what is wrong with a file, with line and key, and takes one that is right."""
+    install(node, "pc-config")
+    put(node, "")
+    assert node.succeed("pc-config nodes").split()[0] == node.name
+    wrong = HEAD.replace("NODE", node.name).replace("ADDRESS", "not-an-address")
+    status, _ = node.execute(f"pc-config put - <<'END' 2> /run/said\n{wrong}\nEND")
+    said = node.succeed("cat /run/said")
+    assert status == 2 and "not-an-address" in said and ":6:" in said, (status, said)
+
+
+def pc_trust(node):
+    """An authority, and this node's certificate under it, renewed by its timer."""
+    install(node, "pc-trust")
+    text = HEAD.replace("NODE", node.name).replace("ADDRESS", ADDRESSES[node.name])
+    node.succeed(f"cat > /root/cluster.toml <<'END'\n{text}\nEND\npc-trust init /root/cluster.toml")
+    enable(node, "pc-trust-renew.timer")
+    node.succeed("systemctl start pc-trust-renew.service")
+    assert node.name in node.succeed("pc-trust status")
+    node.succeed("pc-trust apply && pc-trust plan --exit-code")
+
+
+def pc_unlock(node):
+    """A disk that clevis bound is open, without anybody's passphrase."""
+    install(node, "pc-unlock")
+    thumbprint = next(word for word in node.succeed("pc-unlock adv http://10.10.0.9").split() if len(word) == 43)
+    device = disk(node, 1)
+    node.succeed(
+        "printf secret > /run/passphrase",
+        f"cryptsetup luksFormat --type luks2 --batch-mode --pbkdf pbkdf2 --pbkdf-force-iterations 1000 {device} /run/passphrase",
+        f"clevis luks bind -y -k /run/passphrase -d {device} tang "
+        f"""'{{"url":"http://10.10.0.9","thp":"{thumbprint}"}}'""",
+    )
+    put(
+        node,
+        f'disks.local = ["{device}"]\n[volume.local]\nuse = "local"\n'
+        f'[unlock]\ntang = [{{ url = "http://10.10.0.9", thumbprint = "{thumbprint}" }}]\n',
+    )
+    enable(node, "pc-unlock.service")
+    node.wait_until_succeeds(f"lsblk -rno TYPE {device} | grep -qx crypt", timeout=300)
+
+
+def pc_brick(node):
+    """A blank disk becomes an encrypted, mounted volume, and the recovery key that is shown once opens it."""
+    install(node, "pc-brick")
+    device = disk(node, 1)
+    put(node, f'disks.local = ["{device}"]\n[volume.local]\nuse = "local"\n')
+    enable(node, "pc-brick.service")
+    node.succeed("mountpoint -q /mnt/local && echo kept > /mnt/local/file", f"cryptsetup isLuks --type luks2 {device}")
+    node.succeed("pc-brick --applied plan --exit-code")
+
+
+def pc_generator(node):
+    """What pc-brick made is mounted by systemd, out of the file."""
+    node.succeed("systemctl stop pc-brick.service && umount /mnt/local && apt-get purge --yes pc-brick")
+    assert node.succeed("systemctl show -P FragmentPath mnt-local.mount").startswith("/run/systemd/generator")
+    node.succeed("systemctl restart local-fs.target && systemctl start mnt-local.mount && grep -q kept /mnt/local/file")
+
+
+def pc_ovs(node):
+    """A card that nobody uses becomes a bridge's uplink, and the bridge has the node's address."""
+    install(node, "pc-ovs")
+    put(node, 'nics.wan = ["eth2"]\n[network.storage]\nuplink = "wan"\nsubnet = "10.20.0.0/24"\n', "10.20.0.1")
+    enable(node, "pc-ovs.service")
+    assert node.succeed("ovs-vsctl port-to-br eth2").strip() == "br-wan"
+    assert "10.20.0.1/24" in node.succeed("ip -o -4 address show dev br-wan")
+    node.succeed("pc-ovs --applied plan --exit-code")
+
+
+def pc_gluster(node):
+    """A volume on a brick that somebody else mounted, started and mounted."""
+    install(node, "pc-gluster")
+    put(node, f'disks.vms = ["{disk(node, 2)}"]\n[volume.vms]\nuse = "vm"\nreplicas = 1\n')
+    point = f"/srv/bricks/vms/virtio-{node.name}-d2"
+    node.succeed(f"mkfs.xfs -q {disk(node, 2)} && mkdir -p {point} && mount {disk(node, 2)} {point} && mkdir {point}/brick")
+    enable(node, "pc-gluster.service")
+    node.wait_until_succeeds("systemctl is-active pc-storage.target && mountpoint -q /mnt/vms", timeout=600)
+    node.succeed("echo kept > /mnt/vms/file && grep -q kept " + point + "/brick/file")
+
+
+def pc_vm(node):
+    """A VM on a directory that somebody else mounted; its heart beats on the console."""
+    install(node, "pc-vm")
+    node.succeed(f"mkfs.xfs -q {disk(node, 2)} && mkdir -p /mnt/local && mount {disk(node, 2)} /mnt/local")
+    put(
+        node,
+        f'disks.local = ["{disk(node, 2)}"]\n[volume.local]\nuse = "local"\n'
+        '[image.lab-guest]\nsource = "/srv/images/lab-guest.raw"\n'
+        '[vm.mail]\nimage = "lab-guest"\nmemory = "128MiB"\ndisk = "64MiB"\nvolume = "local"\n',
+    )
+    enable(node, "pc-vm.service")
+    node.succeed("systemctl enable --now pc-vm@mail.service", timeout=900)
+    node.wait_until_succeeds("grep -a '^hb ' /var/log/libvirt/qemu/mail-serial.log", timeout=600)
+
+
+FIRST = {"node1": pc_ovs, "node2": pc_unlock, "node3": pc_brick, "tang": pc_config}
+SECOND = {"node1": pc_vm, "node2": pc_gluster, "node3": pc_generator, "tang": pc_trust}
+
+for part, again in ((FIRST, False), (SECOND, True)):
+    for node in machines:
+        with subtest(f"{node.name}: {part[node.name].__name__.replace('_', '-')}"):
+            if again and part[node.name] is not pc_generator:
+                purge(node)
+            part[node.name](node)
