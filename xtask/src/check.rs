@@ -38,6 +38,7 @@ const TEST: &[&str] = &[
     "openssl",
     "openvswitch-switch",
     "procps",
+    "prometheus",
     "python3-jsonschema",
     "qemu-system-x86",
     "qemu-utils",
@@ -93,6 +94,7 @@ pub fn main(args: &[String]) -> Result<()> {
         )
     })?;
     stage("json", || run(&sh, &["/usr/bin/python3", "tests/json/validate.py"]))?;
+    stage("telemetry", || run(&sh, &["sh", "telemetry/check.sh"]))?;
     stage("nix", || nix(&sh))?;
     stage("pipes", || pipes(&sh))?;
     if packages {
