@@ -61,11 +61,15 @@ pub fn run(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Verb::Seal { name, pin } => {
+            own_secrets(common)?;
             let pin = settings::pin(common, pin.as_deref())?;
             Secrets::new(common).seal(client, name, &pin, &text::stdin("the secret")?)?;
             Ok(Exit::Done)
         }
-        Verb::Unseal { names } => unseal(cli, names),
+        Verb::Unseal { names } => {
+            own_secrets(common)?;
+            unseal(cli, names)
+        }
         Verb::Recover { devices, recovery_key_file } => {
             let devices = settings::devices(common, devices)?;
             let key = recover::key(common, recovery_key_file.as_deref())?;
@@ -135,6 +139,11 @@ fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
 fn each<'a, T>(work: impl Iterator<Item = (&'a str, Result<T>)>) -> Result<Exit> {
     let errors = work.filter_map(|(name, result)| Some(result.err()?.context(name.to_string())));
     pc_cli::together(errors).map(|()| Exit::Done)
+}
+
+/// This machine's secrets are root's; asking servers first would only make somebody wait for the refusal.
+fn own_secrets(common: &pc_cli::Common) -> Result<()> {
+    if common.root == std::path::Path::new("/") { pc_cli::require_root() } else { Ok(()) }
 }
 
 /// Refuses whoever may not read one of these devices, which a person can mend, before anything is asked.
