@@ -80,8 +80,13 @@ fn write(directory: &Path, entry: &units::Entry) -> anyhow::Result<()> {
     std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
     let written = match &entry.what {
         units::What::Link(target) => std::os::unix::fs::symlink(target, &path),
-        units::What::Unit(text) => std::fs::File::create_new(&path)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes())),
+        units::What::Unit(text) => std::fs::File::create_new(&path).and_then(|mut file| {
+            // Half a unit could mount something, without the options that come last.
+            std::io::Write::write_all(&mut file, text.as_bytes()).inspect_err(|_| {
+                // What cannot be removed either is told by the error of writing it.
+                let _ = std::fs::remove_file(&path);
+            })
+        }),
     };
     written.with_context(|| format!("writing {}", path.display()))
 }
