@@ -51,7 +51,8 @@ fn is_readable(path: &Path) -> Option<()> {
 
 fn mark(path: &Path) -> Option<Mark> {
     let bytes = identity(path, VOLUME_ID)?;
-    let age = std::fs::metadata(path).ok().and_then(|data| changed(&data));
+    let ctime = std::os::unix::fs::MetadataExt::ctime;
+    let age = std::fs::metadata(path).ok().and_then(|data| changed(ctime(&data), SystemTime::now()));
     let settled = age.is_some_and(|age| age > SETTLED);
     Some(Mark { volume_id: uuid(bytes), empty: is_empty(path), settled })
 }
@@ -62,11 +63,11 @@ fn identity(path: &Path, attribute: &str) -> Option<[u8; 16]> {
     (length == 16).then_some(bytes)
 }
 
-/// Time since an inode's attributes changed.
-fn changed(data: &std::fs::Metadata) -> Option<Duration> {
-    use std::os::unix::fs::MetadataExt;
-    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(data.ctime()).ok()?);
-    SystemTime::now().duration_since(at).ok()
+/// Time since an inode's attributes changed. A clock that was set back in between says nothing: waiting for that
+/// moment to come again could take years.
+fn changed(ctime: i64, now: SystemTime) -> Option<Duration> {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(ctime).ok()?);
+    Some(now.duration_since(at).unwrap_or(Duration::MAX))
 }
 
 fn uuid(bytes: [u8; 16]) -> String {
@@ -181,6 +182,13 @@ fn still(started_with: &[(PathBuf, Pid)]) -> Option<(PathBuf, Pid)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nobody_wait() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        assert_eq!(changed(990, now), Some(Duration::from_secs(10)));
+        assert!(changed(2_000_000_000, now) > Some(SETTLED));
+    }
 
     #[test]
     fn a_uuid_is_written_as_gluster_writes_it() {
