@@ -158,12 +158,7 @@ fn unheard(paths: &Paths, answered: &Answered, error: &anyhow::Error) -> String 
 }
 
 fn read_file(file: &Path) -> Result<Zeroizing<String>> {
-    let text = if file.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin()).context("reading the cluster file from standard input")
-    } else {
-        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
-    };
-    text.map(Zeroizing::new).map_err(|error| refused(format!("{error:#}")))
+    cluster::read_text(file).map(Zeroizing::new).map_err(refused)
 }
 
 fn already(common: &Common, member: Member, cluster: &str) -> Result<Exit> {

@@ -104,7 +104,7 @@ fn a_wrong_command_line_is_usage() {
     for arguments in [&["init"][..], &["token"], &["join", "192.0.2.1"], &["apply", "x"], &["nonsense"]] {
         assert_eq!(lab.run("node1", arguments).code, Some(2), "{arguments:?}");
     }
-    lab.run("node1", &["init", "/nonexistent"]).refused(2, "reading /nonexistent: No such file");
+    lab.run("node1", &["init", "/nonexistent"]).refused(2, "/nonexistent: no such file or directory");
     lab.run("node1", &["serve"]).refused(2, "belongs to no cluster");
     lab.run("node1", &["gate"]).refused(2, "no command was asked for");
     let bad = lab.directory.path().join("bad");
