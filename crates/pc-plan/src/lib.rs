@@ -2,6 +2,7 @@
 //!
 //! Never touches the machine and knows no tool: actions are the tool's own type.
 
+mod applied;
 mod carry;
 mod input;
 
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use applied::Applied;
 pub use carry::{Carried, carry_out};
 
 /// One action with what must be done before it.

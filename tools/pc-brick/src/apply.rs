@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cluster::Brick;
-use pc_cli::{Exit, Refused, TryAgain, log};
+use pc_cli::{Exit, log};
 use pc_plan::{Plan, Step};
 use serde::Serialize;
 
@@ -25,9 +25,8 @@ pub struct Applied {
     /// Only in the run that generated it: this is the one time it is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     recovery_key: Option<String>,
-    seconds: f64,
-    external_calls: u32,
-    external_seconds: f64,
+    #[serde(flatten)]
+    cost: pc_run::Cost,
 }
 
 /// A step that did not work; steps that need it were not tried.
@@ -40,17 +39,13 @@ pub struct Failure {
 }
 
 impl Applied {
-    /// A disk that waits for something (75) comes first, then one that is late, cannot be examined or failed (1):
-    /// repeating may help those. The unit never repeats a refusal (2), so that one counts only when nothing else is left.
+    /// A disk that is late, or cannot be examined, counts like one that failed.
     pub fn exit(&self) -> Exit {
-        let failed = |exit| self.failed.iter().any(|failure| failure.exit == exit);
-        let may_pass = self.refused.iter().any(|refusal| refusal.passing);
-        match () {
-            () if failed(Exit::TryAgain) => Exit::TryAgain,
-            () if failed(Exit::Failed) || may_pass || !self.missing.is_empty() => Exit::Failed,
-            () if failed(Exit::Refused) || !self.refused.is_empty() => Exit::Refused,
-            () => Exit::Done,
-        }
+        let failed = self.failed.iter().map(|failure| failure.exit);
+        let refused =
+            self.refused.iter().map(|refusal| if refusal.passing { Exit::Failed } else { Exit::Refused });
+        let missing = self.missing.iter().map(|_| Exit::Failed);
+        Exit::of_parts(failed.chain(refused).chain(missing))
     }
 
     /// The key was in this answer.
@@ -73,8 +68,8 @@ impl fmt::Display for Applied {
                 writeln!(f, "nothing to do")
             }
             0 => Ok(()),
-            1 => writeln!(f, "1 step done"),
-            count => writeln!(f, "{count} steps done"),
+            1 => writeln!(f, "1 step done, {}", self.cost),
+            count => writeln!(f, "{count} steps done, {}", self.cost),
         }
     }
 }
@@ -157,10 +152,12 @@ pub fn apply(
     let pc_plan::Carried { done, failed } = pc_plan::carry_out(&answer.plan.steps, perform);
     let failure = |(step, error): (String, anyhow::Error)| Failure {
         step,
-        exit: exit_of(&error),
+        exit: Exit::of(&error),
         error: format!("{error:#}"),
     };
-    let (external_calls, external) = pc_run::tally();
+    let recovery_key = keys.take_to_show()?;
+    let cost = pc_run::Cost::since(started);
+    log::debug(cost);
     Ok(Applied {
         schema: "pc.brick.apply/1",
         node: answer.plan.node,
@@ -168,20 +165,9 @@ pub fn apply(
         failed: failed.into_iter().map(failure).collect(),
         refused: answer.refused,
         missing: answer.missing,
-        recovery_key: keys.take_to_show()?,
-        seconds: started.elapsed().as_secs_f64(),
-        external_calls,
-        external_seconds: external.as_secs_f64(),
+        recovery_key,
+        cost,
     })
-}
-
-fn exit_of(error: &anyhow::Error) -> Exit {
-    let caused_by = |kind: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(kind);
-    match () {
-        () if caused_by(<dyn std::error::Error>::is::<TryAgain>) => Exit::TryAgain,
-        () if caused_by(<dyn std::error::Error>::is::<Refused>) => Exit::Refused,
-        () => Exit::Failed,
-    }
 }
 
 #[cfg(test)]
@@ -204,9 +190,7 @@ mod tests {
             refused: refused.iter().map(refusal).collect(),
             missing: vec!["c".into(); missing],
             recovery_key: None,
-            seconds: 0.0,
-            external_calls: 0,
-            external_seconds: 0.0,
+            cost: pc_run::Cost { seconds: 0.0, external_calls: 0, external_seconds: 0.0 },
         };
         applied.exit()
     }

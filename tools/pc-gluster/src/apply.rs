@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use pc_cli::{Exit, try_again};
+use pc_cli::try_again;
 use pc_plan::{Plan, Step};
 
 use crate::action::Action;
@@ -15,12 +15,12 @@ use crate::want::Want;
 /// A volume is created, tuned, started and mounted in one round; a second one sees what that made possible.
 const ROUNDS: usize = 4;
 
-/// Brings this node to the file; `printed` is a plan that somebody filtered.
-pub fn apply(root: &Path, want: &Want, printed: Option<&Plan<Action>>) -> Result<Exit> {
+/// Brings this node to the file and says in `done` by which steps; `printed` is a plan that somebody filtered.
+pub fn apply(root: &Path, want: &Want, printed: Option<&Plan<Action>>, done: &mut Vec<String>) -> Result<()> {
     let _lock = host::lock(root)?;
     let result = match printed {
-        Some(plan) => filtered(want, plan).map(|()| None),
-        None => converge(want).map(Some),
+        Some(plan) => filtered(want, plan, done).map(|()| None),
+        None => converge(want, done).map(Some),
     };
     // The look that found nothing to do is as good as a new one.
     let (seen, result) = match result {
@@ -36,7 +36,7 @@ pub fn apply(root: &Path, want: &Want, printed: Option<&Plan<Action>>) -> Result
         report::tell(line);
         return Err(try_again(waiting.join("\n")));
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// What this node sees and would do; an unreachable glusterd is an error of its own.
@@ -48,13 +48,13 @@ pub fn outcome(want: &Want) -> Result<(Outcome, Seen)> {
     }
 }
 
-fn filtered(want: &Want, printed: &Plan<Action>) -> Result<()> {
+fn filtered(want: &Want, printed: &Plan<Action>, done: &mut Vec<String>) -> Result<()> {
     let steps = printed.still_true(&outcome(want)?.0.plan).map_err(pc_cli::refused)?;
-    carry_out(want, &steps)
+    carry_out(want, &steps, done)
 }
 
 /// Rounds until nothing is left to do here; gives what was seen then.
-fn converge(want: &Want) -> Result<(Outcome, Seen)> {
+fn converge(want: &Want, done: &mut Vec<String>) -> Result<(Outcome, Seen)> {
     let mut before: Vec<Step<Action>> = Vec::new();
     for _ in 0..ROUNDS {
         let (outcome, seen) = outcome(want)?;
@@ -64,18 +64,20 @@ fn converge(want: &Want) -> Result<(Outcome, Seen)> {
         if outcome.plan.steps == before {
             break;
         }
-        carry_out(want, &outcome.plan.steps)?;
+        carry_out(want, &outcome.plan.steps, done)?;
         before = outcome.plan.steps;
     }
     let left: Vec<String> = before.iter().map(|step| step.action.to_string()).collect();
     Err(try_again(format!("done, yet it is not so: {}", left.join("; "))))
 }
 
-fn carry_out(want: &Want, steps: &[Step<Action>]) -> Result<()> {
+fn carry_out(want: &Want, steps: &[Step<Action>], done: &mut Vec<String>) -> Result<()> {
     let perform = |step: &Step<Action>| {
         let what = step.action.to_string();
         report::tell(&what);
         host::carry_out(want, &step.action).context(what)
     };
-    pc_plan::carry_out(steps, perform).result()
+    let mut carried = pc_plan::carry_out(steps, perform);
+    done.append(&mut carried.done);
+    carried.result()
 }

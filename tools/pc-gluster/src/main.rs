@@ -24,15 +24,19 @@ mod xml;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use pc_cli::{Common, Exit, emit, refused};
-use pc_plan::Plan;
+use pc_plan::{Applied, Plan};
+use pc_run::Cost;
 
 use crate::report::Depth;
 use crate::want::Want;
+
+/// Schema of what `apply` answers.
+const APPLIED: &str = "pc.gluster.apply/1";
 
 /// Peers, volumes, options, heal and the quorum gate of GlusterFS
 #[derive(Parser)]
@@ -120,10 +124,9 @@ fn run(cli: Cli) -> Result<Exit> {
         }
         Verb::Apply { plan } => {
             let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
-            let result = apply::apply(&common.root, &want, printed.as_ref());
-            let (calls, took) = pc_run::tally();
-            pc_cli::log::debug(format_args!("{calls} external calls, {} ms", took.as_millis()));
-            result
+            let (started, mut done) = (Instant::now(), Vec::new());
+            let result = apply::apply(&common.root, &want, printed.as_ref(), &mut done);
+            Applied::new(APPLIED, &want.node, done, Cost::since(started)).end(common.json, result)
         }
         Verb::Status { full, exit_code } => {
             let depth = if full { Depth::All } else { Depth::Own };

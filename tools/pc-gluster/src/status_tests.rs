@@ -136,6 +136,9 @@ fn printed_plans_and_heals_have_their_shape() {
     golden("plan-first", &crate::plan::plan(&want, &blank(&want)));
     let want = Want { node: "n2".into(), ..want };
     golden("plan-waiting", &crate::plan::plan(&want, &blank(&want)));
+    let cost = pc_run::Cost { seconds: 21.5, external_calls: 31, external_seconds: 19.25 };
+    let done = vec!["volume-create/vms".into(), "volume-start/vms".into()];
+    golden("apply", &pc_plan::Applied::new(crate::APPLIED, "n1", done, cost));
     let recorded = format!("{}/fixtures/11.1/heal-brick-offline.xml", env!("CARGO_MANIFEST_DIR"));
     let bricks = xml::heal(&std::fs::read_to_string(recorded).unwrap()).unwrap();
     let heal = Heal { schema: "pc.gluster.heal/1", volumes: vec![VolumeHeal { name: "vms".into(), bricks }] };

@@ -42,8 +42,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use cluster::Cluster;
 use pc_cli::{Common, Exit, refused};
-use pc_plan::Plan;
-use serde::Serialize;
+use pc_plan::{Applied, Plan};
+use pc_run::Cost;
 
 use crate::apply::Options;
 use crate::host::Host;
@@ -111,17 +111,6 @@ enum Verb {
         #[arg(long, value_parser = duration)]
         after: Duration,
     },
-}
-
-/// What `apply --json` prints.
-#[derive(Debug, Serialize)]
-struct Applied {
-    schema: &'static str,
-    node: String,
-    done: Vec<String>,
-    seconds: f64,
-    external_calls: u32,
-    external_seconds: f64,
 }
 
 fn main() -> ExitCode {
@@ -216,7 +205,6 @@ fn apply_file(common: &Common, host: &Host, datapath: &str, options: &Options) -
     let want = wanted(&view, datapath)?;
     let started = Instant::now();
     let applied = apply::apply(host, &view, &want, options);
-    let (external_calls, external) = pc_run::tally();
     // Siblings read it; that it could not be written must not turn a working network into a failed unit.
     let seen = applied.as_ref().ok().and_then(|applied| applied.seen.as_ref());
     let noted = status::status(host, &view, &want, seen)
@@ -231,20 +219,8 @@ fn apply_file(common: &Common, host: &Host, datapath: &str, options: &Options) -
     if options.take_over {
         boots_alike(common, &cluster, &view, &want, datapath)?;
     }
-    // For people the log has said it already, line by line.
-    if common.json {
-        let answer = Applied {
-            schema: "pc.ovs.apply/1",
-            node: view.node.name.to_string(),
-            done,
-            seconds: started.elapsed().as_secs_f64(),
-            external_calls,
-            external_seconds: external.as_secs_f64(),
-        };
-        let text = serde_json::to_string_pretty(&answer).context("writing the answer as JSON")?;
-        pc_cli::emit_raw(format!("{text}\n").as_bytes())?;
-    }
-    Ok(Exit::Done)
+    Applied::new("pc.ovs.apply/1", view.node.name.as_str(), done, Cost::since(started))
+        .end(common.json, Ok(()))
 }
 
 /// After a take-over the boot unit is all that gives this machine its address, and it reads the applied file.

@@ -70,7 +70,7 @@ pub fn ask(probe: &Probe) -> Option<IpAddr> {
         });
     }
     drop(sender);
-    if let Ok(answered) = receiver.recv_timeout(PATIENCE + Duration::from_millis(200)) {
+    if let Ok(answered) = pc_run::timed(|| receiver.recv_timeout(PATIENCE + Duration::from_millis(200))) {
         return Some(answered);
     }
     // A firewall may swallow every packet, and yet its owner has answered who-has on the wire.

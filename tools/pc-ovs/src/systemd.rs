@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use zbus::blocking::{Connection, Proxy, connection::Builder};
-use zbus::zvariant::Value;
+use zbus::zvariant::{DynamicDeserialize, DynamicType, OwnedObjectPath, Value};
 
 /// The boot unit.
 pub const UNIT: &str = "pc-ovs.service";
@@ -20,10 +20,20 @@ pub struct Bus(Connection);
 
 type Properties<'a> = Vec<(&'a str, Value<'a>)>;
 
+/// One call, and the wait for its answer.
+fn call<B, R>(proxy: &Proxy<'_>, method: &str, body: &B) -> zbus::Result<R>
+where
+    B: serde::Serialize + DynamicType,
+    R: for<'d> DynamicDeserialize<'d>,
+{
+    pc_run::timed(|| proxy.call(method, body))
+}
+
 impl Bus {
     /// Connects.
     pub fn open() -> Result<Bus> {
-        let connection = Builder::system().and_then(|builder| builder.method_timeout(CALL).build());
+        let connect = || Builder::system()?.method_timeout(CALL).build();
+        let connection = pc_run::timed(connect);
         Ok(Bus(connection.context("connecting to the system bus")?))
     }
 
@@ -43,21 +53,15 @@ impl Bus {
     pub fn arm(&self, delay: Duration, command: &[String]) -> Result<()> {
         let (timer, service) = transient(delay, command)?;
         let auxiliary = vec![(ROLLBACK, service)];
-        let (): () = self
-            .systemd()?
-            .call::<_, _, zbus::zvariant::OwnedObjectPath>(
-                "StartTransientUnit",
-                &(TIMER, "replace", timer, auxiliary),
-            )
-            .map(drop)
+        let body = (TIMER, "replace", timer, auxiliary);
+        let _: OwnedObjectPath = call(&self.systemd()?, "StartTransientUnit", &body)
             .with_context(|| format!("starting {TIMER}"))?;
         Ok(())
     }
 
     /// Stops that timer; one that has gone is no error.
     pub fn disarm(&self) -> Result<()> {
-        let stopped: zbus::Result<zbus::zvariant::OwnedObjectPath> =
-            self.systemd()?.call("StopUnit", &(TIMER, "replace"));
+        let stopped: zbus::Result<OwnedObjectPath> = call(&self.systemd()?, "StopUnit", &(TIMER, "replace"));
         match stopped {
             Ok(_) => Ok(()),
             Err(zbus::Error::MethodError(name, _, _)) if name.ends_with(".NoSuchUnit") => Ok(()),
@@ -69,33 +73,31 @@ impl Bus {
     pub fn enable(&self) -> Result<bool> {
         let systemd = self.systemd()?;
         let state: String =
-            systemd.call("GetUnitFileState", &(UNIT,)).with_context(|| format!("looking for {UNIT}"))?;
+            call(&systemd, "GetUnitFileState", &(UNIT,)).with_context(|| format!("looking for {UNIT}"))?;
         if state.starts_with("enabled") {
             return Ok(false);
         }
-        let (_, _): (bool, Vec<(String, String, String)>) = systemd
-            .call("EnableUnitFiles", &(vec![UNIT], false, false))
-            .with_context(|| format!("enabling {UNIT}"))?;
-        let (): () = systemd.call("Reload", &()).context("reloading systemd")?;
+        let (_, _): (bool, Vec<(String, String, String)>) =
+            call(&systemd, "EnableUnitFiles", &(vec![UNIT], false, false))
+                .with_context(|| format!("enabling {UNIT}"))?;
+        let (): () = call(&systemd, "Reload", &()).context("reloading systemd")?;
         Ok(true)
     }
 
     /// Takes that back.
     pub fn disable(&self) -> Result<()> {
         let systemd = self.systemd()?;
-        let _: Vec<(String, String, String)> = systemd
-            .call("DisableUnitFiles", &(vec![UNIT], false))
+        let _: Vec<(String, String, String)> = call(&systemd, "DisableUnitFiles", &(vec![UNIT], false))
             .with_context(|| format!("disabling {UNIT}"))?;
-        let (): () = systemd.call("Reload", &()).context("reloading systemd")?;
+        let (): () = call(&systemd, "Reload", &()).context("reloading systemd")?;
         Ok(())
     }
 
     /// Makes resolved read its files again, whichever way its version can.
     pub fn reload_resolved(&self) -> Result<()> {
-        let _: zbus::zvariant::OwnedObjectPath = self
-            .systemd()?
-            .call("ReloadOrTryRestartUnit", &("systemd-resolved.service", "replace"))
-            .context("reloading systemd-resolved")?;
+        let body = ("systemd-resolved.service", "replace");
+        let _: OwnedObjectPath =
+            call(&self.systemd()?, "ReloadOrTryRestartUnit", &body).context("reloading systemd-resolved")?;
         Ok(())
     }
 
@@ -104,7 +106,7 @@ impl Bus {
         let path = "/org/freedesktop/network1";
         let proxy = Proxy::new(&self.0, "org.freedesktop.network1", path, "org.freedesktop.network1.Manager");
         let (): () =
-            proxy.and_then(|proxy| proxy.call("Reload", &())).context("reloading systemd-networkd")?;
+            proxy.and_then(|proxy| call(&proxy, "Reload", &())).context("reloading systemd-networkd")?;
         Ok(())
     }
 
@@ -114,7 +116,7 @@ impl Bus {
         let proxy =
             Proxy::new(&self.0, "org.freedesktop.NetworkManager", path, "org.freedesktop.NetworkManager");
         let (): () =
-            proxy.and_then(|proxy| proxy.call("Reload", &(0_u32,))).context("reloading NetworkManager")?;
+            proxy.and_then(|proxy| call(&proxy, "Reload", &(0_u32,))).context("reloading NetworkManager")?;
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
 //! plan and apply: this node's keys and certificates where others look for them.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use cluster::Cluster;
 use pc_cli::{Common, Exit, log, refused};
-use pc_plan::Plan;
+use pc_plan::{Applied, Carried, Plan, Step};
+use pc_run::Cost;
 
 use crate::member::Member;
 use crate::paths::Paths;
@@ -55,20 +57,18 @@ fn in_the_way(foreign: &[String]) -> anyhow::Error {
     ))
 }
 
-/// Carries a plan out, one line per change.
-fn carry_out(paths: &Paths, file: &Path, names: &Names, steps: &[pc_plan::Step<Action>]) -> Result<()> {
-    for step in steps {
-        host::perform(paths, file, names, &step.action).with_context(|| step.action.to_string())?;
-        log::info(&step.action);
-    }
-    Ok(())
+/// Carries a plan out, one line per change; a step that fails holds up only those that need it.
+fn carry_out(paths: &Paths, file: &Path, names: &Names, steps: &[Step<Action>]) -> Carried {
+    pc_plan::carry_out(steps, |step| {
+        host::perform(paths, file, names, &step.action).with_context(|| step.action.to_string())
+    })
 }
 
 /// Does all there is to do, on a node that becomes a member.
 pub fn settle(common: &Common, paths: &Paths, cluster: &Cluster, names: &Names) -> Result<()> {
     let Decision { plan, problems, .. } = decide(paths, cluster, names)?;
     problems.iter().for_each(log::warning);
-    carry_out(paths, &common.cluster_file(), names, &plan.steps)
+    carry_out(paths, &common.cluster_file(), names, &plan.steps).result()
 }
 
 fn view(common: &Common) -> Result<(Paths, Cluster, Names)> {
@@ -94,6 +94,7 @@ pub fn plan(common: &Common, exit_code: bool) -> Result<Exit> {
 /// `pc-trust apply [-]`.
 pub fn apply(common: &Common, edited: Option<&str>) -> Result<Exit> {
     let edited = edited.map(|_| Plan::from_stdin()).transpose()?;
+    let started = Instant::now();
     let (paths, cluster, names) = view(common)?;
     let Decision { plan, foreign, problems } = decide(&paths, &cluster, &names)?;
     problems.iter().for_each(log::warning);
@@ -101,9 +102,12 @@ pub fn apply(common: &Common, edited: Option<&str>) -> Result<Exit> {
         Some(edited) => edited.still_true(&plan).map_err(refused)?,
         None => plan.steps,
     };
-    carry_out(&paths, &common.cluster_file(), &names, &steps)?;
-    pc_cli::write_status(&common.root, "trust", &status::gather(common)?)?;
-    if foreign.is_empty() { Ok(Exit::Done) } else { Err(in_the_way(&foreign)) }
+    let Carried { done, failed } = carry_out(&paths, &common.cluster_file(), &names, &steps);
+    let told = status::gather(common).and_then(|status| pc_cli::write_status(&common.root, "trust", &status));
+    let foreign = (!foreign.is_empty()).then(|| in_the_way(&foreign));
+    let errors = failed.into_iter().map(|(_, error)| error).chain(told.err()).chain(foreign);
+    Applied::new("pc.trust.apply/1", &names.node, done, Cost::since(started))
+        .end(common.json, pc_cli::together(errors))
 }
 
 /// `pc-trust renew`.

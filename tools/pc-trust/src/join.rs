@@ -167,7 +167,7 @@ fn connect(address: &str, token: &Arc<Token>) -> Result<Session> {
     let mut last = anyhow!("no address");
     let mut socket = None;
     for candidate in known {
-        match TcpStream::connect_timeout(&candidate, CONNECTING) {
+        match pc_run::timed(|| TcpStream::connect_timeout(&candidate, CONNECTING)) {
             Ok(stream) => {
                 socket = Some(stream);
                 break;
@@ -185,8 +185,7 @@ fn connect(address: &str, token: &Arc<Token>) -> Result<Session> {
     let name = ServerName::try_from("personal-cluster").context("preparing TLS")?;
     let mut connection = ClientConnection::new(tls::client(token.clone())?, name).context("preparing TLS")?;
     while connection.is_handshaking() {
-        connection
-            .complete_io(&mut socket)
+        pc_run::timed(|| connection.complete_io(&mut socket))
             .map_err(|error| untrusted(&error))
             .with_context(|| doing.clone())?;
     }
@@ -208,7 +207,8 @@ impl Session {
     fn exchange(&mut self, message: &impl Serialize, patience: Duration) -> Result<Answer> {
         self.socket.extend(patience);
         let mut stream = Stream::new(&mut self.connection, &mut self.socket);
-        let answer = wire::send(&mut stream, message).and_then(|()| wire::receive(&mut stream));
+        let answer =
+            pc_run::timed(|| wire::send(&mut stream, message).and_then(|()| wire::receive(&mut stream)));
         match answer.map_err(|error| try_again(format!("talking to the member: {error:#}")))? {
             Answer::Refused { message } => Err(refused(format!("the member refuses: {message}"))),
             Answer::TryAgain { message } => Err(try_again(format!("the member cannot: {message}"))),

@@ -33,6 +33,7 @@ mod x509;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use pc_cli::{Common, Exit};
@@ -126,6 +127,17 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let changes =
         matches!(cli.verb, Verb::Init { .. } | Verb::Join { .. } | Verb::Apply { .. } | Verb::Renew { .. });
     let _lock = if changes { Some(files::alone(&common.root)?) } else { None };
+    let started = Instant::now();
+    let result = verb(cli);
+    // The answer of apply has it too.
+    if changes && !matches!(cli.verb, Verb::Apply { .. }) {
+        pc_cli::log::debug(pc_run::Cost::since(started));
+    }
+    result
+}
+
+fn verb(cli: &Cli) -> anyhow::Result<Exit> {
+    let common = &cli.common;
     match &cli.verb {
         Verb::Init { cluster_file, recovery_key_file } => {
             init::init(common, cluster_file, recovery_key_file.as_deref())

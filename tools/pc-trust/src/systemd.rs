@@ -23,10 +23,8 @@ impl Systemd {
         if !paths.is_machine() || !std::path::Path::new("/run/systemd/system").is_dir() {
             return Ok(None);
         }
-        let connection = connection::Builder::system()
-            .map(|builder| builder.method_timeout(ANSWER))
-            .and_then(connection::Builder::build)
-            .context("connecting to systemd")?;
+        let connect = || connection::Builder::system()?.method_timeout(ANSWER).build();
+        let connection = pc_run::timed(connect).context("connecting to systemd")?;
         Ok(Some(Systemd { connection }))
     }
 
@@ -36,13 +34,15 @@ impl Systemd {
     }
 
     fn job(&self, method: &'static str, unit: &str) -> Result<()> {
-        let job: zbus::Result<OwnedObjectPath> = self.manager()?.call(method, &(unit, "replace"));
+        let manager = self.manager()?;
+        let job: zbus::Result<OwnedObjectPath> = pc_run::timed(|| manager.call(method, &(unit, "replace")));
         job.map(drop).with_context(|| format!("asking systemd for {method} of {unit}"))
     }
 
     /// Reads unit files again.
     pub fn reload(&self) -> Result<()> {
-        self.manager()?.call::<_, _, ()>("Reload", &()).context("asking systemd to reload")
+        let manager = self.manager()?;
+        pc_run::timed(|| manager.call::<_, _, ()>("Reload", &())).context("asking systemd to reload")
     }
 
     /// Starts a unit and waits until it is active.
@@ -104,9 +104,11 @@ impl Systemd {
         T::Error: Into<zbus::Error>,
     {
         let doing = || format!("asking systemd about {unit}");
-        let path: OwnedObjectPath = self.manager()?.call("LoadUnit", &(unit)).with_context(doing)?;
-        let unit =
-            Proxy::new(&self.connection, BUS, path, "org.freedesktop.systemd1.Unit").with_context(doing)?;
-        unit.get_property(name).with_context(doing)
+        let manager = self.manager()?;
+        let ask = || {
+            let path: OwnedObjectPath = manager.call("LoadUnit", &(unit))?;
+            Proxy::new(&self.connection, BUS, path, "org.freedesktop.systemd1.Unit")?.get_property(name)
+        };
+        pc_run::timed(ask).with_context(doing)
     }
 }

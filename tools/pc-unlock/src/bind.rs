@@ -72,8 +72,7 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     }
     let new = passphrase()?;
     // Everything that needs the network comes before the first change.
-    let jwe = client
-        .encrypt(pin, new.as_bytes(), false, known)
+    let jwe = pc_run::timed(|| client.encrypt(pin, new.as_bytes(), false, known))
         .map_err(|error| classify(&error))
         .with_context(|| format!("sealing a passphrase for {}", device.name))?;
     let metadata = device.metadata()?;
@@ -161,7 +160,7 @@ fn opens(
     slot: u32,
 ) -> Result<bool> {
     let Ok(policy) = policy else { return Ok(false) };
-    match client.decrypt(policy) {
+    match pc_run::timed(|| client.decrypt(policy)) {
         Ok(passphrase) => cryptsetup::fits(&device.path, Some(slot), &passphrase),
         Err(error) => Err(classify(&error))
             .with_context(|| format!("completing an interrupted binding of {}", device.name)),

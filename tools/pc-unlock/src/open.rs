@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use anyhow::Result;
 use pc_cli::{Exit, log};
+use pc_run::Cost;
 use serde::Serialize;
 use tang_client::{Client, Error, Plaintext, Policy};
 
@@ -66,6 +68,9 @@ pub struct Report {
     pub schema: &'static str,
     /// One line per device, or per binding.
     pub devices: Vec<Line>,
+    /// What it took.
+    #[serde(flatten)]
+    pub cost: Cost,
 }
 
 /// What went well; what failed is told on stderr.
@@ -110,6 +115,7 @@ impl Report {
 
 /// Works on all devices at once.
 pub fn run(client: &Client, devices: &[Device], task: Task) -> Report {
+    let started = Instant::now();
     let lines = std::thread::scope(|scope| {
         let threads: Vec<_> =
             devices.iter().map(|device| scope.spawn(|| one(client, device, task))).collect();
@@ -121,7 +127,7 @@ pub fn run(client: &Client, devices: &[Device], task: Task) -> Report {
             })
             .collect()
     });
-    Report { schema: "pc.unlock.open/1", devices: lines }
+    Report { schema: "pc.unlock.open/1", devices: lines, cost: Cost::since(started) }
 }
 
 impl Device {
@@ -170,7 +176,7 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
 /// Shows that a binding's passphrase fits its slot.
 pub fn prove(client: &Client, device: &Device, binding: &Binding) -> Line {
     let described = |line: Line| Line { keyslot: binding.keyslot, pin: describe(binding), ..line };
-    let passphrase = match recover(client, binding) {
+    let passphrase = match pc_run::timed(|| recover(client, binding)) {
         Ok(passphrase) => passphrase,
         Err(error) => return described(device.failed(&error, error.is_temporary())),
     };
@@ -200,7 +206,9 @@ fn first_that_opens(client: &Client, device: &Device, bindings: &[Binding], task
     drop(sender);
     let mut reasons = Vec::new();
     let mut temporary = false;
-    for (passphrase, binding) in receiver {
+    for _ in bindings {
+        // The wait is what counts: a server that is still silent when another binding has opened costs us nothing more.
+        let Ok((passphrase, binding)) = pc_run::timed(|| receiver.recv()) else { break };
         let used = match passphrase {
             Ok(passphrase) => use_passphrase(device, &binding, &passphrase, task),
             Err(error) => {

@@ -20,7 +20,7 @@ pub fn is_up_to_date(client: &Client, policy: &Policy, pin: &Pin) -> Result<bool
     if !policy.is_of(pin) {
         return Ok(false);
     }
-    client.is_current(policy).map_err(|error| classify(&error))
+    pc_run::timed(|| client.is_current(policy)).map_err(|error| classify(&error))
 }
 
 /// Rebinds one device. `wanted` is the file's pin; without a file each device keeps the servers it has. A binding with
@@ -71,7 +71,7 @@ fn rebind(client: &Client, device: &Device, bindings: &[Binding], pin: &Pin) -> 
 }
 
 fn works(client: &Client, device: &Device, binding: &Binding, policy: &Policy) -> Result<bool> {
-    let passphrase = client.decrypt(policy).map_err(|error| classify(&error))?;
+    let passphrase = pc_run::timed(|| client.decrypt(policy)).map_err(|error| classify(&error))?;
     cryptsetup::fits(&device.path, binding.keyslot, &passphrase)
 }
 
@@ -80,7 +80,7 @@ fn passphrase(client: &Client, device: &Device, bindings: &[Binding]) -> Result<
     let mut last = None;
     for binding in bindings {
         let Ok(policy) = &binding.policy else { continue };
-        match client.decrypt(policy) {
+        match pc_run::timed(|| client.decrypt(policy)) {
             Ok(passphrase) if cryptsetup::fits(&device.path, binding.keyslot, &passphrase)? => {
                 return Ok(passphrase);
             }

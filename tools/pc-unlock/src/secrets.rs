@@ -66,14 +66,13 @@ impl Secrets {
     pub fn seal(&self, client: &Client, name: &str, pin: &Pin, plaintext: &[u8]) -> Result<bool> {
         check_name(name).map_err(refused)?;
         if let Ok(policy) = self.policy(name) {
-            let same =
-                policy.is_of(pin) && client.decrypt(&policy).is_ok_and(|old| old.as_slice() == plaintext);
+            let same = policy.is_of(pin)
+                && pc_run::timed(|| client.decrypt(&policy)).is_ok_and(|old| old.as_slice() == plaintext);
             if same {
                 return Ok(false);
             }
         }
-        let jwe = client
-            .encrypt(pin, plaintext, false, &[])
+        let jwe = pc_run::timed(|| client.encrypt(pin, plaintext, false, &[]))
             .map_err(|error| classify(&error))
             .with_context(|| format!("sealing {name}"))?;
         self.store(name, &jwe)?;
@@ -103,7 +102,9 @@ impl Secrets {
 
     fn decrypt(&self, client: &Client, name: &str) -> Result<tang_client::Plaintext> {
         let policy = self.policy(name)?;
-        client.decrypt(&policy).map_err(|error| classify(&error)).with_context(|| format!("opening {name}"))
+        pc_run::timed(|| client.decrypt(&policy))
+            .map_err(|error| classify(&error))
+            .with_context(|| format!("opening {name}"))
     }
 
     /// Seals a secret anew when its servers' keys, or the servers, have changed.
@@ -116,11 +117,10 @@ impl Secrets {
             return Ok(false);
         }
         let plaintext = self.decrypt(client, name)?;
-        let jwe = client
-            .encrypt(pin, &plaintext, false, &rotate::known(&[&policy]))
+        let jwe = pc_run::timed(|| client.encrypt(pin, &plaintext, false, &rotate::known(&[&policy])))
             .map_err(|error| classify(&error))
             .with_context(|| format!("sealing {name}"))?;
-        let proven = Policy::read(jwe.clone()).and_then(|policy| client.decrypt(&policy));
+        let proven = Policy::read(jwe.clone()).and_then(|policy| pc_run::timed(|| client.decrypt(&policy)));
         if proven.map_err(|error: Error| classify(&error))?.as_slice() != plaintext.as_slice() {
             bail!("proving the new {name}: it holds something else");
         }

@@ -10,9 +10,8 @@ use zbus::zvariant::OwnedObjectPath;
 
 /// The system bus, with a limit for every call.
 pub fn bus() -> Result<Connection> {
-    Builder::system()
-        .and_then(|builder| builder.method_timeout(Duration::from_secs(30)).build())
-        .context("connecting to the system bus")
+    let connect = || Builder::system()?.method_timeout(Duration::from_secs(30)).build();
+    pc_run::timed(connect).context("connecting to the system bus")
 }
 
 /// Queues a start job and returns at once: nothing here may wait for a job of the boot.
@@ -24,8 +23,8 @@ pub fn start_unit(bus: &Connection, unit: &str) -> Result<()> {
         "org.freedesktop.systemd1.Manager",
     )
     .context("addressing systemd")?;
-    let _job: OwnedObjectPath =
-        manager.call("StartUnit", &(unit, "replace")).with_context(|| format!("starting {unit}"))?;
+    let _job: OwnedObjectPath = pc_run::timed(|| manager.call("StartUnit", &(unit, "replace")))
+        .with_context(|| format!("starting {unit}"))?;
     Ok(())
 }
 

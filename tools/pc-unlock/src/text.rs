@@ -37,7 +37,7 @@ pub fn decrypt(client: &Client, text: &[u8]) -> Result<Plaintext> {
         _ => Jwe::parse(text),
     };
     let policy = jwe.and_then(Policy::read).map_err(|error| refused(format!("reading the JWE: {error}")))?;
-    client.decrypt(&policy).map_err(|error| classify(&error))
+    pc_run::timed(|| client.decrypt(&policy)).map_err(|error| classify(&error))
 }
 
 /// `clevis encrypt PIN CONFIG`. An `adv` that is a string names a file, as with Clevis.
@@ -45,7 +45,7 @@ pub fn encrypt(client: &Client, pin: &str, config: &str, first_use: bool, plaint
     let mut pin = Pin::parse(pin, config.as_bytes()).map_err(refused)?;
     load_advertisements(&mut pin)?;
     settings::usable(&pin, first_use)?;
-    client.encrypt(&pin, plaintext, first_use, &[]).map_err(|error| classify(&error))
+    pc_run::timed(|| client.encrypt(&pin, plaintext, first_use, &[])).map_err(|error| classify(&error))
 }
 
 fn load_advertisements(pin: &mut Pin) -> Result<()> {
@@ -92,7 +92,8 @@ pub fn adv(client: &Client, url: &str, pinned: Option<&str>) -> Result<Keys> {
     tang_client::url::Url::parse(url).map_err(refused)?;
     pinned.map(settings::check_thumbprint).transpose()?;
     let trust = pinned.map_or(Trust::FirstUse, Trust::Pinned);
-    let advertisement = client.advertisement(url, &trust).map_err(|error| classify(&error))?;
+    let advertisement =
+        pc_run::timed(|| client.advertisement(url, &trust)).map_err(|error| classify(&error))?;
     Ok(keys(url, &advertisement))
 }
 

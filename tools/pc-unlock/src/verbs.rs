@@ -1,8 +1,11 @@
 //! One function per verb: from flags to an answer and an exit code.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, anyhow};
 use nix::sys::resource::{Resource, setrlimit};
 use pc_cli::{Exit, log, refused};
+use pc_run::Cost;
 
 use crate::device::Device;
 use crate::open::Task;
@@ -14,6 +17,13 @@ pub fn run(cli: &Cli) -> Result<Exit> {
     log::set_verbosity(cli.common.verbose);
     // Memory holds passphrases: none of it may reach a disk as a core dump.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbidding core dumps")?;
+    let started = Instant::now();
+    let result = verb(cli);
+    log::debug(Cost::since(started));
+    result
+}
+
+fn verb(cli: &Cli) -> Result<Exit> {
     let (common, client) = (&cli.common, &cli.times.client());
     match &cli.verb {
         Verb::Open { forever: true, .. } => {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cluster::NodeView;
-use pc_cli::{Common, log, refused, try_again, write_atomic};
-use pc_plan::{Plan, Step};
+use pc_cli::{Common, refused, together, try_again, write_atomic};
+use pc_plan::{Carried, Plan, Step};
 
 use crate::domain::{Definition, Guest, render};
 use crate::facts::HostFacts;
@@ -70,29 +70,29 @@ impl<'a> Host<'a> {
         Ok(outcome)
     }
 
-    /// Brings this node to the file; `printed` is a plan that somebody filtered.
-    pub fn apply(&self, printed: Option<&Plan<Action>>) -> Result<()> {
+    /// Brings this node to the file and says in `done` by which steps; `printed` is a plan that somebody filtered.
+    pub fn apply(&self, printed: Option<&Plan<Action>>, done: &mut Vec<String>) -> Result<()> {
         let outcome = self.outcome()?;
         let steps = match printed {
             None => outcome.plan.steps,
             Some(printed) => printed.still_true(&outcome.plan).map_err(refused)?,
         };
-        self.carry_out(&steps)?;
-        if printed.is_some() {
-            return Ok(());
+        let mut carried = self.carry_out(&steps);
+        done.append(&mut carried.done);
+        let mut errors: Vec<anyhow::Error> = carried.failed.into_iter().map(|(_, error)| error).collect();
+        if printed.is_none() {
+            if let Wanted::Waiting(reason) = listen::wanted(&self.common.root, self.view)? {
+                errors.push(try_again(format!("libvirt does not listen for the other nodes: {reason}")));
+            }
+            errors.extend(outcome.conflicts.into_iter().map(refused));
         }
-        // A domain in the way (2, never repeated) must not keep the other nodes out for ever: what passes comes first.
-        if let Wanted::Waiting(reason) = listen::wanted(&self.common.root, self.view)? {
-            outcome.conflicts.iter().for_each(log::error);
-            return Err(try_again(format!("libvirt does not listen for the other nodes: {reason}")));
-        }
-        if outcome.conflicts.is_empty() { Ok(()) } else { Err(refused(outcome.conflicts.join("\n"))) }
+        together(errors)
     }
 
-    fn carry_out(&self, steps: &[Step<Action>]) -> Result<()> {
+    fn carry_out(&self, steps: &[Step<Action>]) -> Carried {
         let perform =
             |step: &Step<Action>| self.perform(&step.action).with_context(|| step.action.to_string());
-        pc_plan::carry_out(steps, perform).result()
+        pc_plan::carry_out(steps, perform)
     }
 
     fn perform(&self, action: &Action) -> Result<()> {
@@ -140,7 +140,7 @@ impl<'a> Host<'a> {
         }
         let is_its = |step: &Step<Action>| !matches!(step.action, Action::Forget { .. });
         let steps: Vec<Step<Action>> = outcome.plan.steps.into_iter().filter(is_its).collect();
-        self.carry_out(&steps)
+        self.carry_out(&steps).result()
     }
 }
 

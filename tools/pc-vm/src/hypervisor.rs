@@ -84,7 +84,7 @@ fn within<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel();
     // Nobody listens any more after the deadline.
     std::thread::spawn(move || drop(sender.send(call())));
-    match receiver.recv_timeout(deadline) {
+    match pc_run::timed(|| receiver.recv_timeout(deadline)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(anyhow!("{what}: {}", error.message())),
         Err(_) => Err(try_again(format!("{what}: no answer within {} s", deadline.as_secs()))),

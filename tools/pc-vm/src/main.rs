@@ -28,14 +28,19 @@ mod systemd;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use pc_cli::{Common, Exit, emit, emit_raw, refused, require_root};
-use pc_plan::Plan;
+use pc_plan::{Applied, Plan};
+use pc_run::Cost;
 
 use crate::nodes::{Nodes, Uris};
 use crate::site::Site;
+
+/// Schema of what `apply` answers.
+const APPLIED: &str = "pc.vm.apply/1";
 
 /// Virtual machines: define, start, stop, move, look
 #[derive(Parser)]
@@ -138,9 +143,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         Verb::Apply { plan } => {
             let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
             require_root()?;
-            let result = site.host()?.apply(printed.as_ref());
+            let (started, mut done) = (Instant::now(), Vec::new());
+            let result = site.host()?.apply(printed.as_ref(), &mut done);
             gather::leave_status(site);
-            result.map(|()| Exit::Done)
+            Applied::new(APPLIED, site.nodes.me(), done, Cost::since(started)).end(json, result)
         }
         Verb::Status { exit_code } => {
             let status = gather::status(site)?;

@@ -163,7 +163,7 @@ pub fn address_of(node: &Node) -> Result<IpAddr> {
 
 fn knock(node: &Node) -> Result<()> {
     let to = SocketAddr::new(address_of(node)?, TLS_PORT);
-    match TcpStream::connect_timeout(&to, KNOCK) {
+    match pc_run::timed(|| TcpStream::connect_timeout(&to, KNOCK)) {
         Ok(_) => Ok(()),
         Err(error) => Err(try_again(format!("connecting to libvirt of {} ({to}): {error}", node.name))),
     }

@@ -80,6 +80,9 @@ fn samples_of_every_output() {
         },
     );
     golden("plan.json", &crate::plan::tests::sample());
+    let cost = pc_run::Cost { seconds: 1.25, external_calls: 5, external_seconds: 1.125 };
+    let done = vec!["mail/render".into(), "mail/define".into()];
+    golden("apply.json", &pc_plan::Applied::new(crate::APPLIED, "node1", done, cost));
     golden(
         "owner.json",
         &crate::owner::Owner::new(

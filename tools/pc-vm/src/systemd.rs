@@ -48,7 +48,7 @@ fn within<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel();
     // Nobody listens any more after the deadline.
     std::thread::spawn(move || drop(sender.send(talk())));
-    let result = receiver.recv_timeout(DEADLINE).map_err(|_| {
+    let result = pc_run::timed(|| receiver.recv_timeout(DEADLINE)).map_err(|_| {
         try_again(format!("asking systemd to {what}: not finished within {} s", DEADLINE.as_secs()))
     })?;
     result.with_context(|| format!("asking systemd to {what}"))

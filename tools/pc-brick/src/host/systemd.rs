@@ -27,7 +27,7 @@ pub fn is_running() -> bool {
 
 /// Starts a mount unit and waits until it is mounted. Reloads the manager first, if it does not know the unit.
 pub fn start_mount(unit: &str, deadline: Duration) -> Result<Started> {
-    start_on(&connect()?, unit, deadline)
+    start_on(&pc_run::timed(connect)?, unit, deadline)
 }
 
 fn start_on(connection: &Connection, unit: &str, deadline: Duration) -> Result<Started> {
@@ -36,14 +36,15 @@ fn start_on(connection: &Connection, unit: &str, deadline: Duration) -> Result<S
         Proxy::new(connection, BUS, "/org/freedesktop/systemd1", MANAGER).context("asking systemd")?;
     let state = |name| property::<String>(&manager, unit, name);
     if state("LoadState")? != "loaded" {
-        manager.call_method("Reload", &()).context("reloading systemd")?;
+        pc_run::timed(|| manager.call_method("Reload", &())).context("reloading systemd")?;
         if state("LoadState")? != "loaded" {
             return Ok(Started::Unknown);
         }
     }
     // An earlier failure must not be taken for the result of this start. It is an error to reset what has not failed.
-    let _ = manager.call_method("ResetFailedUnit", &(unit));
-    manager.call_method("StartUnit", &(unit, "replace")).with_context(|| format!("starting {unit}"))?;
+    let _ = pc_run::timed(|| manager.call_method("ResetFailedUnit", &(unit)));
+    pc_run::timed(|| manager.call_method("StartUnit", &(unit, "replace")))
+        .with_context(|| format!("starting {unit}"))?;
     loop {
         let (job, _) = property::<(u32, OwnedObjectPath)>(&manager, unit, "Job")?;
         match state("ActiveState")?.as_str() {
@@ -71,12 +72,12 @@ where
     T: TryFrom<OwnedValue, Error = zbus::zvariant::Error>,
 {
     let asking = || format!("asking systemd about {unit}");
-    let path: OwnedObjectPath = manager.call("LoadUnit", &(unit)).with_context(asking)?;
-    let get = (UNIT, name);
-    let connection = manager.connection();
-    let message = connection
-        .call_method(Some(BUS), path.as_ref(), Some("org.freedesktop.DBus.Properties"), "Get", &get)
-        .with_context(asking)?;
+    let ask = || {
+        let path: OwnedObjectPath = manager.call("LoadUnit", &(unit))?;
+        let properties = Some("org.freedesktop.DBus.Properties");
+        manager.connection().call_method(Some(BUS), path.as_ref(), properties, "Get", &(UNIT, name))
+    };
+    let message = pc_run::timed(ask).with_context(asking)?;
     let value: OwnedValue = message.body().deserialize().with_context(asking)?;
     T::try_from(value).with_context(asking)
 }

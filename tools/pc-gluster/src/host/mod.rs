@@ -260,8 +260,8 @@ fn take(file: std::fs::File, deadline: Duration) -> Result<Lock> {
         Err(error) => return Err(error.into()),
     }
     crate::report::tell("waiting for another pc-gluster on this node");
-    let waited =
-        bounded::bounded(deadline, move || flock(&file, FlockOperation::LockExclusive).map(|()| file));
+    let wait = move || flock(&file, FlockOperation::LockExclusive).map(|()| file);
+    let waited = pc_run::timed(|| bounded::bounded(deadline, wait));
     match waited {
         Some(locked) => Ok(Lock { _file: locked? }),
         None => Err(try_again(format!(

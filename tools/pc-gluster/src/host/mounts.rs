@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use pc_run::timed;
 use rustix::fs::{IFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -44,7 +45,7 @@ pub fn state(volume: &str) -> Mount {
     match mounted().get(&path).map(String::as_str) {
         Some(_) if !has_client(&path) => Mount::Dead,
         Some(_) => {
-            let answers = bounded(CLIENT, move || rustix::fs::statfs(&path).is_ok());
+            let answers = timed(|| bounded(CLIENT, move || rustix::fs::statfs(&path).is_ok()));
             if answers == Some(true) { Mount::Mounted } else { Mount::Silent }
         }
         None if is_prepared(&path) => Mount::Prepared,
@@ -110,7 +111,7 @@ pub fn prepare(volume: &str) -> Result<()> {
 pub fn connected_bricks(volume: &str) -> Option<BTreeSet<String>> {
     let graph = point(volume).join(".meta/graphs/active");
     let prefix = format!("{volume}-client-");
-    bounded(CLIENT, move || {
+    let ask = move || {
         let mut connected = BTreeSet::new();
         for entry in std::fs::read_dir(&graph).ok()?.flatten() {
             if !entry.file_name().to_string_lossy().starts_with(&prefix) {
@@ -124,8 +125,8 @@ pub fn connected_bricks(volume: &str) -> Option<BTreeSet<String>> {
             }
         }
         Some(connected)
-    })
-    .flatten()
+    };
+    timed(|| bounded(CLIENT, ask)).flatten()
 }
 
 #[cfg(test)]

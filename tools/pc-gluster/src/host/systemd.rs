@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::bounded::bounded;
 use anyhow::{Context, Result};
 use pc_cli::try_again;
+use pc_run::timed;
 use zbus::blocking::Connection;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath, Value};
 
@@ -105,7 +106,7 @@ pub fn is_active(unit: &'static str) -> bool {
         let path = Manager::new(&bus)?.load_unit(unit)?;
         Ok(Unit::builder(&bus).path(path)?.build()?.active_state()? == "active")
     };
-    let error = match bounded(BUS, ask) {
+    let error = match timed(|| bounded(BUS, ask)) {
         Some(Ok(active)) => return active,
         Some(Err(error)) => error.to_string(),
         None => "no answer".into(),
@@ -117,7 +118,7 @@ pub fn is_active(unit: &'static str) -> bool {
 /// Whether the machine is going down. When nobody can be asked it is: the bus is among the last to go.
 pub fn is_stopping() -> bool {
     let ask = || Manager::new(&Connection::system()?)?.system_state();
-    bounded(BUS, move || ask().map_or(true, |state| state == "stopping")).unwrap_or(true)
+    timed(|| bounded(BUS, move || ask().map_or(true, |state| state == "stopping"))).unwrap_or(true)
 }
 
 /// Starts (or restarts) a unit and waits until its job ends as `done`.
@@ -128,7 +129,7 @@ pub fn run_job(unit: &str, request: Request, deadline: Duration) -> Result<()> {
         // Nobody listens any more after the deadline.
         let _ = sender.send(job(&name, &request));
     });
-    let result = receiver.recv_timeout(deadline).map_err(|_| {
+    let result = timed(|| receiver.recv_timeout(deadline)).map_err(|_| {
         try_again(format!("{unit}: not finished within {} s\n  systemctl status {unit}", deadline.as_secs()))
     })?;
     let result = result.with_context(|| format!("asking systemd to start {unit}"))?;

@@ -76,6 +76,10 @@ pub struct Client {
 impl Client {
     /// Connects; every later call may take `deadline`.
     pub fn connect(path: &Path, deadline: Duration) -> Result<Client, Error> {
+        pc_run::timed(|| Client::reach(path, deadline))
+    }
+
+    fn reach(path: &Path, deadline: Duration) -> Result<Client, Error> {
         let name = path.display().to_string();
         let until = Instant::now() + deadline;
         let failed = |reason: std::io::Error| match reason.kind() {
@@ -102,6 +106,10 @@ impl Client {
 
     /// Calls `method` and waits for its answer.
     pub fn call(&mut self, method: &str, params: &Value) -> Result<Value, Error> {
+        pc_run::timed(|| self.ask(method, params))
+    }
+
+    fn ask(&mut self, method: &str, params: &Value) -> Result<Value, Error> {
         self.last_id += 1;
         let number = self.last_id;
         let until = Instant::now() + self.deadline;
@@ -126,7 +134,7 @@ impl Client {
             if let Some(update) = self.news.pop_front() {
                 return Ok(Some(update));
             }
-            match self.receive("update", until)? {
+            match pc_run::timed(|| self.receive("update", until))? {
                 Some(Message::Reply { .. }) => {}
                 Some(other) => self.attend(other, until)?,
                 None => return Ok(None),
