@@ -91,7 +91,7 @@ fn a_finished_brick_is_opened_and_mounted_and_nothing_is_made() {
     // Never a reason to wipe, and always one to look again.
     match judge(&brick(Use::Vm), &lost, true) {
         Verdict::Refused(refusal) => {
-            assert!(refusal.passing && !refusal.remedy.contains("wipe"), "{refusal}")
+            assert!(refusal.passing && !refusal.remedy.contains("wipe"), "{refusal}");
         }
         other => panic!("{other:?}"),
     }
