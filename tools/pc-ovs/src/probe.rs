@@ -60,11 +60,12 @@ fn server(url: &str) -> Option<(IpAddr, u16)> {
 pub fn ask(probe: &Probe) -> Option<IpAddr> {
     let source = probe.source;
     let reachable = |target: &SocketAddr| source.is_none_or(|source| source.is_ipv4() == target.is_ipv4());
+    let through = probe.interface.as_deref();
     let (sender, receiver) = std::sync::mpsc::channel();
     for target in probe.targets.iter().copied().filter(reachable) {
-        let sender = sender.clone();
+        let (sender, through) = (sender.clone(), through.map(str::to_string));
         std::thread::spawn(move || {
-            if answers(source, target) {
+            if answers(through.as_deref(), source, target) {
                 let _ = sender.send(target.ip());
             }
         });
@@ -74,15 +75,19 @@ pub fn ask(probe: &Probe) -> Option<IpAddr> {
         return Some(answered);
     }
     // A firewall may swallow every packet, and yet its owner has answered who-has on the wire.
-    let heard = ip::answering_neighbours(probe.interface.as_deref()?).ok()?;
+    let heard = ip::answering_neighbours(through?).ok()?;
     heard.into_iter().find(|address| probe.targets.iter().any(|target| target.ip() == *address))
 }
 
-/// A TCP connection is accepted, or refused: both take someone at the other end. It comes from `source`, so that
-/// an answer through another NIC does not count; without one the node's address is not what changes.
-fn answers(source: Option<IpAddr>, target: SocketAddr) -> bool {
+/// A TCP connection is accepted, or refused: both take someone at the other end. It leaves by the interface
+/// `through` with the address `source`, since an answer through another NIC does not count (the address alone would not
+/// choose the way: Linux sends it out of any); without them the node's address is not what changes.
+fn answers(through: Option<&str>, source: Option<IpAddr>, target: SocketAddr) -> bool {
     let attempt = || -> std::io::Result<()> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        if let Some(interface) = through {
+            socket.bind_device(Some(interface.as_bytes()))?;
+        }
         if let Some(source) = source {
             socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
         }
@@ -118,9 +123,9 @@ mod tests {
         let here: IpAddr = "127.0.0.1".parse().unwrap();
         let listener = std::net::TcpListener::bind((here, 0)).unwrap();
         let open = listener.local_addr().unwrap();
-        assert!(answers(Some(here), open) && answers(None, open));
+        assert!(answers(Some("lo"), Some(here), open) && answers(None, None, open));
         drop(listener);
-        assert!(answers(Some(here), open), "a closed port refuses");
-        assert!(!answers("192.0.2.77".parse().ok(), open), "an address we do not have asks nobody");
+        assert!(answers(None, Some(here), open), "a closed port refuses");
+        assert!(!answers(None, "192.0.2.77".parse().ok(), open), "an address we do not have asks nobody");
     }
 }

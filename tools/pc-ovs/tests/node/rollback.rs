@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::machine::{INTERFACES, Machine, exists, wait};
+use crate::machine::{Answer, INTERFACES, Machine, exists, wait};
 
 /// The machine is as ifupdown had it.
 fn assert_as_before(machine: &Machine) {
@@ -42,6 +42,22 @@ fn nobody_answers() {
     assert!(refused.err.contains("was rolled back"), "{}", refused.err);
     machine.pc(&["apply", "--take-over", "--confirm", "30s"]).with(0);
     machine.pc(&["confirm"]).with(0);
+}
+
+#[test]
+fn whoever_answers_through_another_card_does_not_count() {
+    let machine = Machine::configured();
+    // The administrator came in through nic1, and that machine would answer the node's address by the same way.
+    machine.ip("address add 10.8.0.50/24 dev nic1");
+    machine.ip("link set nic1 up");
+    machine.peer("address add 10.8.0.7/24 dev peer1");
+    machine.peer("link set peer0 down");
+    machine.peer("route add 10.9.0.50/32 via 10.8.0.50");
+    let mut command = machine.command(&["apply", "--take-over", "--confirm", "5s"]);
+    let answer = Answer::from(command.env("SSH_CONNECTION", "10.8.0.7 40000 10.8.0.50 22").output().unwrap());
+    let told = answer.with(1).err;
+    assert!(told.contains("none of these answered: 10.8.0.7, 10.9.0.1, 10.9.0.2"), "{told}");
+    assert_as_before(&machine);
 }
 
 #[test]
