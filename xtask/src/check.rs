@@ -91,12 +91,14 @@ pub fn main(args: &[String]) -> Result<()> {
         run(
             &sh,
             &["env", "MYPYPATH=tests", "/usr/bin/mypy", "--strict", "--cache-dir=/dev/null", "-p", "lab"],
-        )
+        )?;
+        run(&sh, &["/usr/bin/mypy", "--strict", "--cache-dir=/dev/null", "tests/bad-input/check.py"])
     })?;
     stage("json", || run(&sh, &["/usr/bin/python3", "tests/json/validate.py"]))?;
     stage("telemetry", || run(&sh, &["sh", "telemetry/check.sh"]))?;
     stage("nix", || nix(&sh))?;
     stage("pipes", || pipes(&sh))?;
+    stage("bad input", || run(&sh, &["/usr/bin/python3", "-B", "tests/bad-input/check.py"]))?;
     if packages {
         stage("debs", || deb::repository().map(drop))?;
         stage("lintian", deb::lintian)?;
