@@ -29,7 +29,7 @@ pub fn apply(root: &Path, want: &Want, printed: Option<&Plan<Action>>, done: &mu
         Err(error) => (host::look(want), Err(error)),
     };
     let status = report::gather(root, want, &seen, Depth::AsNeeded);
-    report::publish(root, want, &status)?;
+    report::publish(root, want, &status, result.as_ref().err())?;
     report::tell(status.to_string().lines().next().unwrap_or_default());
     let waiting = result?;
     if let Some(line) = waiting.first() {

@@ -66,13 +66,14 @@ fn last_pending(root: &Path) -> Vec<(String, Option<u64>)> {
 }
 
 /// Writes `/run/personal-cluster/gluster.json` and the seam file `storage.json`; warns of faults that the
-/// last report did not have.
-pub fn publish(root: &Path, want: &Want, status: &Status) -> Result<()> {
+/// last report did not have, unless `error`, which ends this run, says the same.
+pub fn publish(root: &Path, want: &Want, status: &Status, error: Option<&anyhow::Error>) -> Result<()> {
+    let told = error.map(|error| format!("{error:#}")).unwrap_or_default();
     let before = std::fs::read_to_string(root.join("run/personal-cluster/gluster.json")).unwrap_or_default();
     for fault in &status.faults {
         // Inside the file the fault is a JSON string.
         let known = serde_json::to_string(fault).is_ok_and(|text| before.contains(&text));
-        if !known {
+        if !known && !told.contains(fault.as_str()) {
             log::warning(fault);
         }
     }
@@ -88,7 +89,7 @@ pub fn publish(root: &Path, want: &Want, status: &Status) -> Result<()> {
 pub fn refresh(root: &Path, want: &Want, depth: Depth) -> Result<Status> {
     let seen = host::look(want);
     let status = gather(root, want, &seen, depth);
-    publish(root, want, &status)?;
+    publish(root, want, &status, None)?;
     Ok(status)
 }
 

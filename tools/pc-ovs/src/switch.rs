@@ -57,8 +57,12 @@ impl Switch {
         });
         let switch = match opened {
             Ok(switch) => switch,
-            Err(error @ (Error::NotThere { .. } | Error::TimedOut { .. })) => {
+            Err(error @ Error::NotThere { .. }) => {
                 return Err(try_again(format!("{error}\n  systemctl start openvswitch-switch")));
+            }
+            Err(error @ Error::TimedOut { .. }) => {
+                let restart = "systemctl restart ovsdb-server  # what is switched goes on meanwhile";
+                return Err(try_again(format!("{error}\n  {restart}")));
             }
             Err(error @ Error::Denied(_)) => return Err(pc_cli::refused(error)),
             Err(error) => return Err(error).context("reading the switch"),

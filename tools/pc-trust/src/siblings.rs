@@ -42,7 +42,6 @@ pub fn seal(paths: &Paths, file: &Path, name: &str, secret: &[u8]) -> Result<()>
             .stdin(secret)
             .deadline(DEADLINE),
     )
-    .with_context(|| format!("sealing {name}"))
 }
 
 /// Opens sealed secrets to the tmpfs.
