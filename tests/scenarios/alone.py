@@ -2,6 +2,8 @@
 unit enabled, it does its job. What it needs from others is made by hand, with the tools that everybody has."""
 # lab: from blank
 
+import re
+
 HEAD = """
 schema = "personal-cluster/1"
 name = "alone"
@@ -66,7 +68,7 @@ def pc_trust(node):
 def pc_unlock(node):
     """A disk that clevis bound is open, without anybody's passphrase."""
     install(node, "pc-unlock")
-    thumbprint = next(word for word in node.succeed("pc-unlock adv http://10.10.0.9").split() if len(word) == 43)
+    thumbprint = re.findall(r"[\w-]{43}", node.succeed("pc-unlock adv http://10.10.0.9"))[0]
     device = disk(node, 1)
     node.succeed(
         "printf secret > /run/passphrase",
