@@ -61,6 +61,12 @@ pub fn bind(
     Ok(true)
 }
 
+/// Whether a binding to `pin` could be made now, as far as the servers are concerned. Nothing is sealed that anybody keeps.
+pub fn would_seal(client: &Client, pin: &Pin) -> Result<()> {
+    let sealed = pc_run::timed(|| client.encrypt(pin, b"", false, &[]));
+    sealed.map(drop).map_err(|error| classify(&error)).context("asking the unlock servers for a binding")
+}
+
 fn is_of(binding: &Binding, pin: &Pin) -> bool {
     binding.policy.as_ref().is_ok_and(|policy| policy.is_of(pin))
 }

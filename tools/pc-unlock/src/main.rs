@@ -61,6 +61,9 @@ enum Verb {
     Check {
         /// LUKS devices
         devices: Vec<String>,
+        /// Only that the file's servers would take a new binding: no device is asked
+        #[arg(long, conflicts_with = "devices")]
+        servers: bool,
     },
     /// Tell what is open and what would open the rest, without asking any server
     Status {

@@ -32,7 +32,11 @@ fn verb(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Verb::Open { devices, test, .. } => work(cli, devices, if *test { Task::Test } else { Task::Open }),
-        Verb::Check { devices } => work(cli, devices, Task::Check),
+        Verb::Check { servers: true, .. } => {
+            bind::would_seal(client, &settings::pin(common, None)?)?;
+            Ok(Exit::Done)
+        }
+        Verb::Check { devices, .. } => work(cli, devices, Task::Check),
         Verb::Status { exit_code } => {
             let status = Status::look(&settings::devices(common, &[])?, &Secrets::new(common))?;
             pc_cli::emit(common.json, &status)?;

@@ -252,6 +252,17 @@ fn rotate_follows_the_file_to_other_servers() {
 }
 
 #[test]
+fn servers_are_checked_before_there_is_a_device() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    machine.file(1, &[&tang], &["ata-A"]);
+    assert_eq!(machine.ok(&["check", "--servers"], b"").out, b"");
+    drop(tang);
+    let answer = machine.unlock(&["check", "--servers"], b"");
+    assert_eq!(answer.code, 75, "{}", answer.err);
+    assert!(answer.err.contains("asking the unlock servers for a binding: asking http://"), "{}", answer.err);
+}
+
+#[test]
 fn a_down_server_is_75_and_changes_nothing() {
     let machine = Machine::new();
     machine.disk("ata-A");

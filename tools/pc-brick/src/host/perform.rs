@@ -50,8 +50,11 @@ impl Host {
     }
 
     fn claim(&self, brick: &Brick, keys: &mut Keys) -> Result<()> {
-        // Nothing is claimed that could not be encrypted in the next step.
+        // Nothing is claimed that could not be encrypted in the next step, and bound in the one after.
         keys.required()?;
+        if self.is_bound {
+            self.unlock.check_servers(&self.sh)?;
+        }
         if self.records.read(brick.name())?.is_some() {
             bail!("{} is there already", self.records.path(brick.name()).display());
         }

@@ -38,6 +38,13 @@ impl Unlock {
         Unlock { flags }
     }
 
+    /// Whether the file's servers would take a new binding now.
+    pub fn check_servers(&self, sh: &Shell) -> Result<()> {
+        let flags = &self.flags;
+        let run = pc_run::run(plain(cmd!(sh, "pc-unlock check --servers {flags...}"))).deadline(DEADLINE);
+        classified(run.output())
+    }
+
     /// Adds a token for the file's servers to a LUKS device; the key opens it for that.
     pub fn bind(&self, sh: &Shell, device: &DevicePath, key: &Key) -> Result<()> {
         let (flags, device) = (&self.flags, device.as_str());

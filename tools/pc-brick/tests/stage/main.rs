@@ -4,88 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod images;
+mod machine;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use images::Image;
+use machine::{Stage, blkid, identical, said};
 use serde_json::Value;
-
-const BY_ID: &str = "dev/disk/by-id";
-
-struct Stage {
-    root: tempfile::TempDir,
-}
-
-impl Stage {
-    /// A machine whose file names these disks for one volume.
-    fn new(disks: &[&str]) -> Stage {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(root.path().join(BY_ID)).unwrap();
-        let names: Vec<String> = disks.iter().map(|disk| format!("\"/{BY_ID}/{disk}\"")).collect();
-        let text = format!(
-            "schema = \"personal-cluster/1\"\nname = \"home\"\n[[node]]\nname = \"n1\"\naddress = \"10.0.0.1\"\n\
-             disks.vms = [{}]\n[volume.vms]\nuse = \"vm\"\nreplicas = 1\n",
-            names.join(", ")
-        );
-        std::fs::write(root.path().join("cluster.toml"), text).unwrap();
-        Stage { root }
-    }
-
-    fn disk(&self, name: &str) -> PathBuf {
-        self.root.path().join(BY_ID).join(name)
-    }
-
-    fn blank(&self, name: &str) -> PathBuf {
-        std::fs::File::create(self.disk(name)).unwrap().set_len(1 << 30).unwrap();
-        self.disk(name)
-    }
-
-    fn run_with(&self, arguments: &[&str], stdin: &str) -> Output {
-        use std::io::Write;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pc-brick"))
-            .args(arguments)
-            .arg("--root")
-            .arg(self.root.path())
-            .args(["--node", "n1", "--file"])
-            .arg(self.root.path().join("cluster.toml"))
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A tool that reads no standard input closes it.
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        child.wait_with_output().unwrap()
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.run_with(arguments, "")
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.run(&[arguments, &["--json"]].concat());
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)))
-    }
-
-    fn record(&self, disk: &str) -> Value {
-        let path = self.root.path().join(format!("var/lib/personal-cluster/brick/{disk}.json"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn identical(one: &Path, other: &Path) -> bool {
-    Command::new("cmp").arg("--silent").args([one, other]).status().unwrap().success()
-}
-
-fn blkid(path: &Path, tag: &str) -> String {
-    let output = Command::new("blkid").args(["-p", "-o", "value", "-s", tag]).arg(path).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_string()
-}
 
 /// Up to the steps that need no device-mapper.
 const WITHOUT_DM: [&str; 3] = ["claim", "luks-format", "header-backup"];
@@ -97,6 +22,24 @@ fn filtered(mut plan: Value, keep: impl Fn(&Value) -> bool) -> String {
 
 fn needs_no_dm(step: &Value) -> bool {
     WITHOUT_DM.contains(&step["action"].as_str().unwrap())
+}
+
+/// No disk is touched that could not be bound: here to servers of which a stand-in for pc-unlock says that they are down.
+#[test]
+fn a_blank_disk_stays_blank_while_the_servers_are_down() {
+    let stage = Stage::new(&["a"]);
+    let disk = stage.blank("a");
+    let file = stage.root.path().join("cluster.toml");
+    let unlock = "[unlock]\ntang = [{ url = \"http://10.0.0.9\", thumbprint = \"oHhoq8SKDvqo1Ub0LBEKF0I9iEQWyWZiGcuDIySbWYs\" }]\n";
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + unlock).unwrap();
+    let called = stage.root.path().join("called");
+    let script = format!("#!/bin/sh\necho \"$1 $2\" >> {}\necho down >&2\nexit 75\n", called.display());
+    let output = stage.run_beside(&["apply"], &script);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).contains("a/claim: pc-unlock check: exit status: 75: down"), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(called).unwrap(), "check --servers\n");
+    assert_eq!(blkid(&disk, "TYPE"), "");
+    assert!(!stage.root.path().join("var/lib/personal-cluster/brick/a.json").exists());
 }
 
 #[test]
