@@ -9,6 +9,7 @@ use crate::{cache, deb, lab, packages, tidy};
 
 /// Programs that the tests run for real.
 const TEST: &[&str] = &[
+    "bindfs",
     "clevis",
     "clevis-luks",
     "clevis-tpm2",

@@ -59,7 +59,7 @@ fn ground(work: &Path) -> Node {
     let script = "mount --make-rprivate /; mkdir brick volume
                   bindfs -f -o subtype=glusterfs brick volume &
                   ip link set lo up; ip address add 192.168.51.1/24 dev lo; ip address add 192.168.51.2/24 dev lo
-                  until mountpoint -q volume; do sleep 0.1; done
+                  until mountpoint -q volume; do kill -0 $!; sleep 0.1; done
                   echo ready; cat > /dev/null; kill $!";
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "sh", "-ec", script]).current_dir(work);
