@@ -86,12 +86,14 @@ def pc_unlock(node):
 
 
 def pc_brick(node):
-    """A blank disk becomes an encrypted, mounted volume, and the recovery key that is shown once opens it."""
+    """A blank disk becomes an encrypted, mounted volume, which the recovery key of the credential store opens."""
     install(node, "pc-brick")
+    node.succeed("install -D -m 600 /dev/stdin /etc/credstore/recovery-key <<< 'a key of forty letters or more, on paper'")
     device = disk(node, 1)
     put(node, f'disks.local = ["{device}"]\n[volume.local]\nuse = "local"\n')
     enable(node, "pc-brick.service")
     node.succeed("mountpoint -q /mnt/local && echo kept > /mnt/local/file", f"cryptsetup isLuks --type luks2 {device}")
+    node.succeed(f"tr -d '\\n' < /etc/credstore/recovery-key | cryptsetup open --test-passphrase --key-file - {device}")
     node.succeed("pc-brick --applied plan --exit-code")
 
 

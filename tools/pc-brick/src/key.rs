@@ -64,15 +64,16 @@ pub struct Keys {
     given: Option<PathBuf>,
     secrets: PathBuf,
     may_generate: bool,
+    sealed: bool,
     found: Option<Key>,
     generated: bool,
 }
 
 impl Keys {
     /// `given` is what the command line names; `secrets` is the directory of open secrets; `may_generate`
-    /// says whether there is somebody to show a new key to.
-    pub fn new(given: Option<PathBuf>, secrets: PathBuf, may_generate: bool) -> Keys {
-        Keys { given, secrets, may_generate, found: None, generated: false }
+    /// says whether there is somebody to show a new key to; with one that is `sealed` none is ever made.
+    pub fn new(given: Option<PathBuf>, secrets: PathBuf, may_generate: bool, sealed: bool) -> Keys {
+        Keys { given, secrets, may_generate: may_generate && !sealed, sealed, found: None, generated: false }
     }
 
     fn kept(&self) -> PathBuf {
@@ -96,10 +97,13 @@ impl Keys {
     pub fn required(&mut self) -> Result<&Key> {
         if self.existing()?.is_none() {
             if !self.may_generate {
-                bail!(pc_cli::try_again(format!(
-                    "{}: no recovery key yet\n  pc-unlock status  # it is sealed to the unlock servers; pc-trust init makes it",
-                    self.kept().display()
-                )));
+                let remedy = if self.sealed {
+                    "pc-unlock status  # it is sealed to the unlock servers"
+                } else {
+                    "pc-brick apply  # once by hand makes a key and shows it; or put yours into /etc/credstore/recovery-key"
+                };
+                let kept = self.kept();
+                bail!(pc_cli::try_again(format!("{}: no recovery key yet\n  {remedy}", kept.display())));
             }
             let key = Key::generate()?;
             std::fs::create_dir_all(&self.secrets)
@@ -191,7 +195,7 @@ mod tests {
     fn generated_keys_are_long_and_survive_until_shown() {
         let secrets = tempfile::tempdir().unwrap();
         let directory = secrets.path().join("secrets");
-        let mut keys = Keys::new(None, directory.clone(), true);
+        let mut keys = Keys::new(None, directory.clone(), true, false);
         assert!(keys.existing().unwrap().is_none());
         let first = keys.required().unwrap().text().to_string();
         assert_eq!(first.len(), 71);
@@ -201,23 +205,27 @@ mod tests {
                 .all(|group| group.len() == 8 && group.bytes().all(|b| b"cbdefghijklnrtuv".contains(&b)))
         );
         // Killed here: the next run finds it, and still has to show it.
-        let mut again = Keys::new(None, directory.clone(), true);
+        let mut again = Keys::new(None, directory.clone(), true, false);
         assert_eq!(again.required().unwrap().text(), first);
         assert_eq!(again.take_to_show().unwrap().as_deref(), Some(first.as_str()));
         again.shown().unwrap();
-        assert_eq!(Keys::new(None, directory, true).take_to_show().unwrap(), None);
+        assert_eq!(Keys::new(None, directory, true, false).take_to_show().unwrap(), None);
     }
 
     #[test]
     fn a_unit_never_generates_and_a_second_key_is_refused() {
         let secrets = tempfile::tempdir().unwrap();
-        let error = Keys::new(None, secrets.path().into(), false).required().unwrap_err();
-        assert!(error.is::<pc_cli::TryAgain>());
+        for (may_generate, sealed, remedy) in
+            [(false, false, "pc-brick apply"), (true, true, "pc-unlock status")]
+        {
+            let error = Keys::new(None, secrets.path().into(), may_generate, sealed).required().unwrap_err();
+            assert!(error.is::<pc_cli::TryAgain>() && error.to_string().contains(remedy), "{error}");
+        }
         std::fs::write(secrets.path().join("recovery-key"), "one\n").unwrap();
         std::fs::write(secrets.path().join("other"), "two\n").unwrap();
-        let mut keys = Keys::new(Some(secrets.path().join("other")), secrets.path().into(), true);
+        let mut keys = Keys::new(Some(secrets.path().join("other")), secrets.path().into(), true, false);
         assert!(keys.existing().unwrap_err().is::<pc_cli::Refused>());
-        let mut keys = Keys::new(None, secrets.path().into(), false);
+        let mut keys = Keys::new(None, secrets.path().into(), false, false);
         assert_eq!(keys.required().unwrap().bytes(), b"one");
         for bad in ["", "\n", "a\nb", &"x".repeat(600)] {
             assert!(Key::of(bad, "f").is_err(), "{bad:?}");

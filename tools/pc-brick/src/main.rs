@@ -136,7 +136,7 @@ fn run(cli: Cli) -> Result<Exit> {
             // A boot unit generates no key: nobody reads what it prints, and its log would keep it. Nor does anybody on a
             // node that has the cluster's key, sealed.
             let sealed = common.under_root(cluster::paths::SEALED).join("recovery-key.jwe").exists();
-            let mut keys = Keys::new(recovery_key_file, secrets, !common.applied && !sealed);
+            let mut keys = Keys::new(recovery_key_file, secrets, !common.applied, sealed);
             let stop = Stop { after: stop_after, within: stop_within };
             apply(&common, &host, &want, plan.is_some(), &mut keys, &stop)
         }

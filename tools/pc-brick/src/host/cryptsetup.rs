@@ -73,7 +73,7 @@ mod tests {
         let (key, disk) = (directory.path().join("key"), directory.path().join("disk"));
         std::fs::write(&key, "a recovery key").unwrap();
         std::fs::File::create(&disk).unwrap().set_len(32 << 20).unwrap();
-        let mut keys = crate::key::Keys::new(Some(key), directory.path().into(), false);
+        let mut keys = crate::key::Keys::new(Some(key), directory.path().into(), false, false);
         let sh = Shell::new().unwrap();
         let uuid = "6f2f5a5e-3d0d-4c5e-9d6f-0f9f5a0d1c11";
         format(&sh, &disk, uuid, "pc-test", keys.required().unwrap()).unwrap();
