@@ -56,8 +56,8 @@ impl Brick {
     }
 
     /// How the file system is mounted: no write per read; `nouuid`, because a thin snapshot of the brick
-    /// carries the same UUID and may be mounted beside it.
-    pub const MOUNT_OPTIONS: &'static str = "noatime,inode64,nouuid";
+    /// carries the same UUID and may be mounted beside it; nothing on it is a device or runs as another user.
+    pub const MOUNT_OPTIONS: &'static str = "noatime,inode64,nouuid,nodev,nosuid";
 
     /// The directory Gluster uses: a subdirectory, so that an unmounted brick is never written to.
     pub fn brick_directory(&self) -> String {
