@@ -132,6 +132,7 @@ fn record(change: &Change, claims: Vec<Claim>) -> Result<Record> {
         routes: have.routes.clone(),
         enabled_unit: false,
         probe: change.probe.clone(),
+        errors: Vec::new(),
     })
 }
 

@@ -30,6 +30,7 @@ mod switch;
 mod systemd;
 mod takeover;
 mod undo;
+mod unreadable;
 mod want;
 
 #[cfg(test)]
@@ -95,7 +96,8 @@ enum Verb {
         /// The probation is over: ask the network a last time first
         #[arg(long, hide = true, conflicts_with = "interrupted")]
         expired: bool,
-        /// Only if the machine went down during the probation: nobody confirmed it
+        /// Only if the machine went down during the probation: nobody confirmed it. A record that cannot be
+        /// read is set aside
         #[arg(long, hide = true)]
         interrupted: bool,
     },

@@ -73,6 +73,9 @@ pub struct Record {
     pub enabled_unit: bool,
     /// Whom to ask: any answer ends the probation.
     pub probe: Probe,
+    /// What a boot could not put back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
 }
 
 /// Whom to ask whether the network works.
@@ -94,7 +97,7 @@ const LAST: &str = "last.json";
 impl Record {
     /// The probation that is open, if any.
     pub fn open(host: &Host) -> Result<Option<Record>> {
-        read(&host.state().join(OPEN))
+        read(&open_path(host))
     }
 
     /// The last one that ended.
@@ -105,7 +108,7 @@ impl Record {
     /// Writes it down; survives a power cut from then on.
     pub fn save(&self, host: &Host) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).context("writing the record of this change")?;
-        pc_cli::write_atomic(&host.state().join(OPEN), &text, 0o600)
+        pc_cli::write_atomic(&open_path(host), &text, 0o600)
     }
 
     /// Ends the probation.
@@ -113,7 +116,7 @@ impl Record {
         self.outcome = outcome;
         let text = serde_json::to_vec_pretty(&self).context("writing the record of this change")?;
         pc_cli::write_atomic(&host.state().join(LAST), &text, 0o600)?;
-        let open = host.state().join(OPEN);
+        let open = open_path(host);
         std::fs::remove_file(&open).with_context(|| format!("removing {}", open.display()))
     }
 }
@@ -123,16 +126,28 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
 }
 
+/// Where the open one is.
+pub fn open_path(host: &Host) -> PathBuf {
+    host.state().join(OPEN)
+}
+
 fn read(path: &Path) -> Result<Option<Record>> {
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            let record =
-                serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
-            Ok(Some(record))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let unreadable = |found: &str| {
+        pc_cli::refused(format!(
+            "reading {}: {found}\n  set it aside, and put back what can be told: pc-ovs rollback --interrupted",
+            path.display()
+        ))
+    };
+    let record: Record = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error.to_string()))?;
+    if record.schema != SCHEMA {
+        return Err(unreadable(&format!("its schema is {:.60}, not {SCHEMA}", record.schema)));
     }
+    Ok(Some(record))
 }
 
 /// Held by whoever changes something. Given up when the process ends, however it ends.

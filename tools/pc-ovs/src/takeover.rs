@@ -127,31 +127,34 @@ pub fn write(host: &Host, edits: &[Edit], changes: &[FileChange]) -> Result<()> 
     Ok(())
 }
 
-/// Puts every file back as it was; one that was not there goes away.
+/// Puts every file back as it was; one that was not there goes away. One that fails does not stop the others.
 pub fn put_back(host: &Host, changes: &[FileChange]) -> Result<()> {
-    for change in changes {
-        let path = host.path(&change.path);
-        let Some(backup) = &change.backup else {
-            match std::fs::remove_file(&path) {
-                Ok(()) => log::info(format_args!("{}: removed", change.path)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| format!("removing {}", path.display())),
+    pc_cli::together(changes.iter().filter_map(|change| put_one_back(host, change).err()))
+}
+
+fn put_one_back(host: &Host, change: &FileChange) -> Result<()> {
+    let path = host.path(&change.path);
+    let Some(backup) = &change.backup else {
+        return match std::fs::remove_file(&path) {
+            Ok(()) => {
+                log::info(format_args!("{}: removed", change.path));
+                Ok(())
             }
-            continue;
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
         };
-        let kept = host.path(backup);
-        let content = match std::fs::read(&kept) {
-            Ok(content) => content,
-            // Interrupted before its copy was made, and so before it was changed.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).with_context(|| format!("reading {}", kept.display())),
-        };
-        if std::fs::read(&path).ok().as_ref() != Some(&content) {
-            let mode =
-                std::fs::metadata(&kept).map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
-            pc_cli::write_atomic(&path, &content, mode)?;
-            log::info(format_args!("{}: put back", change.path));
-        }
+    };
+    let kept = host.path(backup);
+    let content = match std::fs::read(&kept) {
+        Ok(content) => content,
+        // Interrupted before its copy was made, and so before it was changed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", kept.display())),
+    };
+    if std::fs::read(&path).ok().as_ref() != Some(&content) {
+        let mode = std::fs::metadata(&kept).map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
+        pc_cli::write_atomic(&path, &content, mode)?;
+        log::info(format_args!("{}: put back", change.path));
     }
     Ok(())
 }

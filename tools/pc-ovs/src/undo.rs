@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pc_cli::log;
+use pc_cli::{Exit, log};
 use pc_run::run;
 use xshell::{Shell, cmd};
 
 use crate::action::Action;
-use crate::claims::By;
+use crate::claims::{By, Claim};
 use crate::guard;
 use crate::host::Host;
 use crate::ip::{self, Batch};
-use crate::model::{Have, Link, Route};
+use crate::model::{Bridge, Have, Link, Route};
 use crate::plan::switch_actions;
 use crate::probe;
-use crate::record::{Lock, Outcome, Record, boot_id};
+use crate::record::{FileChange, Lock, Outcome, Record, boot_id};
 use crate::switch::Switch;
 use crate::systemd::Bus;
-use crate::takeover;
+use crate::{takeover, unreadable};
 
 /// How long somebody else's work may take before it is ended.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,7 +62,15 @@ pub enum Occasion {
 
 /// `pc-ovs rollback`.
 pub fn rollback(host: &Host, occasion: Occasion) -> Result<()> {
-    let Some(seen) = Record::open(host)? else {
+    let seen = match Record::open(host) {
+        // Nobody is there to mend it, and while it stands nothing gives this machine an address.
+        Err(error) if occasion == Occasion::Interrupted => {
+            let _lock = Lock::take(host, PATIENCE)?;
+            return unreadable::go_back(host, &error);
+        }
+        seen => seen?,
+    };
+    let Some(seen) = seen else {
         if occasion == Occasion::Asked {
             log::info("nothing is on probation");
         }
@@ -80,33 +88,70 @@ pub fn rollback(host: &Host, occasion: Occasion) -> Result<()> {
             return keep(host, record);
         }
     }
-    go_back(host, record)
+    match occasion {
+        Occasion::Interrupted => go_back_at_boot(host, record),
+        Occasion::Asked | Occasion::Expired => go_back(host, record),
+    }
 }
 
 /// Puts everything back; the caller holds the lock. Each part is tried even when another one fails: half a
 /// network is better than none. The record stays open then, so that it can be tried again.
 pub fn go_back(host: &Host, record: Record) -> Result<()> {
     let bus = guard::bus(host);
-    let bus = bus.as_ref();
-    log::warning(format_args!("going back to the network before {}", record.started));
-    let parts = [
-        takeover::put_back(host, &record.files).context("putting files back"),
-        switch_back(host, &record).context("putting the switch back"),
-        addresses_back(&record).context("putting addresses back"),
-        configure_again(bus, &record).context("waking up who configured the NICs before"),
-        unit_back(bus, &record),
-    ];
-    pc_cli::together(parts.into_iter().filter_map(Result::err)).context("rolling back")?;
+    pc_cli::together(parts_back(host, bus.as_ref(), &record)).context("rolling back")?;
+    end(host, bus.as_ref(), record)
+}
+
+/// As `go_back`, but what failed is told and kept with the record, which is closed all the same: nobody is there
+/// to try again, and `apply` must run.
+fn go_back_at_boot(host: &Host, mut record: Record) -> Result<()> {
+    let bus = guard::bus(host);
+    let failed = parts_back(host, bus.as_ref(), &record);
+    record.errors = told_at_boot(failed).context("rolling back")?;
+    end(host, bus.as_ref(), record)
+}
+
+/// Tells what failed, and gives it back as text. What another attempt may mend (ovsdb-server is not up yet) ends
+/// with 75: the unit tries again.
+pub fn told_at_boot(failed: Vec<anyhow::Error>) -> Result<Vec<String>> {
+    let (later, never): (Vec<_>, Vec<_>) =
+        failed.into_iter().partition(|error| Exit::of(error) == Exit::TryAgain);
+    let errors = never.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>();
+    errors.iter().for_each(log::error);
+    pc_cli::together(later)?;
+    Ok(errors)
+}
+
+fn end(host: &Host, bus: Option<&Bus>, record: Record) -> Result<()> {
+    let entirely = record.errors.is_empty();
     record.close(host, Outcome::RolledBack)?;
     guard::disarm(bus);
-    log::info("rolled back");
+    log::info(if entirely { "rolled back" } else { "rolled back as far as it went" });
     Ok(())
 }
 
-fn switch_back(host: &Host, record: &Record) -> Result<()> {
+/// Tries every part; gives the errors.
+fn parts_back(host: &Host, bus: Option<&Bus>, record: &Record) -> Vec<anyhow::Error> {
+    log::warning(format_args!("going back to the network before {}", record.started));
+    let files = takeover::put_back(host, &record.files).context("putting files back");
+    // While somebody's file is not back, only our unit gives this machine an address.
+    let unit = if files.is_ok() { unit_back(bus, record) } else { Ok(()) };
+    let parts = [
+        files,
+        switch_back(host, &record.bridges).context("putting the switch back"),
+        addresses_back(record).context("putting addresses back"),
+        configure_again(bus, &record.claims, &record.files)
+            .context("waking up who configured the NICs before"),
+        unit,
+    ];
+    parts.into_iter().filter_map(Result::err).collect()
+}
+
+/// Our bridges as they were.
+pub fn switch_back(host: &Host, bridges: &[Bridge]) -> Result<()> {
     let mut switch = Switch::open(&host.socket())?;
     let have = Have { bridges: switch.bridges(), ..Have::default() };
-    let actions = switch_actions(&record.bridges, &have);
+    let actions = switch_actions(bridges, &have);
     switch.commit(&actions.iter().collect::<Vec<&Action>>())?;
     for action in actions {
         log::info(action);
@@ -156,18 +201,23 @@ fn is_back(record: &Record) -> Result<bool> {
 }
 
 /// Those whose files are back configure again what needs more than an address: leases.
-fn configure_again(bus: Option<&Bus>, record: &Record) -> Result<()> {
-    if record.files.is_empty() {
+fn configure_again(bus: Option<&Bus>, claims: &[Claim], files: &[FileChange]) -> Result<()> {
+    if files.is_empty() {
         return Ok(());
     }
-    takeover::reload(bus, &record.claims, &record.files)?;
+    takeover::reload(bus, claims, files)?;
+    let leases = claims.iter().filter(|claim| claim.by == By::Ifupdown && claim.dhcp);
+    force_up(leases.map(|claim| claim.device.as_str()))
+}
+
+/// Has ifupdown configure these devices now.
+pub fn force_up<'a>(devices: impl Iterator<Item = &'a str>) -> Result<()> {
     let sh = Shell::new()?;
-    for claim in record.claims.iter().filter(|claim| claim.by == By::Ifupdown && claim.dhcp) {
-        let device = &claim.device;
+    for device in devices {
         let called = run(cmd!(sh, "ifup --force {device}")).deadline(Duration::from_secs(90)).output();
         match called {
-            Ok(_) => log::info(format_args!("{device}: DHCP client started again")),
-            // Its address is back already; the lease is renewed when somebody does this by hand.
+            Ok(_) => log::info(format_args!("{device}: configured by ifupdown again")),
+            // A fixed address is back already; what is missing comes when somebody does this by hand.
             Err(error) => log::warning(format_args!("{error}\n  ifup --force {device}")),
         }
     }

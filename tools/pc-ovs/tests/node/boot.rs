@@ -35,7 +35,7 @@ fn devices_made_anew_get_their_addresses_without_a_transaction() {
 }
 
 /// The cluster file as pc-config stores it.
-fn as_json(machine: &Machine) -> String {
+pub fn as_json(machine: &Machine) -> String {
     let cluster = cluster::parse("test", &machine.read("etc/personal-cluster/cluster.toml")).unwrap();
     serde_json::to_string(&cluster).unwrap()
 }

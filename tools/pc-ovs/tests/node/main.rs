@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
 mod boot;
+mod boot_back;
 mod machine;
 mod outputs;
 mod refusals;
