@@ -114,37 +114,49 @@ def pc_ovs(node):
     node.succeed("pc-ovs --applied plan --exit-code")
 
 
+def stack(node, number):
+    """What pc-brick would have made, by hand and without encryption: pc-generator knows it by its names."""
+    group = f"pc-virtio-{node.name}-d{number}"
+    node.succeed(
+        f"vgcreate --quiet {group} {disk(node, number)}",
+        f"lvcreate --quiet --yes --name brick --extents 100%FREE {group}",
+        f"mkfs.xfs -q /dev/{group}/brick",
+    )
+
+
 def pc_gluster(node):
-    """A volume on a brick that somebody else mounted, started and mounted."""
+    """A volume on a brick that somebody else made, started and mounted."""
     install(node, "pc-gluster")
+    stack(node, 2)
     put(node, f'disks.vms = ["{disk(node, 2)}"]\n[volume.vms]\nuse = "vm"\nreplicas = 1\n')
     point = f"/srv/bricks/vms/virtio-{node.name}-d2"
-    node.succeed(f"mkfs.xfs -q {disk(node, 2)} && mkdir -p {point} && mount {disk(node, 2)} {point} && mkdir {point}/brick")
+    node.succeed(f"systemctl start $(systemd-escape --path --suffix=mount {point}) && mkdir {point}/brick")
     enable(node, "pc-gluster.service")
     node.wait_until_succeeds("systemctl is-active pc-storage.target && mountpoint -q /mnt/vms", timeout=600)
-    node.succeed("echo kept > /mnt/vms/file && grep -q kept " + point + "/brick/file")
+    node.succeed(f"echo kept > /mnt/vms/file && grep -q kept {point}/brick/file")
 
 
 def pc_vm(node):
-    """A VM on a directory that somebody else mounted; its heart beats on the console."""
+    """A VM on a local volume that somebody else made; its heart beats on the console."""
     install(node, "pc-vm")
-    node.succeed(f"mkfs.xfs -q {disk(node, 2)} && mkdir -p /mnt/local && mount {disk(node, 2)} /mnt/local")
+    stack(node, 2)
     put(
         node,
         f'disks.local = ["{disk(node, 2)}"]\n[volume.local]\nuse = "local"\n'
         '[image.lab-guest]\nsource = "/srv/images/lab-guest.raw"\n'
         '[vm.mail]\nimage = "lab-guest"\nmemory = "128MiB"\ndisk = "64MiB"\nvolume = "local"\n',
     )
+    node.succeed("systemctl start mnt-local.mount")
     enable(node, "pc-vm.service")
     node.succeed("systemctl enable --now pc-vm@mail.service", timeout=900)
     node.wait_until_succeeds("grep -a '^hb ' /var/log/libvirt/qemu/mail-serial.log", timeout=600)
 
 
 FIRST = {"node1": pc_ovs, "node2": pc_unlock, "node3": pc_brick, "tang": pc_config}
-SECOND = {"node1": pc_vm, "node2": pc_gluster, "node3": pc_generator, "tang": pc_trust}
+SECOND = {"tang": pc_trust, "node3": pc_generator, "node2": pc_gluster, "node1": pc_vm}
 
 for part, again in ((FIRST, False), (SECOND, True)):
-    for node in machines:
+    for node in sorted(machines, key=lambda machine: list(part).index(machine.name)):
         with subtest(f"{node.name}: {part[node.name].__name__.replace('_', '-')}"):
             if again and part[node.name] is not pc_generator:
                 purge(node)
