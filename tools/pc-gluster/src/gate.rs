@@ -1,4 +1,5 @@
-//! The gate before a drain, a reboot or a brick replacement: open only while this node can be missed.
+//! The gate before a drain or a reboot: open only while this node can be missed. What must hold before a brick is
+//! replaced is `replace`'s.
 
 use std::fmt;
 

@@ -28,10 +28,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use pc_cli::{Common, Exit, emit, refused};
+use pc_cli::{Common, Exit, emit, refused, try_again};
 use pc_plan::{Applied, Plan};
 use pc_run::Cost;
 
+use crate::replace::Stays;
 use crate::report::Depth;
 use crate::want::Want;
 
@@ -96,6 +97,9 @@ enum Verb {
         old: String,
         /// The brick that comes, `node:/path`, in the file and mounted
         new: String,
+        /// Give up what only OLD has, when it is offline for good and other copies are not known to be current
+        #[arg(long)]
+        lose_unhealed: bool,
     },
     /// End this node's brick processes cleanly, so that clients elsewhere do not hang
     StopBricks {
@@ -154,7 +158,9 @@ fn run(cli: Cli) -> Result<Exit> {
             emit(common.json, &answer)?;
             Ok(if answer.open { Exit::Done } else { Exit::TryAgain })
         }
-        Verb::ReplaceBrick { volume, old, new } => replace_brick(&common, &want, &volume, &old, &new),
+        Verb::ReplaceBrick { volume, old, new, lose_unhealed } => {
+            replace_brick(&common, &want, &volume, [&old, &new], lose_unhealed)
+        }
         Verb::StopBricks { at_shutdown } => stop_bricks(&want, at_shutdown),
     }
 }
@@ -177,13 +183,27 @@ fn named(want: &Want, volumes: Vec<String>) -> Result<Vec<String>> {
     Ok(if volumes.is_empty() { known } else { volumes })
 }
 
-fn replace_brick(common: &Common, want: &Want, volume: &str, old: &str, new: &str) -> Result<Exit> {
+fn replace_brick(
+    common: &Common,
+    want: &Want,
+    volume: &str,
+    [old, new]: [&str; 2],
+    lossy: bool,
+) -> Result<Exit> {
     let _lock = host::lock(&common.root)?;
     let seen = host::look(want);
     if let Some(error) = seen.glusterd {
         return Err(error);
     }
-    replace::check(want, &seen.have, volume, old, new).map_err(refused)?;
+    let info = replace::check(want, &seen.have, volume, old, new).map_err(refused)?;
+    replace::empty(new, &host::bricks::contents(new)?).map_err(refused)?;
+    let backlog = host::cli::heal_backlog(volume).map_err(|error| try_again(format!("{error:#}")))?;
+    replace::healed(info, volume, old, &backlog, seen.have.online.contains(old), lossy).map_err(|stays| {
+        match stays {
+            Stays::Wait(reason) => try_again(reason),
+            Stays::Refused(reason) => refused(reason),
+        }
+    })?;
     host::cli::replace_brick(volume, old, new)?;
     pc_cli::log::info(format_args!("volume {volume}: {new} takes the place of {old} and heals"));
     report::refresh(&common.root, want, Depth::All)?;

@@ -4,10 +4,26 @@
 use crate::have::Have;
 use crate::plan::sets_of;
 use crate::want::{Want, node_of};
+use crate::xml::{BrickHeal, VolumeInfo};
 
-/// Refuses with the reason, or agrees. Without the old brick every other copy must be there: one of them is what
-/// the new brick heals from.
-pub fn check(want: &Want, have: &Have, volume: &str, old: &str, new: &str) -> Result<(), String> {
+/// Why the old brick stays for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stays {
+    /// Time mends it.
+    Wait(String),
+    /// Only a person can decide it.
+    Refused(String),
+}
+
+/// Refuses with the reason, or agrees and gives the volume as it is. Without the old brick every other copy must be
+/// there: one of them is what the new brick heals from.
+pub fn check<'a>(
+    want: &Want,
+    have: &'a Have,
+    volume: &str,
+    old: &str,
+    new: &str,
+) -> Result<&'a VolumeInfo, String> {
     let wanted = want.volumes.iter().find(|wanted| wanted.name == volume);
     let wanted = wanted.ok_or_else(|| format!("volume {volume}: is no replicated volume of the file"))?;
     let info = have.volumes.get(volume).filter(|info| info.started);
@@ -43,59 +59,83 @@ pub fn check(want: &Want, have: &Have, volume: &str, old: &str, new: &str) -> Re
     }
     match others.clone().find(|brick| !have.online.contains(*brick)) {
         Some(away) => Err(format!("brick {away}: is not online; with {old} gone too, copies are missing")),
-        None => Ok(()),
+        None => Ok(info),
     }
+}
+
+/// Agrees when nothing is in the new brick's directory: what is there would become part of the volume.
+pub fn empty(new: &str, contents: &[String]) -> Result<(), String> {
+    const SHOWN: usize = 5;
+    if contents.is_empty() {
+        return Ok(());
+    }
+    let more = if contents.len() > SHOWN { " ..." } else { "" };
+    let names = contents.iter().take(SHOWN).map(|name| pc_cli::printable(name)).collect::<Vec<_>>().join(" ");
+    Err(format!("brick {new}: is not empty, it holds {names}{more}"))
+}
+
+/// Agrees when the old brick is needed for no heal: judged by what every brick of its set holds back. `lossy` is the
+/// word of a person that the old one never comes back.
+///
+/// An answer of Gluster counts the entries of a brick's index, it does not say which copy they blame. So:
+/// - the old one answers: nothing may be left to heal anywhere in the set, its own index included, since in a pair
+///   only that one knows what the other missed;
+/// - it does not, and two or more data copies are left: client quorum wrote everything to one of them at least, and
+///   entries that only the old one missed stand in the index of every other brick. Different counts: one is behind;
+/// - it does not, and one data copy is left: that is known to be current only when a witness (the arbiter) has
+///   nothing to say.
+pub fn healed(
+    info: &VolumeInfo,
+    volume: &str,
+    old: &str,
+    backlog: &[BrickHeal],
+    online: bool,
+    lossy: bool,
+) -> Result<(), Stays> {
+    let sets = sets_of(info);
+    let set = sets.iter().find(|set| set.iter().any(|brick| brick == old)).map_or(&[][..], Vec::as_slice);
+    let answer = |brick: &String| backlog.iter().find(|known| known.brick == *brick);
+    let pending = |brick: &String| answer(brick).and_then(|known| known.pending);
+    let others: Vec<&String> = set.iter().filter(|brick| *brick != old).collect();
+    let alive = online || set.iter().any(|brick| brick == old && pending(brick).is_some());
+    let asked = |brick: &&String| alive || *brick != old;
+    let counts =
+        set.iter().filter(asked).map(|brick| pending(brick).ok_or(brick)).collect::<Result<Vec<u64>, _>>();
+    let counts = counts.map_err(|brick| {
+        Stays::Wait(format!(
+            "brick {brick}: cannot be asked what is left to heal\n  pc-gluster heal {volume}"
+        ))
+    })?;
+    let left = counts.iter().max().copied().unwrap_or(0);
+    if alive {
+        return match left {
+            0 => Ok(()),
+            _ => Err(Stays::Wait(format!(
+                "volume {volume}: {left} entries to heal, perhaps from {old} alone\n  pc-gluster heal {volume} --wait 86400"
+            ))),
+        };
+    }
+    if lossy {
+        return Ok(());
+    }
+    let arbiter = set.last().filter(|_| info.arbiter > 0);
+    let data = others.iter().filter(|brick| Some(**brick) != arbiter).count();
+    let split = others.iter().any(|brick| answer(brick).and_then(|known| known.split_brain) != Some(0));
+    if !split && (data > 1 && counts.iter().all(|count| *count == left) || others.len() > 1 && left == 0) {
+        return Ok(());
+    }
+    let heal = format!("heal the others until they agree: pc-gluster heal {volume}");
+    let back = "bring it back and heal; when it is gone for good, give up what only it has: --lose-unhealed"
+        .to_string();
+    let (reason, remedy) = match (split, data, others.len()) {
+        (true, ..) => ("other copies are in split-brain".to_string(), back),
+        (_, 2.., _) => (format!("other copies differ ({left} entries to heal), one of them is behind"), heal),
+        (.., 1) => ("nobody else knows whether the other copy is current".to_string(), back),
+        _ => (format!("{left} entries to heal, the only other data copy may be behind"), back),
+    };
+    Err(Stays::Refused(format!("brick {old}: is offline, and {reason}\n  {remedy}")))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::have::{Mark, OwnBrick};
-    use crate::plan::tests::{brick, running};
-
-    /// n3's disk died; the file names another one in its place, which is mounted.
-    fn broken() -> (Want, Have, String, String) {
-        let (mut want, mut have) = running("n3");
-        let (old, new) = (brick("n3", "vms", 0), brick("n3", "vms", 1));
-        want.volumes[0].sets[0][2].clone_from(&new);
-        have.online.remove(&old);
-        have.bricks[0] =
-            OwnBrick { address: new.clone(), mounted: true, running: false, marked: None, unmarked: None };
-        (want, have, old, new)
-    }
-
-    #[test]
-    fn an_empty_brick_takes_the_place_of_a_dead_one() {
-        let (want, have, old, new) = broken();
-        assert_eq!(check(&want, &have, "vms", &old, &new), Ok(()));
-        let outcome = crate::plan::plan(&want, &have);
-        assert_eq!(outcome.plan.steps, [], "apply never does it by itself");
-        assert!(outcome.faults[0].ends_with(&format!("\n  pc-gluster replace-brick vms {old} {new}")));
-    }
-
-    #[test]
-    fn everything_that_could_cost_a_copy_is_refused() {
-        let refusal = |change: &dyn Fn(&mut Want, &mut Have, &mut String, &mut String)| {
-            let (mut want, mut have, mut old, mut new) = broken();
-            change(&mut want, &mut have, &mut old, &mut new);
-            check(&want, &have, "vms", &old, &new).unwrap_err()
-        };
-        let (old, new) = (brick("n3", "vms", 0), brick("n3", "vms", 1));
-        let one = brick("n1", "vms", 0);
-        let away = refusal(&|_, have, _, _| have.online.retain(|brick| *brick != one));
-        assert_eq!(away, format!("brick {one}: is not online; with {old} gone too, copies are missing"));
-        let kept = refusal(&|want, _, old, _| want.volumes[0].sets[0][1].clone_from(old));
-        assert!(kept.contains("is still in the file"), "{kept}");
-        let unknown = refusal(&|_, _, _, new| *new = brick("n3", "vms", 7));
-        assert!(unknown.contains("is not in the file"), "{unknown}");
-        let elsewhere = refusal(&|want, _, _, _| want.node = "n1".into());
-        assert!(elsewhere.ends_with("is on n3\n  run this there"), "{elsewhere}");
-        let gone = refusal(&|_, have, _, _| have.bricks[0].mounted = false);
-        assert!(gone.contains("is not mounted"), "{gone}");
-        let mark = Mark { volume_id: "x".into(), empty: false, settled: true };
-        let used = refusal(&|_, have, _, _| have.bricks[0].marked = Some(mark.clone()));
-        assert_eq!(used, format!("brick {new}: carries the mark of a volume"));
-        let doubled = refusal(&|_, _, old, _| old.clone_from(&one));
-        assert!(doubled.contains("is still in the file"), "{doubled}");
-    }
-}
+#[path = "replace_tests.rs"]
+mod tests;

@@ -232,6 +232,10 @@ fn dead_disk(nodes: &Nodes) {
     let (_, said) = nodes.expect(3, &["apply"], 0);
     assert!(said.contains(&line), "{said}");
     nodes.expect(1, &["replace-brick", "vms", &brick("ata-3"), &brick("ata-9")], 2);
+    nodes.shell(3, "touch /srv/bricks/vms/ata-9/brick/stray");
+    let (_, said) = nodes.expect(3, &["replace-brick", "vms", &brick("ata-3"), &brick("ata-9")], 2);
+    assert!(said.contains("is not empty, it holds stray"), "{said}");
+    nodes.shell(3, "rm /srv/bricks/vms/ata-9/brick/stray");
     nodes.expect(3, &["replace-brick", "vms", &brick("ata-3"), &brick("ata-9")], 0);
     nodes.expect(3, &["heal", "--wait", "120"], 0);
     let healed = nodes.shell(3, "cat /srv/bricks/vms/ata-9/brick/old /srv/bricks/vms/ata-9/brick/new");

@@ -97,6 +97,28 @@ fn is_empty(path: &Path) -> bool {
     entries.flatten().all(|entry| entry.file_name() == ".glusterfs" && no_files(&entry.path(), 2))
 }
 
+/// Everything in a brick's directory, Gluster's own included; nothing when there is no directory yet.
+pub fn contents(address: &str) -> Result<Vec<String>> {
+    let path = PathBuf::from(path_of(address));
+    let shown = path.display().to_string();
+    let names = bounded(DISK, move || names(&path));
+    names
+        .with_context(|| format!("reading {shown}: no answer after {} s", DISK.as_secs()))?
+        .with_context(|| format!("reading {shown}"))
+}
+
+fn names(path: &Path) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let name =
+        |entry: std::io::Result<std::fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+    let mut names = entries.map(name).collect::<std::io::Result<Vec<String>>>()?;
+    names.sort();
+    Ok(names)
+}
+
 /// Takes the mark off an empty brick and remembers it; looks again right before, and refuses when files have
 /// appeared.
 pub fn unmark(address: &str) -> Result<()> {
@@ -194,6 +216,16 @@ mod tests {
     fn a_uuid_is_written_as_gluster_writes_it() {
         let bytes = *b"\x0e\x5a\x56\xf5\x1a\x07\x49\xdf\xa9\x8b\xf2\xf2\x1a\x02\xb2\x3e";
         assert_eq!(uuid(bytes), "0e5a56f5-1a07-49df-a98b-f2f21a02b23e");
+    }
+
+    #[test]
+    fn everything_in_a_brick_is_listed() {
+        let disk = tempfile::tempdir().unwrap();
+        let address = format!("n1:{}/brick", disk.path().display());
+        assert_eq!(contents(&address).unwrap(), Vec::<String>::new(), "not made yet");
+        std::fs::create_dir_all(disk.path().join("brick/.glusterfs")).unwrap();
+        std::fs::write(disk.path().join("brick/disk.img"), "").unwrap();
+        assert_eq!(contents(&address).unwrap(), [".glusterfs", "disk.img"]);
     }
 
     #[test]
