@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Schema of the record.
+pub const SCHEMA: &str = "pc.vm.owner/1";
+
 /// `pc.vm.owner/1`, on the VM's volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -29,7 +32,7 @@ impl Owner {
     /// `node` owns `vm` from now on.
     pub fn new(vm: &str, node: &str, boot_id: Option<String>, since: String) -> Owner {
         Owner {
-            schema: "pc.vm.owner/1".into(),
+            schema: SCHEMA.into(),
             vm: vm.into(),
             node: node.into(),
             boot_id,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use pc_cli::{refused, try_again, write_atomic};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
-use crate::owner::Owner;
+use crate::owner::{Owner, SCHEMA};
 use crate::places::Places;
 
 /// The files of one VM, below the machine's root.
@@ -91,14 +91,21 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unwritable(&error)),
         };
-        let owner = serde_json::from_str(&text).map_err(|error| {
-            // Nobody may guess who owns it.
-            refused(format!(
-                "{}: {error}\n  find out where vm {} runs, then write it anew",
-                path.display(),
-                self.vm
-            ))
-        })?;
+        // Nobody may guess who owns it.
+        let unreadable = |what: String| {
+            let (path, vm) = (path.display(), &self.vm);
+            refused(format!("{path}: {what}\n  find out where vm {vm} runs, then write it anew"))
+        };
+        // The schema first: another one may have other fields.
+        let owner: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        if owner["schema"] != SCHEMA {
+            return Err(unreadable(format!("its schema is {}, not {SCHEMA:?}", owner["schema"])));
+        }
+        let owner: Owner = serde_json::from_value(owner).map_err(|error| unreadable(error.to_string()))?;
+        if owner.vm != self.vm {
+            return Err(unreadable(format!("speaks of vm {:?}", owner.vm)));
+        }
         Ok(Some(owner))
     }
 
@@ -181,8 +188,17 @@ mod tests {
         let owner = Owner::new("mail", "n1", Some("boot".into()), "2026-01-01T00:00:00Z".into());
         store.set_owner(&owner).unwrap();
         assert_eq!(store.owner().unwrap(), Some(owner));
-        fs::write(root.path().join("mnt/vms/vms/mail/owner.json"), "{").unwrap();
-        assert!(store.owner().unwrap_err().is::<pc_cli::Refused>());
+        let path = root.path().join("mnt/vms/vms/mail/owner.json");
+        let text = fs::read_to_string(&path).unwrap();
+        for (text, says) in [
+            ("{", "EOF while parsing"),
+            (&text.replace("owner/1", "owner/2"), r#"its schema is "pc.vm.owner/2", not "pc.vm.owner/1""#),
+            (&text.replace("mail", "web"), r#"speaks of vm "web""#),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = store.owner().unwrap_err();
+            assert!(error.is::<pc_cli::Refused>() && error.to_string().contains(says), "{error}");
+        }
     }
 
     /// POSIX locks belong to a process, so another one has to hold it: flock(1) takes the other kind.
