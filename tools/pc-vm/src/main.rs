@@ -12,6 +12,7 @@ mod hypervisor;
 mod identity;
 mod image;
 mod listen;
+mod machine;
 mod migrate;
 mod nodes;
 mod owner;
@@ -165,12 +166,17 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         }
         Verb::Start { name, options } => {
             require_root()?;
+            site.require_self()?;
             let result = start::start(site, &name, &options);
             gather::leave_status(site);
             result
         }
         Verb::Stop { name, options, .. } => {
             require_root()?;
+            // What runs here is stopped whoever we are; where else it runs depends on who that is.
+            if name.is_some() && !options.here {
+                site.require_self()?;
+            }
             let result = match name {
                 Some(name) => stop::stop(site, &name, &options),
                 None => stop::stop_all(site, &options),
@@ -180,6 +186,7 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         }
         Verb::Migrate { name, to, options } => {
             require_root()?;
+            site.require_self()?;
             migrate::migrate(site, &name, &to, &options)
         }
         Verb::Console { name } => console(site, &name),

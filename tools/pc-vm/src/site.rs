@@ -46,6 +46,11 @@ impl<'a> Site<'a> {
         cluster.vms.iter().map(|(name, vm)| Guest { cluster, name, vm }).collect()
     }
 
+    /// An error unless this machine is the node that it acts as.
+    pub fn require_self(&self) -> Result<()> {
+        crate::machine::require_self(&self.common.root, &self.nodes.view)
+    }
+
     /// Its files.
     pub fn store(&self, guest: &Guest) -> Store {
         Store::new(&self.common.root, guest.name.as_str(), guest.places())

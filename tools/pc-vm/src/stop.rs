@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use pc_cli::{Exit, log};
 
 use crate::domain::Guest;
@@ -39,7 +39,7 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         // ExecStop= of pc-vm@ comes here too, with --here: a unit stops what it started, whoever manages now.
         site.leave_to_pacemaker(options.by_pacemaker || options.here, "pc-ha status")?;
         end(&local, &guest, Duration::from_secs(options.timeout))?;
-        release(site, &guest, site.nodes.me());
+        release(site, &guest, &local, site.nodes.me());
         return Ok(Exit::Done);
     }
     if options.here {
@@ -50,8 +50,9 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         log::debug(format_args!("vm {name} runs nowhere"));
         return Ok(Exit::Done);
     };
-    end(&site.nodes.of(node)?, &guest, Duration::from_secs(options.timeout))?;
-    release(site, &guest, node.name.as_str());
+    let there = site.nodes.of(node)?;
+    end(&there, &guest, Duration::from_secs(options.timeout))?;
+    release(site, &guest, &there, node.name.as_str());
     Ok(Exit::Done)
 }
 
@@ -108,11 +109,16 @@ fn end(hypervisor: &Hypervisor, guest: &Guest, patience: Duration) -> Result<()>
 
 /// Notes that the owner saw it stop, so that another node may start it while this one is switched off. A hint
 /// only: when the volume does not answer any more, the next starter asks this node instead.
-fn release(site: &Site, guest: &Guest, node: &str) {
+fn release(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str) {
     let write = || -> Result<()> {
+        site.require_self()?;
         let store = site.store(guest);
         store.require_mounted()?;
         let _lock = store.lock()?;
+        // Between its end and our lock somebody may have started it again.
+        if hypervisor.live(&guest.uuid(), QUICK)?.is_some_and(|live| live.active) {
+            bail!("it runs again");
+        }
         match store.owner()? {
             Some(mut owner) if owner.node == node => {
                 owner.stopped = true;
@@ -127,3 +133,7 @@ fn release(site: &Site, guest: &Guest, node: &str) {
         log::debug(format_args!("vm {}: not noted as stopped: {error:#}", guest.name));
     }
 }
+
+#[cfg(test)]
+#[path = "stop_tests.rs"]
+mod tests;
