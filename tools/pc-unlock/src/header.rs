@@ -18,6 +18,7 @@ use crate::cryptsetup;
 use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::scratch::Scratch;
+use crate::target::{self, Leave};
 use crate::{places, recover, settings};
 
 fn derive(recovery_key: &str) -> Result<Cek> {
@@ -108,32 +109,33 @@ pub fn directories(common: &Common) -> Vec<PathBuf> {
     std::iter::once(places::local(common)).chain(replicated).collect()
 }
 
-/// Writes a backup back. Refused while the device is open, and when it holds the header of another disk.
-pub fn restore(device: &Device, path: &Path, recovery_key: &str, other_disk: bool) -> Result<()> {
+/// Writes a backup back. Refused while the device is open or held, and when it holds anything else that `leave` does not
+/// name.
+pub fn restore(
+    common: &Common,
+    device: &Device,
+    path: &Path,
+    recovery_key: &str,
+    leave: Leave,
+) -> Result<()> {
     if device.is_open() {
         return Err(refused(format!("{} is open\n  cryptsetup close {}", device.name, device.mapper)));
     }
+    device.require_present()?;
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let jwe = Jwe::parse(&text).with_context(|| format!("reading {}", path.display()))?;
     let header = jwe
         .decrypt(&derive(recovery_key)?)
         .map_err(|_| refused("the recovery key does not open this backup"))?;
+    let saved = luks2::copies(&mut std::io::Cursor::new(header.as_slice()))?.into_iter().next();
+    let saved = saved.with_context(|| format!("{}: holds no LUKS header", path.display()))?.uuid;
     let scratch = Scratch::new()?;
     let image = scratch.write("header", &header)?;
-    let saved = luks2::uuid(&image)?;
-    let present = luks2::uuid(&device.path).ok().flatten();
-    if present.is_some() && present != saved && !other_disk {
-        return Err(refused(format!(
-            "{} carries the header of another LUKS device ({}, the backup is of {})\n  \
-             add --overwrite-other-device when that one is to be lost for good",
-            device.name,
-            present.unwrap_or_default(),
-            saved.unwrap_or_default()
-        )));
-    }
-    if present.is_none() && !matches!(luks2::read(&device.path), Ok(Header::None) | Err(_)) {
-        return Err(refused(format!("{} carries something unknown", device.name)));
-    }
+    let mut file = target::free(device)?;
+    target::large_enough(device, &mut file, &image)?;
+    target::may_be_lost(common, device, &mut file, &saved, leave)?;
+    // cryptsetup may want it for itself.
+    drop(file);
     cryptsetup::restore_header(&device.path, &image)?;
     log::info(format_args!("{}: header restored from {}", device.name, path.display()));
     Ok(())

@@ -26,9 +26,22 @@ pub struct Metadata {
     /// Tokens by number.
     #[serde(default)]
     pub tokens: BTreeMap<String, Token>,
+    /// Where the data is.
+    #[serde(default)]
+    segments: BTreeMap<String, Segment>,
     /// Bytes that are left for more of both.
     #[serde(skip)]
     pub room: usize,
+}
+
+/// A piece of the data: numbers are texts in LUKS2.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Segment {
+    #[serde(default)]
+    offset: String,
+    /// `dynamic`: up to the end of the device.
+    #[serde(default)]
+    size: String,
 }
 
 /// A token: how to get a passphrase. All members but two belong to its type.
@@ -62,16 +75,50 @@ pub fn read(path: &Path) -> Result<Header> {
     parse(&mut file).with_context(|| format!("reading the LUKS header of {}", path.display()))
 }
 
-/// The UUID in the first copy of a header of either version.
-pub fn uuid(path: &Path) -> Result<Option<String>> {
-    let mut file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    let mut binary = [0; BINARY];
-    at(&mut file, 0, &mut binary).with_context(|| format!("reading {}", path.display()))?;
-    if !binary.starts_with(b"LUKS\xba\xbe") {
-        return Ok(None);
+/// A copy of a header, of either version, that can at least be told by its magic.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    /// What it says.
+    pub uuid: String,
+    /// Its checksum is right. Version 1 has none.
+    pub sound: bool,
+}
+
+/// All copies of a header, also those that are damaged.
+pub fn copies(file: &mut (impl Read + Seek)) -> std::io::Result<Vec<Copy>> {
+    let mut found = Vec::new();
+    for offset in std::iter::once(0).chain(SIZES) {
+        let mut binary = [0; BINARY];
+        match at(file, offset, &mut binary) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
+            other => other?,
+        }
+        let magic: &[u8] = if offset == 0 { b"LUKS\xba\xbe" } else { b"SKUL\xba\xbe" };
+        if binary.starts_with(magic) {
+            let text: Vec<u8> = binary[168..208].iter().copied().take_while(|byte| *byte != 0).collect();
+            let uuid = String::from_utf8_lossy(&text).into_owned();
+            let sound = binary[6..8] == [0, 1] || copy(file, offset, &binary).is_ok();
+            found.push(Copy { uuid, sound });
+        }
     }
-    let text: Vec<u8> = binary[168..208].iter().copied().take_while(|byte| *byte != 0).collect();
-    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+    Ok(found)
+}
+
+/// Where the data of a header begins, or ends when its size is fixed.
+pub fn extent(path: &Path) -> Result<u64> {
+    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+    Ok(match read(path)? {
+        Header::Luks2(metadata) => {
+            let ends = metadata.segments.values();
+            ends.map(|piece| number(&piece.offset).saturating_add(number(&piece.size))).max().unwrap_or(0)
+        }
+        Header::Luks1(_) => {
+            let mut sectors = [0; 4];
+            at(&mut std::fs::File::open(path)?, 104, &mut sectors)?;
+            u64::from(u32::from_be_bytes(sectors)) * 512
+        }
+        Header::None => 0,
+    })
 }
 
 /// Reads the first valid copy of the header.

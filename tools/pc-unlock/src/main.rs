@@ -22,6 +22,7 @@ mod secrets;
 mod settings;
 mod status;
 mod systemd;
+mod target;
 mod text;
 mod tpm2;
 mod verbs;
@@ -161,6 +162,9 @@ enum HeaderVerb {
         /// The device carries another LUKS header, whose data is to be lost for good
         #[arg(long)]
         overwrite_other_device: bool,
+        /// The device carries something else, a file system for example, that is to be lost for good
+        #[arg(long)]
+        yes_destroy_all_data_on_it: bool,
         /// Where the recovery key is; `-` reads standard input
         #[arg(long, value_name = "FILE")]
         recovery_key_file: Option<PathBuf>,

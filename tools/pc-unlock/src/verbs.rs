@@ -11,6 +11,7 @@ use crate::device::Device;
 use crate::open::Task;
 use crate::secrets::Secrets;
 use crate::status::Status;
+use crate::target::Leave;
 use crate::{Cli, HeaderVerb, Verb, bind, forever, header, open, places, recover, rotate, settings, text};
 
 pub fn run(cli: &Cli) -> Result<Exit> {
@@ -195,14 +196,22 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             let to = to.clone().map_or_else(|| header::directories(common), |directory| vec![directory]);
             each(devices.iter().map(|device| (device.name.as_str(), header::backup(device, &to, &key))))
         }
-        HeaderVerb::Restore { device, from, overwrite_other_device, recovery_key_file } => {
+        HeaderVerb::Restore {
+            device,
+            from,
+            overwrite_other_device,
+            yes_destroy_all_data_on_it,
+            recovery_key_file,
+        } => {
             let device = Device::new(common, device);
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let from = from.clone().unwrap_or_else(|| places::local(common).join(header::file_name(&device)));
             if !from.exists() {
                 return Err(anyhow!("{} does not exist", from.display()));
             }
-            header::restore(&device, &from, &key, *overwrite_other_device)?;
+            let leave =
+                Leave { other_device: *overwrite_other_device, everything: *yes_destroy_all_data_on_it };
+            header::restore(common, &device, &from, &key, leave)?;
             Ok(Exit::Done)
         }
     }

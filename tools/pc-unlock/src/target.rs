@@ -1,0 +1,175 @@
+//! What a header is about to be written over: may it be lost?
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::libc::{EBUSY, O_EXCL};
+use pc_cli::{Common, refused};
+use serde::Deserialize;
+use xshell::{Shell, cmd};
+
+use crate::device::Device;
+use crate::luks2::{self, Copy};
+
+/// What may be lost for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// The header of another LUKS device.
+    pub other_device: bool,
+    /// Whatever is there.
+    pub everything: bool,
+}
+
+/// Opens the device for us alone: the kernel gives no device that is mounted, or below a mapper, a RAID or a volume group
+/// (`O_EXCL` on a block device, open(2)).
+pub fn free(device: &Device) -> Result<File> {
+    match OpenOptions::new().read(true).write(true).custom_flags(O_EXCL).open(&device.path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.raw_os_error() == Some(EBUSY) => Err(refused(format!(
+            "{}: mounted, or held by the kernel or by another program\n  lsblk {0}",
+            device.name
+        ))),
+        Err(error) => Err(error).with_context(|| format!("opening {}", device.name)),
+    }
+}
+
+/// Refuses a device that the header's data never fitted on.
+pub fn large_enough(device: &Device, file: &mut File, header: &Path) -> Result<()> {
+    let size = file.seek(SeekFrom::End(0)).with_context(|| format!("measuring {}", device.name))?;
+    let needed = luks2::extent(header)?.max(std::fs::metadata(header).context("measuring the backup")?.len());
+    if size <= needed {
+        return Err(refused(format!(
+            "{} has {size} bytes, the header and data of this backup take more than {needed}\n  lsblk {0}",
+            device.name
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses to write over anything but this header, the ruins of it, or nothing at all.
+pub fn may_be_lost(
+    common: &Common,
+    device: &Device,
+    file: &mut File,
+    saved: &str,
+    leave: Leave,
+) -> Result<()> {
+    if leave.everything {
+        return Ok(());
+    }
+    let found: Vec<_> =
+        signatures(&device.path)?.into_iter().filter(|found| found.kind != "crypto_LUKS").collect();
+    if !found.is_empty() {
+        let found: Vec<_> = found.iter().map(Signature::in_words).collect();
+        return Err(precious(device, &found.join(", "), saved));
+    }
+    let copies = luks2::copies(file).with_context(|| format!("reading {}", device.name))?;
+    let is_ours = |copy: &Copy| copy.uuid == saved;
+    let other = copies.iter().find(|copy| !is_ours(copy) && (copy.sound || !copies.iter().any(is_ours)));
+    let other = other.map(|copy| copy.uuid.clone());
+    // Of a header that is gone pc-brick's record tells which one it was.
+    let recorded = if copies.is_empty() { recorded(common, device)? } else { None };
+    match other.or_else(|| recorded.clone().filter(|uuid| uuid != saved)) {
+        Some(_) if leave.other_device => Ok(()),
+        Some(other) => Err(refused(format!(
+            "{} carries the header of another LUKS device ({other:?}, the backup is of {saved})\n  \
+             add --overwrite-other-device when that one is to be lost for good",
+            device.name
+        ))),
+        None if !copies.is_empty() || recorded.is_some() || is_wiped(file, device)? => Ok(()),
+        None => Err(precious(device, "data without a signature", saved)),
+    }
+}
+
+fn precious(device: &Device, found: &str, saved: &str) -> anyhow::Error {
+    refused(format!(
+        "{} holds {found}, not the header that the backup is of ({saved})\n  \
+         add --yes-destroy-all-data-on-it when that is to be lost for good",
+        device.name
+    ))
+}
+
+/// Nothing is left where both copies of a header stand by default.
+fn is_wiped(file: &mut File, device: &Device) -> Result<bool> {
+    let mut area = vec![0; 0x8000];
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_exact(&mut area))
+        .with_context(|| format!("reading {}", device.name))?;
+    Ok(area.iter().all(|byte| *byte == 0))
+}
+
+/// The header that pc-brick made on this disk, by its own record.
+fn recorded(common: &Common, device: &Device) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Record {
+        luks_uuid: String,
+    }
+    let directory = common.under_root(cluster::paths::STATE).join("brick");
+    let path = directory.join(format!("{}.json", device.id()));
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let record: Record =
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Some(record.luks_uuid))
+}
+
+/// One signature, as wipefs(8) tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Signature {
+    /// `0x438`.
+    offset: String,
+    /// `ext4`, `gpt`, `LVM2_member`, ...
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl Signature {
+    fn in_words(&self) -> String {
+        format!("{} (signature at {})", self.kind, self.offset)
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    signatures: Vec<Signature>,
+}
+
+/// Every signature at every offset, where blkid stops at the first that convinces it. The device is only read.
+fn signatures(device: &Path) -> Result<Vec<Signature>> {
+    let sh = Shell::new().context("finding the working directory")?;
+    let run = pc_run::run(cmd!(sh, "wipefs --no-act --json {device}")).deadline(Duration::from_secs(60));
+    let text = run.read().with_context(|| format!("probing {}", device.display()))?;
+    parse(&text).with_context(|| format!("reading what wipefs says of {}", device.display()))
+}
+
+/// Some versions print nothing at all for a blank device, others an empty list.
+fn parse(text: &str) -> Result<Vec<Signature>> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let Ok(answer) = serde_json::from_str::<Answer>(text) else { bail!("not the JSON of wipefs") };
+    Ok(answer.signatures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_answers() {
+        // util-linux 2.38, image files.
+        let ext4 =
+            r#"{"signatures": [{"device":"e","offset":"0x438","type":"ext4","uuid":"u","label":null}]}"#;
+        assert_eq!(parse(ext4).unwrap()[0].in_words(), "ext4 (signature at 0x438)");
+        assert_eq!(parse("{\n   \"signatures\": [\n\n   ]\n}").unwrap(), []);
+        assert_eq!(parse("").unwrap(), []);
+        assert!(parse("nonsense").is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! `header restore` on image files: what it may write over, and what it leaves byte for byte.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+
+mod support;
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use support::{Machine, device, run};
+
+const KEY: &[u8] = b"k1";
+
+/// A machine with one LUKS disk, saved, and the UUID of its header.
+fn saved() -> (Machine, String) {
+    let machine = Machine::new();
+    let path = machine.disk("ata-A");
+    machine.file(1, &[], &["ata-A"]);
+    machine.ok(&["header", "backup", &device("ata-A"), "--recovery-key-file", "-"], KEY);
+    let uuid = run("cryptsetup", &["luksUUID", path.to_str().unwrap()], b"");
+    (machine, String::from_utf8(uuid).unwrap().trim().into())
+}
+
+fn restore(machine: &Machine, flags: &[&str]) -> support::Answer {
+    let verb = ["header", "restore", "/dev/disk/by-id/ata-A", "--recovery-key-file", "-"];
+    machine.unlock(&[&verb[..], flags].concat(), KEY)
+}
+
+fn record(machine: &Machine, uuid: &str) {
+    let directory = machine.root.path().join("var/lib/personal-cluster/brick");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("ata-A.json"), format!("{{\"luks_uuid\":\"{uuid}\"}}")).unwrap();
+}
+
+fn blank(path: &Path, size: u64) -> std::fs::File {
+    let file = std::fs::File::create(path).unwrap();
+    file.set_len(size).unwrap();
+    file
+}
+
+/// Refused, naming what was found, and not a byte of it is touched.
+fn refused(machine: &Machine, flags: &[&str], said: &str) {
+    let path = machine.path("ata-A");
+    let before = std::fs::read(&path).unwrap();
+    let answer = restore(machine, flags);
+    assert_eq!(answer.code, 2, "{said}: {}", answer.err);
+    assert!(answer.err.contains(said), "{}", answer.err);
+    assert!(std::fs::read(&path).unwrap() == before, "{said}: written to");
+}
+
+#[test]
+fn what_is_not_this_header_is_named_and_left_alone() {
+    let (machine, uuid) = saved();
+    // Not even when the disk was this one once.
+    record(&machine, &uuid);
+    let path = machine.path("ata-A");
+    let name = path.to_str().unwrap();
+    // mkfs.xfs makes none below 300 MiB.
+    let makers: [(u64, &str, &[&str], &str); 3] = [
+        (24, "mkfs.ext4", &["-q", "-F", name], "ext4 (signature at 0x438)"),
+        (24, "sgdisk", &["--new", "1:0:0", name], "gpt (signature at 0x200)"),
+        (320, "mkfs.xfs", &["-q", "-f", name], "xfs (signature at 0x0)"),
+    ];
+    for (mib, program, arguments, said) in makers {
+        drop(blank(&path, mib << 20));
+        run(program, arguments, b"");
+        refused(&machine, &[], said);
+        refused(&machine, &["--overwrite-other-device"], "add --yes-destroy-all-data-on-it");
+    }
+    assert_eq!(restore(&machine, &["--yes-destroy-all-data-on-it"]).code, 0);
+    assert!(machine.passphrase_fits("ata-A"));
+    // The second copy of the header outlives mkfs: the file system counts.
+    run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-E", "nodiscard", name], b"");
+    refused(&machine, &[], "ext4 (signature at 0x438)");
+}
+
+#[test]
+fn a_device_that_is_too_small_is_never_written_to() {
+    let (machine, _) = saved();
+    let begin: u64 = machine.dump("ata-A")["segments"]["0"]["offset"].as_str().unwrap().parse().unwrap();
+    for size in [1 << 20, begin] {
+        drop(blank(&machine.path("ata-A"), size));
+        refused(&machine, &["--yes-destroy-all-data-on-it"], &format!("has {size} bytes"));
+    }
+}
+
+#[test]
+fn data_without_a_signature_needs_the_record_of_this_header() {
+    let (machine, uuid) = saved();
+    let raw = blank(&machine.path("ata-A"), 24 << 20);
+    raw.write_all_at(&vec![0x5c; 1 << 20], 0).unwrap();
+    refused(&machine, &[], "data without a signature");
+    record(&machine, "11111111-2222-4333-8444-555555555555");
+    refused(&machine, &[], "another LUKS device (\"11111111-2222-4333-8444-555555555555\"");
+    record(&machine, &uuid);
+    assert_eq!(restore(&machine, &[]).code, 0);
+    assert!(machine.passphrase_fits("ata-A"));
+}
+
+#[test]
+fn ruins_of_the_header_are_written_over() {
+    let (machine, _) = saved();
+    let file = std::fs::OpenOptions::new().write(true).open(machine.path("ata-A")).unwrap();
+    let zeros = vec![0; 16 << 20];
+    // The first copy: its magic, its checksum, its UUID. Then both, and everything.
+    let damages: [(u64, &[u8]); 5] =
+        [(0, &zeros[..8]), (5000, b"!"), (168, b"?"), (0, &zeros[..0x8000]), (0, &zeros)];
+    for (offset, bytes) in damages {
+        file.write_all_at(bytes, offset).unwrap();
+        let answer = restore(&machine, &[]);
+        assert_eq!(answer.code, 0, "{offset}: {}", answer.err);
+        assert!(machine.passphrase_fits("ata-A"));
+    }
+    // A sound one of another device is no ruin.
+    machine.disk("ata-A");
+    refused(&machine, &[], "carries the header of another LUKS device");
+    assert_eq!(restore(&machine, &["--overwrite-other-device"]).code, 0);
+}
