@@ -1,5 +1,6 @@
 //! Who may start a VM: `owner.json` beside its disk names the node that did last. Whoever wants to start it
-//! elsewhere asks that node's libvirt first, and does not start while there is no answer. Pure.
+//! elsewhere asks that node's libvirt first, and does not start while there is no answer. Without a record nobody
+//! knows who did last, and every node is asked. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,35 +67,33 @@ pub enum Verdict {
     Start,
     /// It runs on another node.
     RunsOn(String),
-    /// It may run on a node that does not answer.
-    Unknown {
-        /// The node.
-        node: String,
-        /// Why it does not answer.
-        reason: String,
-    },
+    /// It may run on nodes that do not answer: their names, and why they do not.
+    Unknown(Vec<(String, String)>),
 }
 
-/// Decides for node `me`. `ask` is called for other nodes only; a node called `dead` by the administrator is
-/// asked all the same, and only its silence is overruled.
+/// Decides for node `me`; `all` are the nodes of the file. `ask` is called for other nodes only; a node called `dead` by
+/// the administrator is asked all the same, and only its silence is overruled.
 pub fn decide(
     me: &str,
+    all: &[&str],
     owner: Option<&Owner>,
-    dead: Option<&str>,
+    dead: &[String],
     mut ask: impl FnMut(&str) -> Answer,
 ) -> Verdict {
-    let Some(owner) = owner else { return Verdict::Start };
-    let mut unknown = None;
-    for node in owner.nodes().filter(|node| *node != me) {
+    // No record is not "never started": its volume may be another one in the file since.
+    let nodes: Vec<&str> = owner.map_or_else(|| all.to_vec(), |owner| owner.nodes().collect());
+    let stopped = owner.is_some_and(|owner| owner.stopped);
+    let mut silent = Vec::new();
+    for node in nodes.into_iter().filter(|node| *node != me) {
         match ask(node) {
             Answer::Runs => return Verdict::RunsOn(node.into()),
-            Answer::Silent(reason) if !owner.stopped && dead != Some(node) => {
-                unknown.get_or_insert(Verdict::Unknown { node: node.into(), reason });
+            Answer::Silent(reason) if !stopped && !dead.iter().any(|dead| dead == node) => {
+                silent.push((node.into(), reason));
             }
             Answer::Idle | Answer::Silent(_) => {}
         }
     }
-    unknown.unwrap_or(Verdict::Start)
+    if silent.is_empty() { Verdict::Start } else { Verdict::Unknown(silent) }
 }
 
 #[cfg(test)]
@@ -110,8 +109,8 @@ mod tests {
         Answer::Silent(reason.into())
     }
 
-    fn unknown(node: &str) -> Verdict {
-        Verdict::Unknown { node: node.into(), reason: "cut off".into() }
+    fn unknown(nodes: &str) -> Verdict {
+        Verdict::Unknown(nodes.split(' ').map(|node| (node.into(), "cut off".into())).collect())
     }
 
     /// (owner, what n2 says, what n3 says, who is called dead) and what n1 may do.
@@ -120,7 +119,15 @@ mod tests {
         let on = |node: &str| Verdict::RunsOn(node.into());
         let (runs, idle, cut) = (Answer::Runs, Answer::Idle, silent("cut off"));
         let table = [
-            (None, &runs, &runs, None, Verdict::Start),
+            // No record: it may have run from another volume, on any node.
+            (None, &idle, &idle, None, Verdict::Start),
+            (None, &idle, &runs, None, on("n3")),
+            (None, &cut, &runs, Some("n2"), on("n3")),
+            (None, &cut, &idle, None, unknown("n2")),
+            (None, &cut, &idle, Some("n2"), Verdict::Start),
+            (None, &cut, &cut, None, unknown("n2 n3")),
+            (None, &cut, &cut, Some("n2"), unknown("n3")),
+            (None, &cut, &cut, Some("n2 n3"), Verdict::Start),
             (Some(owner("n1", None, false)), &cut, &cut, None, Verdict::Start),
             (Some(owner("n2", None, false)), &runs, &idle, None, on("n2")),
             (Some(owner("n2", None, false)), &idle, &runs, None, Verdict::Start),
@@ -146,8 +153,17 @@ mod tests {
                 "n3" => n3.clone(),
                 other => panic!("asked {other}"),
             };
-            assert_eq!(decide("n1", owner.as_ref(), dead, ask), expected, "{owner:?} {n2:?} {n3:?} {dead:?}");
+            let dead: Vec<String> =
+                dead.map(|dead| dead.split(' ').map(String::from).collect()).unwrap_or_default();
+            let said = decide("n1", &["n1", "n2", "n3"], owner.as_ref(), &dead, ask);
+            assert_eq!(said, expected, "{owner:?} {n2:?} {n3:?} {dead:?}");
         }
+    }
+
+    #[test]
+    fn a_node_that_is_alone_asks_nobody() {
+        let ask = |node: &str| panic!("asked {node}");
+        assert_eq!(decide("n1", &["n1"], None, &[], ask), Verdict::Start);
     }
 
     #[test]

@@ -106,11 +106,24 @@ pub fn tell(status: &str) {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(status)]);
 }
 
-/// A node that must not be asked for longer than this is out of reach for now.
-pub fn unreachable(vm: &str, node: &str, reason: &str) -> anyhow::Error {
+/// Nodes that may run a VM are out of reach for now: those that its record names, or any where it has none.
+pub fn unreachable(vm: &str, recorded: bool, silent: &[(String, String)]) -> anyhow::Error {
+    let what = |(node, reason): &(String, String)| {
+        if recorded {
+            format!("{node} owns it and does not answer, it may still run there: {reason}")
+        } else {
+            format!("no owner.json beside its disk, and {node} does not answer, it may run there: {reason}")
+        }
+    };
+    let what: Vec<String> = silent.iter().map(what).collect();
+    let names: Vec<&str> = silent.iter().map(|(node, _)| node.as_str()).collect();
+    let flags: Vec<String> = names.iter().map(|node| format!("--owner-is-dead {node}")).collect();
+    let are = if names.len() == 1 { "is" } else { "are" };
     try_again(format!(
-        "vm {vm}: {node} owns it and does not answer, it may still run there: {reason}\n  \
-         when {node} is switched off for certain: pc-vm start {vm} --here --owner-is-dead {node}"
+        "vm {vm}: {}\n  when {} {are} switched off for certain: pc-vm start {vm} --here {}",
+        what.join("; "),
+        names.join(" and "),
+        flags.join(" ")
     ))
 }
 

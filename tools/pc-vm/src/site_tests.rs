@@ -86,3 +86,24 @@ fn a_libvirt_that_does_not_answer_is_told() {
     );
     assert!(!mail.here && !mail.defined);
 }
+
+#[test]
+fn who_is_silent_is_named_with_the_way_out() {
+    let silent = |nodes: &[&str]| -> Vec<(String, String)> {
+        nodes.iter().map(|node| (node.to_string(), "cut off".into())).collect()
+    };
+    let error = unreachable("mail", true, &silent(&["n1"]));
+    assert!(error.is::<pc_cli::TryAgain>());
+    assert_eq!(
+        error.to_string(),
+        "vm mail: n1 owns it and does not answer, it may still run there: cut off\n  \
+         when n1 is switched off for certain: pc-vm start mail --here --owner-is-dead n1"
+    );
+    let error = unreachable("mail", false, &silent(&["n2", "n3"])).to_string();
+    assert!(
+        error.starts_with("vm mail: no owner.json beside its disk, and n2 does not answer, it may run there")
+    );
+    let remedy = "\n  when n2 and n3 are switched off for certain: \
+                  pc-vm start mail --here --owner-is-dead n2 --owner-is-dead n3";
+    assert!(error.ends_with(remedy), "{error}");
+}

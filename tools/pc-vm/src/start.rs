@@ -19,9 +19,10 @@ pub struct Options {
     /// Start it on this node although its home is another one
     #[arg(long)]
     pub here: bool,
-    /// NODE is switched off for certain: do not wait for its answer. A VM that still runs there is then started twice
+    /// NODE is switched off for certain: do not wait for its answer. A VM that still runs there is then started twice.
+    /// Once for each node
     #[arg(long, value_name = "NODE")]
-    pub owner_is_dead: Option<String>,
+    pub owner_is_dead: Vec<String>,
     /// Called by pacemaker's agent, the only starter once [ha] is enabled
     #[arg(long, hide = true)]
     pub by_pacemaker: bool,
@@ -43,7 +44,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let _lock = store.lock()?;
-    claim(site, &store, &guest, options.owner_is_dead.as_deref())?;
+    claim(site, &store, &guest, &options.owner_is_dead)?;
     prepare(site, &host, &store, &guest, &definition)?;
     // The lock is only as good as the bricks that keep it: the claim must still be ours after a long copy.
     let owner = store.owner()?.map(|owner| owner.node);
@@ -59,7 +60,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
 
 fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
     let me = site.nodes.me();
-    if let Some(dead) = options.owner_is_dead.as_deref().filter(|dead| *dead == me) {
+    if let Some(dead) = options.owner_is_dead.iter().find(|dead| *dead == me) {
         return Err(refused(format!("--owner-is-dead {dead}: this is {dead}, and it is alive")));
     }
     let home = site.home_of(guest);
@@ -73,19 +74,20 @@ fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
 }
 
 /// Makes this node the owner, or says why it must not be.
-fn claim(site: &Site, store: &Store, guest: &Guest, dead: Option<&str>) -> Result<()> {
+fn claim(site: &Site, store: &Store, guest: &Guest, dead: &[String]) -> Result<()> {
     let name = guest.name.as_str();
     let me = site.nodes.me();
     let owner = store.owner()?;
     let uuid = guest.uuid();
-    match decide(me, owner.as_ref(), dead, |node| site.nodes.ask(node, &uuid)) {
+    let all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
+    match decide(me, &all, owner.as_ref(), dead, |node| site.nodes.ask(node, &uuid)) {
         Verdict::Start => {}
         Verdict::RunsOn(node) => {
             return Err(refused(format!(
                 "vm {name}: runs on {node}\n  to have it here: pc-vm migrate {name} {me}"
             )));
         }
-        Verdict::Unknown { node, reason } => return Err(unreachable(name, &node, &reason)),
+        Verdict::Unknown(silent) => return Err(unreachable(name, owner.is_some(), &silent)),
     }
     if let Some(before) = owner.filter(|owner| owner.node != me) {
         log::info(format_args!("vm {name}: taking over from {}", before.node));
