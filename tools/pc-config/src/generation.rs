@@ -21,6 +21,8 @@ pub struct Generation {
     pub file: String,
 }
 
+/// The largest number: what JSON readers tell apart (RFC 8259, 6), and more than anybody counts to.
+const LARGEST: u64 = 1 << 53;
 const SCHEMA: &str = "pc.config.generation/1";
 const SIGNED: &str = "pc.trust.envelope/1";
 
@@ -45,6 +47,25 @@ impl Generation {
         }
         Ok(read)
     }
+}
+
+/// The number after this one.
+pub fn next(newest: u64) -> Result<u64> {
+    newest.checked_add(1).filter(|next| *next <= LARGEST).ok_or_else(|| {
+        refused(format!(
+            "no number follows generation {newest}: {LARGEST} is the largest\n  remove /var/lib/personal-cluster/generation.json on every node that has it, and put the file again: it begins at 1"
+        ))
+    })
+}
+
+/// Refuses a number that nobody reached by counting: after the largest no change could follow.
+pub fn countable(generation: u64) -> Result<(), String> {
+    if generation <= LARGEST {
+        return Ok(());
+    }
+    Err(format!(
+        "generation {generation} is above {LARGEST}, the largest\n  put the cluster file itself: it is numbered here"
+    ))
 }
 
 /// In hexadecimal.
@@ -107,6 +128,15 @@ pub fn read_kept(text: &str) -> Result<(Generation, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_the_largest_number_there_is_none() {
+        assert_eq!(next(LARGEST - 1).unwrap(), LARGEST);
+        for newest in [LARGEST, u64::MAX] {
+            let told = next(newest).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("no number follows generation {newest}: ")), "{told}");
+        }
+    }
 
     #[test]
     fn the_three_forms_are_told_apart() {

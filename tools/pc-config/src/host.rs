@@ -16,6 +16,10 @@ use crate::generation::read_kept;
 use crate::plan::{Have, Place, Write};
 
 const ANSWER: Duration = Duration::from_secs(90);
+/// How the names of new contents begin, before they are renamed.
+const STAGED: &str = ".pc-config.";
+const ALL: [Place; 6] =
+    [Place::Previous, Place::Edited, Place::File, Place::Applied, Place::Hosts, Place::Generation];
 
 /// The machine below a root.
 pub struct Host<'a> {
@@ -64,9 +68,7 @@ impl<'a> Host<'a> {
                 "on NixOS the file comes out of the system's configuration\n  change services.personal-cluster.settings and run: nixos-rebuild switch",
             ));
         }
-        let all =
-            [Place::Previous, Place::Edited, Place::File, Place::Applied, Place::Hosts, Place::Generation];
-        for place in all {
+        for place in ALL {
             let target = self.target(place)?;
             let existing =
                 target.path.ancestors().skip(1).find(|path| path.exists()).unwrap_or(Path::new("/"));
@@ -138,12 +140,43 @@ impl<'a> Host<'a> {
         staged.map(drop).map_err(|error| told(&error, &[]))
     }
 
+    /// Whether a put that was killed had this as its file: its record still stands beside the one in force.
+    pub fn cut_short(&self, file: &[u8]) -> bool {
+        let records =
+            self.staged(Place::Generation).into_iter().filter_map(|path| fs::read_to_string(path).ok());
+        records.filter_map(|text| read_kept(&text).ok()).any(|(kept, _)| kept.file.as_bytes() == file)
+    }
+
+    /// Removes what puts that were killed left behind; the caller holds the lock, and everything is in its place.
+    /// A `--check` that runs meanwhile does not miss its own.
+    pub fn sweep(&self) {
+        for path in ALL.into_iter().flat_map(|place| self.staged(place)) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    log::warning(format_args!("removing {}: {error}", path.display()));
+                }
+                _ => log::debug(format_args!("{}: removed", path.display())),
+            }
+        }
+    }
+
+    /// New contents beside a place.
+    fn staged(&self, place: Place) -> Vec<PathBuf> {
+        let Ok(target) = self.target(place) else { return Vec::new() };
+        let entries = target.path.parent().and_then(|directory| fs::read_dir(directory).ok());
+        let ours = |entry: &fs::DirEntry| {
+            let named = entry.file_name().to_str().is_some_and(|name| name.starts_with(STAGED));
+            named && entry.file_type().is_ok_and(|kind| kind.is_file())
+        };
+        entries.into_iter().flatten().flatten().filter(ours).map(|entry| entry.path()).collect()
+    }
+
     fn stage(&self, write: &Write) -> Result<(Target, NamedTempFile)> {
         let staging = || format!("writing {}", write.place);
         self.directory(write.place)?;
         let target = self.target(write.place)?;
         let mut file = tempfile::Builder::new()
-            .prefix(".pc-config.")
+            .prefix(STAGED)
             .permissions(fs::Permissions::from_mode(0o644))
             .tempfile_in(target.path.parent().unwrap_or(Path::new("/")))
             .with_context(staging)?;

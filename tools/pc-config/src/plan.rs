@@ -4,7 +4,7 @@ use std::fmt;
 
 use cluster::Cluster;
 
-use crate::generation::Generation;
+use crate::generation::{Generation, countable};
 use crate::hosts;
 
 /// What the machine has, before.
@@ -104,6 +104,7 @@ pub fn plan(want: &Want<'_>, have: &Have) -> anyhow::Result<Vec<Write>> {
 
 /// Which number a received generation may have: newer, or the very same.
 pub fn accepts(kept: Option<&Generation>, received: &Generation) -> Result<(), String> {
+    countable(received.generation)?;
     let Some(kept) = kept else { return Ok(()) };
     if received.generation < kept.generation {
         return Err(format!(
@@ -192,6 +193,8 @@ mod tests {
 
     #[test]
     fn an_older_or_a_different_generation_is_refused() {
+        assert!(accepts(None, &Generation::new(1 << 53, "a")).is_ok());
+        assert!(accepts(None, &Generation::new((1 << 53) + 1, "a")).unwrap_err().contains("the largest"));
         let kept = Generation::new(3, "a");
         assert!(accepts(None, &Generation::new(1, "a")).is_ok());
         assert!(accepts(Some(&kept), &Generation::new(4, "b")).is_ok());

@@ -13,7 +13,7 @@ use cluster::Cluster;
 use pc_cli::{Common, Exit, log, refused, try_again};
 use serde::Serialize;
 
-use crate::generation::{Generation, sha256};
+use crate::generation::{Generation, next, sha256};
 use crate::host::Host;
 use crate::plan::{Have, Place, Want, plan};
 use crate::put::{own_name, understand};
@@ -61,7 +61,7 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     let have = host.have()?;
     let (reached, waiting) = ask(&ssh, &cluster, &own, &have)?;
     let own_status = status::of(&have, &own);
-    let generation = choose(&text, reached.iter().chain([&own_status]));
+    let generation = choose(&text, reached.iter().chain([&own_status]))?;
     overtaken(&own_status, &reached, &generation)?;
     let lacking = |status: &&Status| {
         status.generation != Some(generation.generation)
@@ -89,6 +89,7 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
         host.replace(&writes, || host.reload_systemd())?;
         changed.insert(0, own.clone());
     }
+    host.sweep();
     on_each(&others, |node| {
         ssh.run(node, "pc-config put --signed -", Some(&signed))
             .map(|_| log::info(format_args!("{node}: put in force")))
@@ -169,12 +170,12 @@ fn overtaken(own: &Status, reached: &[Status], generation: &Generation) -> Resul
 }
 
 /// The newest number when it already stands for this text (a push that was cut short), else the next one.
-fn choose<'a>(text: &str, statuses: impl Iterator<Item = &'a Status> + Clone) -> Generation {
+fn choose<'a>(text: &str, statuses: impl Iterator<Item = &'a Status> + Clone) -> Result<Generation> {
     let newest = statuses.clone().filter_map(|status| status.generation).max().unwrap_or(0);
     let digest = sha256(text);
     let mut holders = statuses.filter(|status| newest > 0 && status.generation == Some(newest)).peekable();
     let is_this = holders.peek().is_some() && holders.all(|status| status.sha256.as_deref() == Some(&digest));
-    Generation::new(if is_this { newest } else { newest.saturating_add(1) }, text)
+    Ok(Generation::new(if is_this { newest } else { next(newest)? }, text))
 }
 
 fn on_each(nodes: &[&str], work: impl Fn(&str) -> Result<()> + Sync) -> Result<()> {
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_number_goes_up_only_for_a_new_text() {
-        let number = |statuses: &[Status]| choose("new", statuses.iter()).generation;
+        let number = |statuses: &[Status]| choose("new", statuses.iter()).unwrap().generation;
         assert_eq!(number(&[status(None, ""), status(None, "")]), 1);
         assert_eq!(number(&[status(Some(3), "old"), status(Some(2), "older")]), 4);
         assert_eq!(number(&[status(Some(4), "new"), status(Some(3), "old")]), 4, "cut short: goes on");
@@ -250,7 +251,7 @@ mod tests {
     fn what_was_changed_elsewhere_is_not_undone_unseen() {
         let refused = |own: Option<u64>, others: &[Status]| {
             let all = others.iter().cloned().chain([status(own, "older")]).collect::<Vec<_>>();
-            overtaken(&status(own, "older"), others, &choose("new", all.iter())).is_err()
+            overtaken(&status(own, "older"), others, &choose("new", all.iter()).unwrap()).is_err()
         };
         assert!(refused(Some(1), &[status(Some(2), "theirs"), status(Some(1), "older")]));
         assert!(refused(None, &[status(Some(1), "theirs")]));

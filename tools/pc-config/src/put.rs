@@ -9,7 +9,7 @@ use pc_cli::{Common, Exit, log, refused};
 use serde::Serialize;
 
 use crate::check::stable_names;
-use crate::generation::{Generation, Given, tell_apart, verify};
+use crate::generation::{Generation, Given, next, tell_apart, verify};
 use crate::host::Host;
 use crate::plan::{Have, Place, Want, accepts, plan};
 use crate::trust::Trust;
@@ -74,16 +74,15 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     for (line, node) in hosts::rivals(&have.hosts, &accepted.cluster) {
         log::warning(format_args!("/etc/hosts:{line}: gives {node} another address; ours comes first"));
     }
+    let cut_short = have.file.as_deref().is_some_and(|file| host.cut_short(file));
     if !writes.is_empty() {
         host.replace(&writes, || host.reload_systemd())?;
     }
     if writes.iter().any(|write| write.place == Place::Edited) {
-        log::warning(format_args!(
-            "{}: had been edited and never put; kept as {}",
-            Place::File,
-            Place::Edited
-        ));
+        let what = if cut_short { "is of a put that was cut short" } else { "had been edited and never put" };
+        log::warning(format_args!("{}: {what}; kept as {}", Place::File, Place::Edited));
     }
+    host.sweep();
     answer(common, &accepted, &writes, true)
 }
 
@@ -176,7 +175,7 @@ fn number(cluster: Cluster, text: &str, have: &Have, trust: &Trust, sign: bool) 
     }
     let generation = match &have.kept {
         Some((kept, _)) if kept.file == text => kept.clone(),
-        Some((kept, _)) => Generation::new(kept.generation.saturating_add(1), text),
+        Some((kept, _)) => Generation::new(next(kept.generation)?, text),
         None => Generation::new(1, text),
     };
     let plain = generation.to_text()?;

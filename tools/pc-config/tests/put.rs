@@ -134,6 +134,58 @@ fn an_older_generation_is_refused() {
 }
 
 #[test]
+fn a_number_that_nobody_counted_to_is_refused() {
+    let machine = Machine::new();
+    machine.put(&file(1, ""));
+    let first = machine.read(GENERATION);
+    let numbered = |number: u64| first.replace("\"generation\": 1,", &format!("\"generation\": {number},"));
+    let fresh = Machine::new();
+    let before = fresh.everything();
+    let ended = fresh.put(&numbered(u64::MAX));
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    let told = "generation 18446744073709551615 is above 9007199254740992, the largest\n  put the cluster file itself";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    assert_eq!(fresh.everything(), before);
+    // A node that took one before this was refused.
+    std::fs::write(machine.root.join(GENERATION), numbered(u64::MAX)).unwrap();
+    let ended = machine.put(&file(1, "# new\n"));
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert!(ended.stderr.contains("no number follows generation 18446744073709551615"), "{}", ended.stderr);
+    std::fs::remove_file(machine.root.join(GENERATION)).unwrap();
+    assert_eq!(machine.put(&file(1, "# new\n")).stdout, "generation 1 is in force on node1\n");
+}
+
+/// As kill -9 between the renames leaves it: the new file stands there, its record is still under its first name.
+#[test]
+fn what_a_killed_put_left_is_no_edit_and_goes() {
+    let machine = Machine::new();
+    machine.put(&file(1, ""));
+    let (first, second) = (machine.read(GENERATION), file(1, "# second\n"));
+    machine.put(&second);
+    let left = [
+        "var/lib/personal-cluster/.pc-config.aB3dE6",
+        "etc/personal-cluster/.pc-config.x",
+        "etc/.pc-config.y",
+    ];
+    for path in left {
+        std::fs::write(machine.root.join(path), machine.read(GENERATION)).unwrap();
+    }
+    std::fs::write(machine.root.join(GENERATION), first).unwrap();
+    let ended = machine.put(&file(1, "# third\n"));
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("cluster.toml: is of a put that was cut short; kept as "),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("edited and never put"), "{}", ended.stderr);
+    assert_eq!(machine.read("etc/personal-cluster/cluster.toml.edited"), second);
+    for path in left {
+        assert!(!machine.root.join(path).exists(), "{path}");
+    }
+}
+
+#[test]
 fn nixos_is_told_how() {
     let machine = Machine::new();
     std::fs::write(machine.root.join("etc/NIXOS"), "").unwrap();
