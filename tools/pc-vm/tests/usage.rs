@@ -72,3 +72,20 @@ fn someone_who_is_not_root_is_told_the_whole_command() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("\n  sudo pc-vm stop mail --node node1 "), "{}", said(&output));
 }
+
+/// Whoever takes itself for another node would ask that node nothing before it starts a VM.
+#[test]
+fn a_machine_without_the_nodes_address_acts_as_nobody() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("cluster.toml");
+    // Addresses for documentation (RFC 5737) are on no interface.
+    let two = "[[node]]\nname = \"node2\"\naddress = \"203.0.113.52/24\"\n";
+    std::fs::write(&file, FILE.replace("192.168.0.50", "203.0.113.51") + two).unwrap();
+    for verb in [&["start", "mail"][..], &["stop", "mail"], &["migrate", "mail", "node1"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pc-vm"));
+        command.args(["--node", "node2", "--connect", "test:///no/such/file", "--file"]).arg(&file);
+        let output = command.args(verb).env_remove("JOURNAL_STREAM").output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{verb:?}: {}", said(&output));
+        assert!(said(&output).contains("this machine has no address of the file yet"), "{}", said(&output));
+    }
+}
