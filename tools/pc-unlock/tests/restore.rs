@@ -58,12 +58,12 @@ fn what_is_not_this_header_is_named_and_left_alone() {
     // mkfs.xfs makes none below 300 MiB.
     let makers: [(u64, &str, &[&str], &str); 3] = [
         (24, "mkfs.ext4", &["-q", "-F", name], "ext4 (signature at 0x438)"),
-        (24, "sgdisk", &["--new", "1:0:0", name], "gpt (signature at 0x200)"),
+        (24, "sfdisk", &["--quiet", name], "gpt (signature at 0x200)"),
         (320, "mkfs.xfs", &["-q", "-f", name], "xfs (signature at 0x0)"),
     ];
     for (mib, program, arguments, said) in makers {
         drop(blank(&path, mib << 20));
-        run(program, arguments, b"");
+        run(program, arguments, b"label: gpt\n");
         refused(&machine, &[], said);
         refused(&machine, &["--overwrite-other-device"], "add --yes-destroy-all-data-on-it");
     }
