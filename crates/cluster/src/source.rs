@@ -1,6 +1,7 @@
 //! From a path to text: the only I/O of this crate, with its limits.
 
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use crate::fault::{Fault, locate};
@@ -10,6 +11,10 @@ const LIMIT: u64 = 1 << 20;
 
 /// Reads the file at `path` (`-` is standard input) as text.
 pub(crate) fn read(path: &Path) -> Result<String, Box<Fault>> {
+    if is_named_pipe(path) {
+        let remedy = "write into standard input instead, and name it with `-`";
+        return Err(Box::new(Fault::of_file("is a named pipe, which may never be written to", remedy)));
+    }
     let mut bytes = Vec::new();
     let outcome = if path.as_os_str() == "-" {
         std::io::stdin().lock().take(LIMIT + 1).read_to_end(&mut bytes)
@@ -20,6 +25,11 @@ pub(crate) fn read(path: &Path) -> Result<String, Box<Fault>> {
         return Err(Box::new(Fault::of_file(plain(&error), remedy(&error))));
     }
     text(bytes)
+}
+
+/// A FIFO that has a path. The pipes of a shell (`/dev/stdin`, `<(...)`) have writers, and links to them lead to no path.
+fn is_named_pipe(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) && path.canonicalize().is_ok()
 }
 
 /// The kernel's words as the end of a chain: lower case, without the number.

@@ -59,3 +59,19 @@ fn nothing_to_merge_is_refused() {
         assert_eq!(told, "error: stdin: holds no draft\n  pc-config draft prints one\n", "{input}");
     }
 }
+
+/// Opening one without a writer would wait for ever; the pipes of a shell have theirs.
+#[test]
+fn a_named_pipe_is_refused_and_a_shells_pipe_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = format!(
+        "cd {} || exit; printf 'schema = \"personal-cluster/1\"\\nname = \"home\"\\n[[node]]\\nname = \"node1\"\\naddress = \"10.0.0.1\"\\n' > file
+         {PROGRAM} check <(cat file) && cat file | {PROGRAM} check /dev/stdin && cat file | {PROGRAM} check - || exit 9
+         mkfifo pipe && exec {PROGRAM} check ./pipe",
+        directory.path().display()
+    );
+    let ended = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{told}");
+    assert!(told.contains("./pipe: is a named pipe, which may never be written to\n  write into"), "{told}");
+}
