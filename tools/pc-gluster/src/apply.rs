@@ -7,6 +7,7 @@ use pc_cli::try_again;
 use pc_plan::{Plan, Step};
 
 use crate::action::Action;
+use crate::heal;
 use crate::host::{self, Seen};
 use crate::plan::{Outcome, plan};
 use crate::report::{self, Depth};
@@ -29,6 +30,7 @@ pub fn apply(root: &Path, want: &Want, printed: Option<&Plan<Action>>, done: &mu
         Err(error) => (host::look(want), Err(error)),
     };
     let status = report::gather(root, want, &seen, Depth::AsNeeded);
+    heal::nudge(&status, &report::last_pending(root));
     report::publish(root, want, &status, result.as_ref().err())?;
     report::tell(status.to_string().lines().next().unwrap_or_default());
     let waiting = result?;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::host::cli;
 use crate::report;
+use crate::status::{Status, VolumeStatus};
 use crate::xml::BrickHeal;
 
 /// `pc.gluster.heal/1`.
@@ -63,6 +64,27 @@ fn launch(heal: &Heal, tell: impl Fn(String)) {
     for volume in heal.volumes.iter().filter(waiting) {
         if let Err(error) = cli::heal_now(&volume.name) {
             tell(format!("volume {}: {error:#}", volume.name));
+        }
+    }
+}
+
+/// Volumes that had something to heal at the last report and still have, although every brick is there: the daemons
+/// have missed their moment, and would look again only after 10 minutes.
+pub fn stuck<'a>(status: &'a Status, before: &[(String, Option<u64>)]) -> Vec<&'a str> {
+    let waits = |pending: Option<u64>| pending.is_some_and(|count| count > 0);
+    let had = |name: &str| before.iter().any(|(volume, pending)| volume == name && waits(*pending));
+    let whole =
+        |volume: &&VolumeStatus| volume.started && volume.sets.iter().flatten().all(|brick| brick.online);
+    let stuck =
+        status.volumes.iter().filter(whole).filter(|volume| waits(volume.heal_pending) && had(&volume.name));
+    stuck.map(|volume| volume.name.as_str()).collect()
+}
+
+/// Tells the daemons to look now. That it could not be told is no failure: the next run tells it again.
+pub fn nudge(status: &Status, before: &[(String, Option<u64>)]) {
+    for volume in stuck(status, before) {
+        if let Err(error) = cli::heal_now(volume) {
+            pc_cli::log::debug(format_args!("volume {volume}: {error:#}"));
         }
     }
 }

@@ -53,7 +53,7 @@ pub fn gather(root: &Path, want: &Want, seen: &Seen, depth: Depth) -> Status {
 
 /// The backlogs of the last report. A node that was away counts nothing on its own bricks although others
 /// hold entries for it, so a backlog that was not 0 is asked about until it is.
-fn last_pending(root: &Path) -> Vec<(String, Option<u64>)> {
+pub fn last_pending(root: &Path) -> Vec<(String, Option<u64>)> {
     let read = || -> Option<Vec<(String, Option<u64>)>> {
         let text = std::fs::read(root.join("run/personal-cluster/storage.json")).ok()?;
         let value: serde_json::Value = serde_json::from_slice(&text).ok()?;

@@ -50,6 +50,19 @@ fn degraded() -> Status {
 }
 
 #[test]
+fn a_heal_that_its_daemons_forgot_is_started_again() {
+    let before = |pending| vec![("vms".to_string(), pending)];
+    let (want, have) = running("n1");
+    let waiting = Status::new(&want, &have, true, &backlog("n1", 7, Some([Some(7); 3])));
+    assert_eq!(crate::heal::stuck(&waiting, &before(Some(9))), ["vms"]);
+    // New since the last look: the daemons are at it. A brick is away: what waits for it cannot be healed.
+    assert!(crate::heal::stuck(&waiting, &before(Some(0))).is_empty());
+    assert!(crate::heal::stuck(&waiting, &[]).is_empty());
+    assert!(crate::heal::stuck(&degraded(), &before(Some(7))).is_empty());
+    assert!(crate::heal::stuck(&healthy(), &before(Some(7))).is_empty());
+}
+
+#[test]
 fn everything_in_order() {
     let status = healthy();
     assert!(status.healthy, "{status:#?}");
