@@ -1,6 +1,7 @@
 //! The only module that touches the machine.
 
 pub mod blkid;
+pub mod copies;
 pub mod cryptsetup;
 pub mod disk;
 pub mod lsblk;

@@ -116,7 +116,9 @@ fn run(cli: Cli) -> Result<Exit> {
     pc_cli::log::set_verbosity(common.verbose);
     let host = Host::new(&common)?;
     let one_disk = match &verb {
-        Verb::Wipe { device, yes_destroy_all_data_on_it: yes } => Some(wipe::wipe(&host, device, *yes)?),
+        Verb::Wipe { device, yes_destroy_all_data_on_it: yes } => {
+            Some(wipe::wipe(&common, &host, device, *yes)?)
+        }
         Verb::Forget { device } => Some(wipe::forget(&host, device)?),
         Verb::Adopt { device } => Some(wipe::adopt(&host, device)?),
         _ => None,

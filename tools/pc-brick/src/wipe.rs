@@ -4,11 +4,11 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail};
 use cluster::{Brick, DevicePath, Name, Use};
-use pc_cli::log;
+use pc_cli::{Common, log};
 use serde::Serialize;
 
 use crate::facts::{Content, Device, Record, State};
-use crate::host::{Host, cryptsetup, disk, lvm, wipefs};
+use crate::host::{Host, copies, cryptsetup, disk, lvm, wipefs};
 
 /// `pc.brick.disk/1`: what was done to one disk.
 #[derive(Debug, Serialize)]
@@ -55,7 +55,7 @@ fn in_words(content: &Content) -> Option<String> {
 }
 
 /// Destroys all data on a disk and forgets it.
-pub fn wipe(host: &Host, device: &str, yes: bool) -> Result<Answer> {
+pub fn wipe(common: &Common, host: &Host, device: &str, yes: bool) -> Result<Answer> {
     let brick = brick_of(device)?;
     let found = present(host, &brick)?;
     let held = in_words(&found.content);
@@ -90,7 +90,8 @@ pub fn wipe(host: &Host, device: &str, yes: bool) -> Result<Answer> {
     }
     wipefs::erase(host.shell(), &path)?;
     disk::zero_ends(&path, found.size_bytes)?;
-    // The header backup holds the keyslots that were just destroyed.
+    // The header backups hold the keyslots that were just destroyed.
+    copies::remove(common, brick.name());
     host.records.forget(brick.name(), false)?;
     log::info(format_args!("{device}: wiped, held {words}"));
     Ok(Answer {

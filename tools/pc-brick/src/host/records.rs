@@ -104,7 +104,8 @@ fn make_private(directory: &Path) -> Result<()> {
         .with_context(|| format!("creating {}", directory.display()))
 }
 
-fn remove(path: &Path) -> Result<bool> {
+/// Whether it was there.
+pub fn remove(path: &Path) -> Result<bool> {
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),

@@ -188,8 +188,26 @@ fn wipe_says_what_it_would_destroy_and_needs_its_flag() {
     for wrong in ["/dev/sda", "a", "/dev/disk/by-id/nothing"] {
         assert!(!stage.run(&["wipe", wrong, "--yes-destroy-all-data-on-it"]).status.success(), "{wrong}");
     }
-    let answer = stage.json(&["wipe", by_id, "--yes-destroy-all-data-on-it"]);
+    // With the recovery key the copies on replicated volumes would open what the disk still holds.
+    let root = stage.root.path();
+    let file = std::fs::read_to_string(root.join("cluster.toml")).unwrap();
+    let more = "[volume.away]\nuse = \"backup\"\nreplicas = 1\n";
+    let disks = "disks.away = [\"/dev/disk/by-id/z\"]\ndisks.vms";
+    std::fs::write(root.join("cluster.toml"), file.replace("disks.vms", disks) + more).unwrap();
+    std::fs::create_dir_all(root.join("proc/self")).unwrap();
+    let mounts = "50 36 0:40 / /mnt/vms rw - fuse.glusterfs n1:vms rw\n";
+    std::fs::write(root.join("proc/self/mountinfo"), mounts).unwrap();
+    let copies = root.join("mnt/vms/headers/n1");
+    std::fs::create_dir_all(&copies).unwrap();
+    for name in ["a.jwe", "b.jwe"] {
+        std::fs::write(copies.join(name), "JWE").unwrap();
+    }
+    let output = stage.run(&["wipe", by_id, "--yes-destroy-all-data-on-it", "--json"]);
+    assert!(said(&output).contains("a: volume away is not mounted"), "{}", said(&output));
+    assert!(!copies.join("a.jwe").exists() && copies.join("b.jwe").exists());
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["done"], "wiped");
+    std::fs::write(root.join("cluster.toml"), file).unwrap();
     assert_eq!(stage.json(&["status"])["bricks"][0]["state"], "blank");
     assert!(!stage.root.path().join("var/lib/personal-cluster/headers/a.img").exists());
     assert_eq!(stage.json(&["plan"])["steps"][0]["action"], "claim");
