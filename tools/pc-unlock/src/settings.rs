@@ -55,6 +55,32 @@ pub fn load(common: &Common) -> Result<Cluster> {
     loaded.map_err(refused)
 }
 
+/// `pc.unlock.servers/1`: the file's servers, which would take a new binding now.
+#[derive(Debug, serde::Serialize)]
+pub struct Ready {
+    schema: &'static str,
+    threshold: u64,
+    servers: Vec<String>,
+}
+
+impl Ready {
+    /// Those of the file.
+    pub fn of(common: &Common) -> Result<Ready> {
+        let unlock = load(common)?.unlock;
+        let (threshold, tang) =
+            unlock.map_or((0, Vec::new()), |unlock| (unlock.threshold.into(), unlock.tang));
+        let servers = tang.into_iter().map(|server| server.url).collect();
+        Ok(Ready { schema: "pc.unlock.servers/1", threshold, servers })
+    }
+}
+
+/// Nothing: silence means that all is well.
+impl std::fmt::Display for Ready {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
 /// The devices that were named, else all disks of this node.
 pub fn devices(common: &Common, named: &[String]) -> Result<Vec<Device>> {
     if !named.is_empty() {

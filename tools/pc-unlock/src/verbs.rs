@@ -35,6 +35,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
         Verb::Open { devices, test, .. } => work(cli, devices, if *test { Task::Test } else { Task::Open }),
         Verb::Check { servers: true, .. } => {
             bind::would_seal(client, &settings::pin(common, None)?)?;
+            pc_cli::emit(common.json, &settings::Ready::of(common)?)?;
             Ok(Exit::Done)
         }
         Verb::Check { devices, .. } => work(cli, devices, Task::Check),

@@ -51,6 +51,8 @@ fn answers() {
     let status = machine.unlock(&["status", "--exit-code"], b"");
     assert_eq!(status.code, 3);
     compare("open.json", &machine.unlock(&["open", "--test", "--json"], b"").out, &url);
+    compare("servers.json", &machine.ok(&["check", "--servers", "--json"], b"").out, &url);
+    assert!(machine.ok(&["check", "--servers"], b"").out.is_empty());
     let adv = machine.ok(&["adv", "--json", &tang.url], b"").out;
     let keys: Value = serde_json::from_slice(&adv).unwrap();
     let thumbprint = |list: &str, key: &str| keys[list][0][key].as_str().unwrap().to_string();
