@@ -109,6 +109,7 @@ FULL = """mkdir kept; for d in etc var; do cp -a $d kept/; mount -t tmpfs -o siz
 cat /dev/zero > $d/filler 2> /dev/null || true; done; rm -r kept"""
 READ_ONLY = "mount --bind etc etc; mount -o remount,bind,ro etc"
 CLEAR = "sed -i '/unlock/,/tang/d' cluster.toml"
+CLEAR_OF_NODE = "sed -i '/unlock/,/tang/d' etc/personal-cluster/cluster.toml"
 
 def disks_that_take_nothing() -> list[Case]:
     cases = []
@@ -117,7 +118,7 @@ def disks_that_take_nothing() -> list[Case]:
         cases.append(Case(fault, "pc-trust", ["init", "cluster.toml"], 1, says, f"{CLEAR}; {place}"))
         cases.append(Case(fault, "pc-trust", ["renew", "--force"], 1, says, place, member=True))
         cases.append(Case(fault, "pc-unlock", ["seal", "x"], 1, says, TANG + place, b"secret"))
-    cases.append(Case("full disk", "pc-brick", ["apply"], 1, "No space left", FULL))
+    cases.append(Case("full disk", "pc-brick", ["apply"], 1, "No space left", f"{CLEAR_OF_NODE}; {FULL}"))
     there = ["--connect", "test:///default"]
     # A VM without a record: every other node has to say that it does not run there.
     idle = [*there, "--connect-peer", "test:///default"]
@@ -148,6 +149,8 @@ def daemons() -> list[Case]:
     return [
         Case("tang is off", "pc-unlock", ["seal", "x"], 75, "connection refused", lo, b"secret"),
         Case("tang is off", "pc-trust", ["init", "cluster.toml"], 75, "connection refused", lo),
+        Case("tang is off", "pc-brick", ["apply"], 75, "connection refused", lo),
+        Case("tang hangs", "pc-brick", ["apply"], 75, "timed out", tang),
         Case("tang hangs", "pc-unlock", ["seal", "x"], 75, "timed out", tang, b"secret"),
         Case("tang hangs", "pc-unlock", ["adv", "http://127.0.0.1:7"], 75, "timed out", tang),
         Case("tang hangs", "pc-trust", ["init", "cluster.toml"], 75, "timed out", tang),
