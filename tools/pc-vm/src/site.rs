@@ -129,4 +129,4 @@ pub fn unreachable(vm: &str, recorded: bool, silent: &[(String, String)]) -> any
 
 #[cfg(test)]
 #[path = "site_tests.rs"]
-mod tests;
+pub mod tests;

@@ -1,7 +1,8 @@
 use super::*;
 use crate::nodes::Uris;
 
-const FILE: &str = r#"
+/// One node, one VM.
+pub const FILE: &str = r#"
 schema = "personal-cluster/1"
 name = "home"
 
@@ -20,7 +21,12 @@ volume = "vms"
 "#;
 
 /// Acts on a site of this file, whose libvirt is reached at `connect`.
-fn on_site<T>(cluster: &Cluster, root: &std::path::Path, connect: &str, act: impl FnOnce(&Site) -> T) -> T {
+pub fn on_site<T>(
+    cluster: &Cluster,
+    root: &std::path::Path,
+    connect: &str,
+    act: impl FnOnce(&Site) -> T,
+) -> T {
     let common =
         Common { file: None, applied: false, node: None, json: false, root: root.into(), verbose: 0 };
     let uris = Uris { connect: connect.into(), connect_peer: String::new() };

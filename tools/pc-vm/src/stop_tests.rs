@@ -1,24 +1,6 @@
 use super::*;
-use crate::nodes::{Nodes, Uris};
 use crate::owner::Owner;
-
-const FILE: &str = r#"
-schema = "personal-cluster/1"
-name = "home"
-
-[[node]]
-name = "node1"
-address = "192.168.0.50/24"
-disks.vms = ["/dev/disk/by-id/virtio-a"]
-
-[volume.vms]
-use = "local"
-
-[vm.mail]
-memory = "2GiB"
-disk = "20GiB"
-volume = "vms"
-"#;
+use crate::site::tests::{FILE, on_site};
 
 /// Started again between its end and the record of it: recorded as stopped, another node would start it as well.
 #[test]
@@ -28,31 +10,23 @@ fn what_runs_again_is_not_noted_as_stopped() {
     std::fs::create_dir_all(root.path().join("proc/self")).unwrap();
     std::fs::write(root.path().join("proc/self/mountinfo"), "61 24 0:51 / /mnt/vms rw - ext4 /dev/a rw\n")
         .unwrap();
-    let common = pc_cli::Common {
-        file: None,
-        applied: false,
-        node: None,
-        json: false,
-        root: root.path().into(),
-        verbose: 0,
-    };
-    let uris = Uris { connect: "test:///default".into(), connect_peer: String::new() };
-    let site = Site { common: &common, nodes: Nodes { view: cluster.view("node1").unwrap(), uris: &uris } };
-    let guest = site.guest("mail").unwrap();
-    let uuid = guest.uuid();
-    let hypervisor = site.nodes.local().unwrap();
-    let domain = format!(
-        "<domain type='test'><name>mail</name><uuid>{uuid}</uuid><memory unit='KiB'>65536</memory>\
+    on_site(&cluster, root.path(), "test:///default", |site| {
+        let guest = site.guest("mail").unwrap();
+        let uuid = guest.uuid();
+        let hypervisor = site.nodes.local().unwrap();
+        let domain = format!(
+            "<domain type='test'><name>mail</name><uuid>{uuid}</uuid><memory unit='KiB'>65536</memory>\
          <vcpu>1</vcpu><os><type>hvm</type></os></domain>"
-    );
-    hypervisor.define(&domain).unwrap();
-    hypervisor.create(&uuid).unwrap();
-    let store = site.store(&guest);
-    drop(store.lock().unwrap());
-    store.set_owner(&Owner::new("mail", "node1", None, now().unwrap())).unwrap();
-    release(&site, &guest, &hypervisor, "node1");
-    assert!(!store.owner().unwrap().unwrap().stopped);
-    hypervisor.kill(&uuid).unwrap();
-    release(&site, &guest, &hypervisor, "node1");
-    assert!(store.owner().unwrap().unwrap().stopped);
+        );
+        hypervisor.define(&domain).unwrap();
+        hypervisor.create(&uuid).unwrap();
+        let store = site.store(&guest);
+        drop(store.lock().unwrap());
+        store.set_owner(&Owner::new("mail", "node1", None, now().unwrap())).unwrap();
+        release(site, &guest, &hypervisor, "node1");
+        assert!(!store.owner().unwrap().unwrap().stopped);
+        hypervisor.kill(&uuid).unwrap();
+        release(site, &guest, &hypervisor, "node1");
+        assert!(store.owner().unwrap().unwrap().stopped);
+    });
 }
