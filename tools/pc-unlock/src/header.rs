@@ -1,7 +1,8 @@
 //! Backups of LUKS headers, encrypted to the recovery key and kept off the device.
 //!
 //! A backup is a JWE with `alg` "dir": its key is HKDF-SHA256 (RFC 5869) over the text of the recovery key,
-//! salt "personal-cluster", info "luks-header", so that openssl and jose open it without us.
+//! salt "personal-cluster", info "luks-header", so that openssl and jose open it without us. It holds cryptsetup's image of
+//! the header up to the last keyslot in use: truncate(1) makes it as long as luksHeaderRestore wants it.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::scratch::Scratch;
 use crate::target::{self, Leave};
-use crate::{places, recover, settings};
+use crate::{image, places, recover, settings};
 
 fn derive(recovery_key: &str) -> Result<Cek> {
     let mut cek = Zeroizing::new([0; 32]);
@@ -38,9 +39,9 @@ pub fn file_name(device: &Device) -> String {
 pub fn backup(device: &Device, directories: &[PathBuf], recovery_key: &str) -> Result<()> {
     device.require_present()?;
     let scratch = Scratch::new()?;
-    let image = scratch.file("header");
-    cryptsetup::backup_header(&device.path, &image)?;
-    let header = Zeroizing::new(std::fs::read(&image).context("reading the header's image")?);
+    let saved = scratch.file("header");
+    cryptsetup::backup_header(&device.path, &saved)?;
+    let header = image::cut(Zeroizing::new(std::fs::read(&saved).context("reading the header's image")?));
     let key = derive(recovery_key)?;
     // A fresh nonce makes every backup another text: what it says is compared, or a volume would be written every day.
     let says_so = |text: &[u8]| {
@@ -130,7 +131,7 @@ pub fn restore(
     let saved = luks2::copies(&mut std::io::Cursor::new(header.as_slice()))?.into_iter().next();
     let saved = saved.with_context(|| format!("{}: holds no LUKS header", path.display()))?.uuid;
     let scratch = Scratch::new()?;
-    let image = scratch.write("header", &header)?;
+    let image = scratch.write("header", &image::whole(&header))?;
     let mut file = target::free(device)?;
     target::large_enough(device, &mut file, &image)?;
     target::may_be_lost(common, device, &mut file, &saved, leave)?;

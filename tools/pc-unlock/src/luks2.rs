@@ -29,12 +29,26 @@ pub struct Metadata {
     /// Where the data is.
     #[serde(default)]
     segments: BTreeMap<String, Segment>,
+    /// How large the rest of the header is.
+    #[serde(default)]
+    config: Config,
+    /// Bytes of one copy of the metadata; two stand at the beginning of the device.
+    #[serde(skip)]
+    size: usize,
     /// Bytes that are left for more of both.
     #[serde(skip)]
     pub room: usize,
 }
 
-/// A piece of the data: numbers are texts in LUKS2.
+/// Numbers are texts in LUKS2.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Config {
+    /// Bytes of all keyslot areas together, those not in use with them.
+    #[serde(default)]
+    keyslots_size: String,
+}
+
+/// A piece of the data.
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Segment {
     #[serde(default)]
@@ -106,7 +120,6 @@ pub fn copies(file: &mut (impl Read + Seek)) -> std::io::Result<Vec<Copy>> {
 
 /// Where the data of a header begins, or ends when its size is fixed.
 pub fn extent(path: &Path) -> Result<u64> {
-    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
     Ok(match read(path)? {
         Header::Luks2(metadata) => {
             let ends = metadata.segments.values();
@@ -155,13 +168,13 @@ fn at(file: &mut (impl Read + Seek), offset: usize, bytes: &mut [u8]) -> std::io
 }
 
 fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> Result<Metadata> {
-    let number = |at: usize| -> Option<usize> {
+    let field = |at: usize| -> Option<usize> {
         let bytes: [u8; 8] = binary.get(at..at + 8)?.try_into().ok()?;
         usize::try_from(u64::from_be_bytes(bytes)).ok()
     };
-    let size = number(8).filter(|size| SIZES.contains(size));
+    let size = field(8).filter(|size| SIZES.contains(size));
     let Some(size) = size else { bail!("its size is none of those that LUKS2 knows") };
-    if number(256) != Some(offset) {
+    if field(256) != Some(offset) {
         bail!("it says that it stands elsewhere");
     }
     let mut whole = vec![0; size];
@@ -187,7 +200,12 @@ fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> 
     let metadata: Metadata =
         serde_json::from_value(metadata).context("its metadata is not what LUKS2 prescribes")?;
     // It ends with a zero.
-    Ok(Metadata { room: json.len().saturating_sub(end + 1), ..metadata })
+    Ok(Metadata { room: json.len().saturating_sub(end + 1), size, ..metadata })
+}
+
+/// A number that is no number takes no part in anything.
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
 }
 
 impl Metadata {
@@ -201,6 +219,18 @@ impl Metadata {
         (0..32).find(|token| !self.tokens.contains_key(&token.to_string()))
     }
 
+    /// Bytes of both copies of the metadata.
+    pub fn copies_size(&self) -> usize {
+        2 * self.size
+    }
+
+    /// Bytes of the whole header, which is what cryptsetup saves and restores.
+    pub fn header_size(&self) -> usize {
+        // cryptsetup knows no larger area (LUKS2_MAX_KEYSLOTS_SIZE).
+        let keyslots = number(&self.config.keyslots_size).min(128 << 20);
+        self.copies_size() + usize::try_from(keyslots).unwrap_or(0)
+    }
+
     /// The tokens of a type, with their numbers.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (u32, &'a Token)> {
         self.tokens
@@ -211,11 +241,11 @@ impl Metadata {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     /// A header with this metadata and a checksum that is right.
-    fn header(json: &str) -> std::io::Cursor<Vec<u8>> {
+    pub fn header(json: &str) -> std::io::Cursor<Vec<u8>> {
         let mut whole = vec![0; SIZES[0]];
         whole[..8].copy_from_slice(b"LUKS\xba\xbe\x00\x02");
         whole[8..16].copy_from_slice(&(SIZES[0] as u64).to_be_bytes());

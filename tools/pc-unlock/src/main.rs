@@ -9,6 +9,7 @@ mod cryptsetup;
 mod device;
 mod forever;
 mod header;
+mod image;
 mod keyfile;
 mod luks2;
 mod luksmeta;

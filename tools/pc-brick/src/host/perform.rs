@@ -106,10 +106,12 @@ impl Host {
     }
 
     /// Encrypted to the recovery key by pc-unlock, where that is in use anyway; else as cryptsetup makes it,
-    /// readable by root only.
+    /// readable by root only. A brick does not wait for the volumes that it is to carry: their copies are made by
+    /// binding, or by pc-unlock-headers.timer once they are there.
     fn save_header(&self, brick: &Brick, keys: &mut Keys) -> Result<()> {
         if self.is_bound {
-            return self.unlock.save_header(&self.sh, &brick.device, keys.required()?);
+            let directory = self.records.headers()?;
+            return self.unlock.save_header(&self.sh, &brick.device, &directory, keys.required()?);
         }
         let (new, path) = (self.records.new_header(brick.name())?, self.records.header(brick.name()));
         cryptsetup::header_backup(&self.sh, &self.disk(brick), &new)?;

@@ -67,9 +67,16 @@ impl Records {
         self.read(disk)?.with_context(|| format!("{} is gone", self.path(disk).display()))
     }
 
-    /// Makes the directory for header backups and gives the path for a new one beside the old one.
+    /// The directory for header backups, made if it is not there.
+    pub fn headers(&self) -> Result<PathBuf> {
+        let directory = self.state.join("headers");
+        make_private(&directory)?;
+        Ok(directory)
+    }
+
+    /// The path for a new header backup beside the old one.
     pub fn new_header(&self, disk: &str) -> Result<PathBuf> {
-        make_private(&self.state.join("headers"))?;
+        self.headers()?;
         let path = self.header(disk).with_extension("img.new");
         remove(&path)?;
         Ok(path)

@@ -52,10 +52,10 @@ impl Unlock {
         classified(run.deadline(DEADLINE).output()).with_context(|| format!("binding {device}"))
     }
 
-    /// Saves the header, encrypted to the recovery key, in `/var/lib/personal-cluster/headers`.
-    pub fn save_header(&self, sh: &Shell, device: &DevicePath, key: &Key) -> Result<()> {
+    /// Saves the header, encrypted to the recovery key, in a directory.
+    pub fn save_header(&self, sh: &Shell, device: &DevicePath, to: &Path, key: &Key) -> Result<()> {
         let (flags, device) = (&self.flags, device.as_str());
-        let command = cmd!(sh, "pc-unlock header backup {flags...} --recovery-key-file - {device}");
+        let command = cmd!(sh, "pc-unlock header backup {flags...} --recovery-key-file - --to {to} {device}");
         let run = pc_run::run(plain(command)).stdin(key.bytes()).deadline(DEADLINE);
         classified(run.output()).with_context(|| format!("saving the LUKS header of {device}"))
     }
