@@ -53,6 +53,32 @@ fn an_edited_file_is_noticed_and_put() {
     assert_eq!(machine.run(&["--node", "node1", "status", "--exit-code"], "").code, 0);
 }
 
+/// The UUIDs of its VMs are derived from it: a running VM would look like one that was never started.
+#[test]
+fn a_cluster_with_vms_keeps_its_name() {
+    let machine = Machine::new();
+    let renamed = |text: &str| text.replacen("\"home\"", "\"office\"", 1);
+    let vm = "[volume.v]\nuse = \"local\"\n[image.i]\nsource = \"/i.qcow2\"\n\
+              [vm.mail]\ncpus = 1\nmemory = \"1GiB\"\ndisk = \"1GiB\"\nvolume = \"v\"\nimage = \"i\"\nhome = \"node1\"\n";
+    let nodes = file(1, "disks.v = [\"/dev/disk/by-id/ata-A\"]\n");
+    // Without VMs a name is only a name.
+    assert_eq!(machine.put(&renamed(&file(1, ""))).code, 0);
+    let with_vm = nodes + vm;
+    let put = machine.put(&with_vm);
+    assert_eq!(put.code, 0, "{}", put.stderr);
+    let before = machine.everything();
+    let ended = machine.put(&renamed(&with_vm));
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended.stderr.contains(
+            "name = \"office\": this cluster is called home and has VMs, mail for one, which would be others under another name\n  name = \"home\""
+        ),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(machine.everything(), before);
+}
+
 #[test]
 fn json_becomes_the_toml_that_nodes_have() {
     let machine = Machine::new();
