@@ -111,7 +111,7 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node) -> Result<()> {
 fn settle(site: &Site, store: &Store, guest: &Guest, from: &Node, to: &Node) -> Result<()> {
     let name = guest.name.as_str();
     let uuid = guest.uuid();
-    let runs = |node: &Node| match site.nodes.ask(node.name.as_str(), &uuid) {
+    let runs = |node: &Node| match site.nodes.ask(node, &uuid) {
         Answer::Runs => Some(true),
         Answer::Idle => Some(false),
         Answer::Silent(_) => None,

@@ -1,5 +1,6 @@
 //! The libvirt daemons of the cluster: this node's, and the others' through TLS.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -97,11 +98,19 @@ impl<'a> Nodes<'a> {
         self.of(node)?.live(uuid, CONNECT)
     }
 
-    /// Whether a domain runs on the node called `name`.
-    pub fn ask(&self, name: &str, uuid: &str) -> Answer {
-        let Some(node) = self.named(name) else {
-            return Answer::Silent("it is not in the file any more".into());
-        };
+    /// Whether a domain runs on the other nodes of the file, by name; all are asked at once.
+    pub fn answers(&self, uuid: &str) -> BTreeMap<&'a str, Answer> {
+        let others = self.view.cluster.nodes.iter().filter(|node| node.name != self.view.node.name);
+        std::thread::scope(|scope| {
+            let asked: Vec<_> =
+                others.map(|node| (node.name.as_str(), scope.spawn(|| self.ask(node, uuid)))).collect();
+            let lost = |_| Answer::Silent("asking it ended badly".into());
+            asked.into_iter().map(|(name, thread)| (name, thread.join().unwrap_or_else(lost))).collect()
+        })
+    }
+
+    /// Whether a domain runs on a node.
+    pub fn ask(&self, node: &Node, uuid: &str) -> Answer {
         match self.live_on(node, uuid) {
             Ok(Some(live)) if live.active => Answer::Runs,
             Ok(_) => Answer::Idle,

@@ -1,6 +1,6 @@
-//! Who may start a VM: `owner.json` beside its disk names the node that did last. Whoever wants to start it
-//! elsewhere asks that node's libvirt first, and does not start while there is no answer. Without a record nobody
-//! knows who did last, and every node is asked. Pure.
+//! Who may start a VM: `owner.json` beside its disk names the node that did last. Whoever wants to start it asks the
+//! libvirt of all nodes, and does not start while that one does not answer. Without a record nobody knows who did last,
+//! and every node has to answer. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,13 @@ pub enum Answer {
     Silent(String),
 }
 
+impl Answer {
+    /// Of a node that has no address here.
+    pub fn not_in_the_file() -> Answer {
+        Answer::Silent("it is not in the file any more".into())
+    }
+}
+
 /// Whether this node may start a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -71,23 +78,29 @@ pub enum Verdict {
     Unknown(Vec<(String, String)>),
 }
 
-/// Decides for node `me`; `all` are the nodes of the file. `ask` is called for other nodes only; a node called `dead` by
-/// the administrator is asked all the same, and only its silence is overruled.
+/// Decides for node `me`; `all` are the nodes of the file. `ask` is called once for every other node: a record may be an old
+/// one, of a volume that the VM has left and come back to, so a node that says "runs here" is always believed. Silence counts
+/// only of nodes that the record names. A node called `dead` by the administrator is asked all the same, and only its silence
+/// is overruled.
 pub fn decide(
     me: &str,
     all: &[&str],
     owner: Option<&Owner>,
     dead: &[String],
-    mut ask: impl FnMut(&str) -> Answer,
+    ask: impl Fn(&str) -> Answer,
 ) -> Verdict {
     // No record is not "never started": its volume may be another one in the file since.
-    let nodes: Vec<&str> = owner.map_or_else(|| all.to_vec(), |owner| owner.nodes().collect());
+    let suspects: Vec<&str> = owner.map_or_else(|| all.to_vec(), |owner| owner.nodes().collect());
     let stopped = owner.is_some_and(|owner| owner.stopped);
+    // A node that is not in the file any more is asked too.
+    let gone = suspects.iter().filter(|node| !all.contains(node));
     let mut silent = Vec::new();
-    for node in nodes.into_iter().filter(|node| *node != me) {
+    for node in all.iter().chain(gone).copied().filter(|node| *node != me) {
         match ask(node) {
             Answer::Runs => return Verdict::RunsOn(node.into()),
-            Answer::Silent(reason) if !stopped && !dead.iter().any(|dead| dead == node) => {
+            Answer::Silent(reason)
+                if suspects.contains(&node) && !stopped && !dead.iter().any(|dead| dead == node) =>
+            {
                 silent.push((node.into(), reason));
             }
             Answer::Idle | Answer::Silent(_) => {}
@@ -129,8 +142,15 @@ mod tests {
             (None, &cut, &cut, Some("n2"), unknown("n3")),
             (None, &cut, &cut, Some("n2 n3"), Verdict::Start),
             (Some(owner("n1", None, false)), &cut, &cut, None, Verdict::Start),
+            // The record is an old one: it has been started from another volume since.
+            (Some(owner("n1", None, false)), &cut, &runs, None, on("n3")),
+            (Some(owner("n1", None, true)), &runs, &cut, None, on("n2")),
             (Some(owner("n2", None, false)), &runs, &idle, None, on("n2")),
-            (Some(owner("n2", None, false)), &idle, &runs, None, Verdict::Start),
+            (Some(owner("n2", None, false)), &idle, &runs, None, on("n3")),
+            (Some(owner("n2", None, false)), &idle, &cut, None, Verdict::Start),
+            // Taken out of the file while it owned the VM.
+            (Some(owner("n4", None, false)), &idle, &idle, None, unknown("n4")),
+            (Some(owner("n4", None, false)), &idle, &idle, Some("n4"), Verdict::Start),
             (Some(owner("n2", None, false)), &cut, &idle, None, unknown("n2")),
             (Some(owner("n2", None, false)), &cut, &idle, Some("n2"), Verdict::Start),
             (Some(owner("n2", None, false)), &cut, &idle, Some("n3"), unknown("n2")),
@@ -151,6 +171,7 @@ mod tests {
             let ask = |node: &str| match node {
                 "n2" => n2.clone(),
                 "n3" => n3.clone(),
+                "n4" => silent("cut off"),
                 other => panic!("asked {other}"),
             };
             let dead: Vec<String> =

@@ -7,7 +7,7 @@ use pc_cli::{Exit, log, refused, try_again};
 use crate::domain::{Definition, Guest};
 use crate::host::Host;
 use crate::image::{Source, create_disk};
-use crate::owner::{Owner, Verdict, decide};
+use crate::owner::{Answer, Owner, Verdict, decide};
 use crate::places::IMAGE_CACHE;
 use crate::seed;
 use crate::site::{Site, now, tell, unreachable};
@@ -80,7 +80,9 @@ fn claim(site: &Site, store: &Store, guest: &Guest, dead: &[String]) -> Result<(
     let owner = store.owner()?;
     let uuid = guest.uuid();
     let all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
-    match decide(me, &all, owner.as_ref(), dead, |node| site.nodes.ask(node, &uuid)) {
+    let told = site.nodes.answers(&uuid);
+    let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);
+    match decide(me, &all, owner.as_ref(), dead, ask) {
         Verdict::Start => {}
         Verdict::RunsOn(node) => {
             return Err(refused(format!(
