@@ -82,7 +82,8 @@ impl Records {
         Ok(path)
     }
 
-    /// Forgets a disk. Its header backups are kept under the header's UUID, or removed with the keys they hold.
+    /// Forgets a disk. Its header backups are kept under the header's UUID, or removed with the keys they hold, those that
+    /// were kept before with them.
     pub fn forget(&self, disk: &str, keep_headers: bool) -> Result<bool> {
         let record = self.read(disk).ok().flatten().filter(|_| keep_headers);
         for kind in ["img", "jwe"] {
@@ -96,7 +97,31 @@ impl Records {
                 _ => drop(remove(&header)?),
             }
         }
+        if !keep_headers {
+            self.kept_headers(disk)?.iter().try_for_each(|header| remove(header).map(drop))?;
+        }
         remove(&self.path(disk))
+    }
+
+    /// `<disk>.<uuid>.jwe` and `.img`: of headers that were on this disk before it was forgotten.
+    fn kept_headers(&self, disk: &str) -> Result<Vec<PathBuf>> {
+        let directory = self.state.join("headers");
+        let found = match std::fs::read_dir(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            found => found.with_context(|| format!("reading {}", directory.display()))?,
+        };
+        let is_kept = |name: &str| {
+            let uuid = name.strip_prefix(disk).and_then(|rest| rest.strip_prefix('.'));
+            let uuid = uuid.and_then(|rest| rest.strip_suffix(".jwe").or_else(|| rest.strip_suffix(".img")));
+            // 8-4-4-4-12 hexadecimal digits: ata-A.1 may be another disk.
+            uuid.is_some_and(|uuid| {
+                uuid.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+                    && uuid.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+            })
+        };
+        let named = |entry: std::io::Result<std::fs::DirEntry>| entry.ok().map(|entry| entry.path());
+        let kept = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_kept);
+        Ok(found.filter_map(named).filter(kept).collect())
     }
 }
 
@@ -117,5 +142,48 @@ pub fn remove(path: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Forgotten, the backups of a disk are kept; wiped, none of its headers is left to open what the disk may still hold.
+    #[test]
+    fn headers_are_kept_of_a_disk_that_is_forgotten_and_of_no_disk_that_is_wiped() {
+        let uuid = "8a6f0a02-7d1f-4b3c-9a56-0d1f2e3c4b5a";
+        let state = tempfile::tempdir().unwrap();
+        let records = Records::new(state.path().into());
+        let headers = records.headers().unwrap();
+        let left = || {
+            let mut names: Vec<_> = std::fs::read_dir(&headers)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        for name in ["ata-A.jwe", "ata-A.1.jwe", &format!("ata-A.1.{uuid}.jwe"), "ata-AB.jwe"] {
+            std::fs::write(headers.join(name), "{}").unwrap();
+        }
+        let record = Record {
+            schema: "pc.brick.record/1".into(),
+            device: "/dev/disk/by-id/ata-A".into(),
+            luks_uuid: uuid.into(),
+            file_system_uuid: None,
+            size_bytes: 1,
+            state: State::Done,
+            claimed: "2025-01-01T00:00:00Z".into(),
+        };
+        records.write("ata-A", &record).unwrap();
+        assert!(records.forget("ata-A", true).unwrap());
+        let others = [format!("ata-A.1.{uuid}.jwe"), "ata-A.1.jwe".into(), "ata-AB.jwe".into()];
+        let mut kept = others.to_vec();
+        kept.push(format!("ata-A.{uuid}.jwe"));
+        kept.sort();
+        assert_eq!(left(), kept);
+        records.forget("ata-A", false).unwrap();
+        assert_eq!(left(), others);
     }
 }
