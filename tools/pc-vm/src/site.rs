@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cluster::Cluster;
+use cluster::{Cluster, Use};
 use pc_cli::{Common, refused, try_again};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -12,7 +12,7 @@ use crate::domain::Guest;
 use crate::host::Host;
 use crate::hypervisor::QUICK;
 use crate::nodes::Nodes;
-use crate::store::Store;
+use crate::store::{Carrier, Store};
 
 /// Everything a verb needs to begin.
 #[derive(Debug)]
@@ -53,7 +53,10 @@ impl<'a> Site<'a> {
 
     /// Its files.
     pub fn store(&self, guest: &Guest) -> Store {
-        Store::new(&self.common.root, guest.name.as_str(), guest.places())
+        let volume = self.cluster().volumes.get(&guest.vm.volume);
+        let local = volume.is_some_and(|volume| volume.purpose == Use::Local);
+        let carrier = if local { Carrier::Disk } else { Carrier::Nodes };
+        Store::new(&self.common.root, guest.name.as_str(), guest.places(), carrier)
     }
 
     /// This node with its libvirt, to do something.

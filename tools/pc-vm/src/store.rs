@@ -18,6 +18,26 @@ pub struct Store {
     root: PathBuf,
     vm: String,
     places: Places,
+    carrier: Carrier,
+}
+
+/// Who makes and mounts its volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// This node alone: pc-brick.
+    Disk,
+    /// Several nodes: pc-gluster.
+    Nodes,
+}
+
+impl Carrier {
+    /// Where to look when something is wrong with it.
+    fn remedy(self) -> &'static str {
+        match self {
+            Carrier::Disk => "pc-brick status",
+            Carrier::Nodes => "pc-gluster status",
+        }
+    }
 }
 
 /// Held while one program starts, stops or moves a VM; the kernel and the volume release it when we end.
@@ -26,8 +46,8 @@ pub struct Lock(#[allow(dead_code, reason = "the lock lives as long as the file 
 
 impl Store {
     /// The files of a VM.
-    pub fn new(root: &Path, vm: &str, places: Places) -> Store {
-        Store { root: root.into(), vm: vm.into(), places }
+    pub fn new(root: &Path, vm: &str, places: Places, carrier: Carrier) -> Store {
+        Store { root: root.into(), vm: vm.into(), places, carrier }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -46,7 +66,8 @@ impl Store {
         if is_mounted(&table, &self.places.mount) {
             return Ok(());
         }
-        Err(try_again(format!("vm {}: {} is not mounted\n  pc-gluster status", self.vm, self.places.mount)))
+        let (mount, remedy) = (&self.places.mount, self.carrier.remedy());
+        Err(try_again(format!("vm {}: {mount} is not mounted\n  {remedy}", self.vm)))
     }
 
     /// Makes the directory and takes the VM's lock (a POSIX lock: Gluster keeps it across nodes).
@@ -78,8 +99,10 @@ impl Store {
     /// A volume without quorum or with a dead client answers with one of many errors; all of them may pass.
     fn unwritable(&self, error: &std::io::Error) -> anyhow::Error {
         try_again(format!(
-            "vm {}: writing to {}: {error}\n  pc-gluster status",
-            self.vm, self.places.directory
+            "vm {}: writing to {}: {error}\n  {}",
+            self.vm,
+            self.places.directory,
+            self.carrier.remedy()
         ))
     }
 
@@ -154,7 +177,7 @@ mod tests {
 
     fn store(root: &Path) -> Store {
         let name = |text: &str| Name::try_from(text.to_string()).unwrap();
-        Store::new(root, "mail", Places::of(&name("mail"), &name("vms")))
+        Store::new(root, "mail", Places::of(&name("mail"), &name("vms")), Carrier::Disk)
     }
 
     const TABLE: &str = "24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
