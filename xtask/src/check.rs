@@ -1,5 +1,7 @@
-//! `cargo xtask test`: everything, cheapest first, one line per stage.
+//! `cargo xtask test`: everything, cheapest first.
 
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -56,6 +58,53 @@ const TEST: &[&str] = &[
     "xfsprogs",
 ];
 
+/// What a stage does.
+type Run = fn(&Shell) -> Result<()>;
+
+/// Each can be run alone: `cargo xtask stage NAME`.
+const STAGES: &[(&str, Run)] = &[
+    ("packages", |sh| {
+        packages::ensure(sh, packages::BUILD)?;
+        packages::ensure(sh, TEST)
+    }),
+    ("format", |sh| run(sh, &["cargo", "fmt", "--all", "--check"])),
+    ("tidy", |_| tidy::main()),
+    ("clippy", |sh| cargo(sh, "clippy", &["--workspace", "--all-targets", "--", "-D", "warnings"])),
+    ("build", |sh| {
+        cargo(sh, "test", &["--workspace", "--no-run"])?;
+        cargo(sh, "build", &["--workspace"])
+    }),
+    ("tests", |sh| cargo(sh, "test", &["--workspace", "--exclude", "pc-gluster", "--no-fail-fast"])),
+    // Another transport of the same client; no tool of ours needs it.
+    ("https", |sh| cargo(sh, "test", &["-p", "tang-client", "--features", "https"])),
+    ("python", |sh| {
+        let mypy = ["/usr/bin/mypy", "--strict", "--cache-dir=/dev/null"];
+        run(sh, &[&["env", "MYPYPATH=tests"], &mypy[..], &["-p", "lab"]].concat())?;
+        run(sh, &[&mypy[..], &["tests/bad-input/check.py"]].concat())
+    }),
+    ("json", |sh| run(sh, &["/usr/bin/python3", "tests/json/validate.py"])),
+    ("telemetry", |sh| run(sh, &["sh", "telemetry/check.sh"])),
+    ("nix", nix),
+    ("pipes", pipes),
+    ("bad input", |sh| run(sh, &["/usr/bin/python3", "-B", "tests/bad-input/check.py"])),
+    // Three private glusterds: most of it is waiting for them.
+    ("gluster", |sh| cargo(sh, "test", &["-p", "pc-gluster", "--no-fail-fast"])),
+    ("debs", |_| deb::repository().map(drop)),
+    ("lintian", |_| deb::lintian()),
+    ("packages alone", |_| deb::lifecycle()),
+    ("two nodes", |sh| cargo(sh, "test", &["-p", "pc-vm", "--test", "two_nodes"])),
+    ("lab smoke", |_| lab::main(&["test".into(), "smoke".into()])),
+];
+
+const FIRST: &[&str] = &["packages", "format", "tidy", "clippy", "build"];
+/// Side by side: one lane calculates, the other mostly waits.
+const CALCULATES: &[&str] = &["tests", "https", "python", "json", "telemetry", "nix", "pipes", "bad input"];
+const WAITS: &[&str] = &["gluster"];
+const WAITS_FOR_PACKAGES: &[&str] = &["debs", "lintian", "packages alone"];
+const WAITS_FOR_QEMU: &[&str] = &["two nodes"];
+/// It has the machine for itself.
+const LAST: &[&str] = &["lab smoke"];
+
 /// `cargo xtask test [--quick | --no-lab]`.
 pub fn main(args: &[String]) -> Result<()> {
     let (packages, lab) = match args {
@@ -64,62 +113,71 @@ pub fn main(args: &[String]) -> Result<()> {
         [flag] if flag == "--quick" => (false, false),
         other => bail!("unknown arguments {other:?}: --quick and --no-lab are known"),
     };
-    let sh = cache::workspace()?;
-    stage("packages", || {
-        packages::ensure(&sh, packages::BUILD)?;
-        packages::ensure(&sh, TEST)
-    })?;
-    stage("format", || run(&sh, &["cargo", "fmt", "--all", "--check"]))?;
-    stage("tidy", tidy::main)?;
-    stage("clippy", || {
-        run(
-            &sh,
-            &[
-                "cargo",
-                "clippy",
-                "--quiet",
-                "--locked",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ],
-        )
-    })?;
-    stage("tests", || run(&sh, &["cargo", "test", "--quiet", "--locked", "--workspace", "--no-fail-fast"]))?;
-    stage("python", || {
-        run(
-            &sh,
-            &["env", "MYPYPATH=tests", "/usr/bin/mypy", "--strict", "--cache-dir=/dev/null", "-p", "lab"],
-        )?;
-        run(&sh, &["/usr/bin/mypy", "--strict", "--cache-dir=/dev/null", "tests/bad-input/check.py"])
-    })?;
-    stage("json", || run(&sh, &["/usr/bin/python3", "tests/json/validate.py"]))?;
-    stage("telemetry", || run(&sh, &["sh", "telemetry/check.sh"]))?;
-    stage("nix", || nix(&sh))?;
-    stage("pipes", || pipes(&sh))?;
-    stage("bad input", || run(&sh, &["/usr/bin/python3", "-B", "tests/bad-input/check.py"]))?;
-    if packages {
-        stage("debs", || deb::repository().map(drop))?;
-        stage("lintian", deb::lintian)?;
-        stage("packages alone", deb::lifecycle)?;
-    }
-    if lab {
-        stage("two nodes", || {
-            run(&sh, &["cargo", "test", "--quiet", "--locked", "-p", "pc-vm", "--test", "two_nodes"])
-        })?;
-        stage("lab smoke", || lab::main(&["test".into(), "smoke".into()]))?;
-    }
+    FIRST.iter().try_for_each(|name| stage(name))?;
+    let mut waits = WAITS.to_vec();
+    waits.extend(packages.then_some(WAITS_FOR_PACKAGES).into_iter().flatten());
+    waits.extend(lab.then_some(WAITS_FOR_QEMU).into_iter().flatten());
+    lanes(&[CALCULATES, &waits])?;
+    if lab { LAST.iter().try_for_each(|name| stage(name)) } else { Ok(()) }
+}
+
+/// `cargo xtask stage NAME`: one of them, its output as it comes.
+pub fn one(args: &[String]) -> Result<()> {
+    let name = args.join(" ");
+    let Some((_, run)) = STAGES.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
+        bail!("unknown stage {name:?}: {} are known", known.join(", "));
+    };
+    run(&cache::workspace()?)
+}
+
+fn stage(name: &str) -> Result<()> {
+    let started = Instant::now();
+    eprintln!("== {name}");
+    one(&[name.into()]).with_context(|| format!("stage {name}"))?;
+    eprintln!("== {name}: ok, {} s", started.elapsed().as_secs());
     Ok(())
 }
 
-fn stage(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Runs lists of stages side by side. What a stage says is shown when it ends, in one piece. After a failure no other one
+/// is begun.
+fn lanes(lanes: &[&[&str]]) -> Result<()> {
+    let failed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let lane = |names: &[&str]| {
+            for name in names {
+                if failed.load(Ordering::Relaxed) {
+                    break;
+                }
+                apart(name).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        let lanes: Vec<_> = lanes.iter().map(|names| scope.spawn(move || lane(names))).collect();
+        let ended =
+            lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| bail!("a lane of stages panicked")));
+        ended.collect::<Vec<Result<()>>>().into_iter().collect()
+    })
+}
+
+/// A stage in a process of its own, whose output is kept together.
+fn apart(name: &str) -> Result<()> {
     let started = Instant::now();
-    eprintln!("== {name}");
-    run().with_context(|| format!("stage {name}"))?;
-    eprintln!("== {name}: ok, {} s", started.elapsed().as_secs());
-    Ok(())
+    let program = std::env::current_exe().context("finding this program")?;
+    let output = Command::new("sh")
+        .args(["-c", "exec \"$0\" stage \"$1\" 2>&1"])
+        .arg(program)
+        .arg(name)
+        .output()
+        .with_context(|| format!("stage {name}"))?;
+    let how = if output.status.success() { "ok" } else { "FAILED" };
+    let said = String::from_utf8_lossy(&output.stdout);
+    eprint!("== {name}\n{said}== {name}: {how}, {} s\n", started.elapsed().as_secs());
+    if output.status.success() { Ok(()) } else { bail!("stage {name}") }
+}
+
+fn cargo(sh: &Shell, verb: &str, rest: &[&str]) -> Result<()> {
+    run(sh, &[&["cargo", verb, "--quiet", "--locked"], rest].concat())
 }
 
 fn run(sh: &Shell, argv: &[&str]) -> Result<()> {
@@ -137,7 +195,7 @@ fn nix(sh: &Shell) -> Result<()> {
 
 /// The pipelines that README and docs/pipes.md show.
 fn pipes(sh: &Shell) -> Result<()> {
-    run(sh, &["cargo", "build", "--quiet", "--locked", "--workspace"])?;
+    cargo(sh, "build", &["--workspace"])?;
     let binaries = sh.current_dir().join("target/debug");
     let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
     for script in cache::files(sh, &["tests/pipes/*.sh"])? {

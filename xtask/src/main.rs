@@ -16,6 +16,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   lab up|down|status|...   a whole cluster of virtual machines on this computer (lab help)
   test [--quick|--no-lab]  everything; --quick leaves out the packages and the lab, --no-lab only the lab
+  stage NAME               one stage of test
   tidy                     what the house asks of every tool
   deb [--repo DIR] [--sign KEY]   build the .debs in a Debian 13 root, make a flat apt repository
   lintian                  lintian on those .debs
@@ -40,6 +41,7 @@ fn run(args: &[String]) -> Result<()> {
     match command.as_str() {
         "lab" => lab::main(rest),
         "test" => check::main(rest),
+        "stage" => check::one(rest),
         "tidy" => tidy::main(),
         "deb" => deb::main(rest),
         "lintian" => deb::lintian(),
