@@ -168,6 +168,17 @@ pub mod paths {
         format!("/mnt/{volume}")
     }
 
+    /// Where a replicated volume keeps the header backups of a node's disks.
+    pub fn header_copies(volume: &Name, node: &str) -> String {
+        format!("{}/headers/{node}", volume_mount(volume))
+    }
+
+    /// Whether something is mounted at `point`, by the text of `/proc/self/mountinfo` (field 5 of `proc_pid_mountinfo(5)`).
+    /// Not stat(2): that may hang on a volume without quorum. The points asked about hold nothing that is escaped there.
+    pub fn is_mounted(mountinfo: &str, point: &str) -> bool {
+        mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(point))
+    }
+
     /// Exists while pc-brick makes the file system of a disk: its mount unit is skipped until that is done.
     pub fn formatting_marker(disk: &str) -> String {
         format!("/run/personal-cluster/formatting/{disk}")
@@ -200,5 +211,20 @@ pub mod paths {
             }
         }
         name
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn mount_points_are_compared_whole() {
+            let mounts = "24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+                61 24 0:51 / /mnt/vms rw,relatime shared:30 - fuse.glusterfs localhost:/vms rw,user_id=0\n";
+            assert!(is_mounted(mounts, "/mnt/vms") && is_mounted(mounts, "/"));
+            for other in ["/mnt/vm", "/mnt/vms/vms", "/mnt", ""] {
+                assert!(!is_mounted(mounts, other), "{other}");
+            }
+        }
     }
 }

@@ -19,18 +19,12 @@ pub fn local(common: &Common) -> PathBuf {
 
 /// `/mnt/<volume>/headers/<node>` of the first mounted volume, backup volumes before those of VMs.
 pub fn replicated(common: &Common, cluster: &Cluster) -> Option<PathBuf> {
-    // Not stat(2): that may hang on a volume without quorum.
     let mounts = std::fs::read_to_string(common.under_root("/proc/self/mountinfo")).ok()?;
     let node = common.node_name().ok()?;
     let of = |purpose: Use| cluster.volumes.iter().filter(move |(_, volume)| volume.purpose == purpose);
-    let mut volumes = of(Use::Backup).chain(of(Use::Vm)).map(|(name, _)| paths::volume_mount(name));
-    let mounted = volumes.find(|mount| is_mounted(&mounts, mount))?;
-    Some(common.under_root(&mounted).join("headers").join(node))
-}
-
-/// Field 5 of `proc_pid_mountinfo(5)`; the mount points of volumes hold nothing that is escaped there.
-fn is_mounted(mounts: &str, mount: &str) -> bool {
-    mounts.lines().any(|line| line.split(' ').nth(4) == Some(mount))
+    let mut volumes = of(Use::Backup).chain(of(Use::Vm)).map(|(name, _)| name);
+    let mounted = volumes.find(|volume| paths::is_mounted(&mounts, &paths::volume_mount(volume)))?;
+    Some(common.under_root(&paths::header_copies(mounted, &node)))
 }
 
 /// The content of a file that may not be there.
@@ -65,16 +59,4 @@ fn within<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) 
     receiver
         .recv_timeout(PATIENCE)
         .map_err(|_| pc_cli::try_again(format!("no answer within {} s", PATIENCE.as_secs())))?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mount_points_are_compared_whole() {
-        let mounts = "36 35 98:0 / / rw - ext4 /dev/vda rw\n50 36 0:40 / /mnt/backup rw - fuse.glusterfs n1:backup rw\n";
-        assert!(is_mounted(mounts, "/mnt/backup"));
-        assert!(!is_mounted(mounts, "/mnt/back") && !is_mounted(mounts, "/mnt"));
-    }
 }

@@ -34,15 +34,14 @@ struct Place {
 fn places(common: &Common, disk: &str) -> Result<Vec<Place>> {
     let cluster = load(common)?;
     let node = common.node_name()?;
-    // Not stat(2): that may hang on a volume without quorum.
     let mounts = std::fs::read_to_string(common.under_root("/proc/self/mountinfo")).unwrap_or_default();
     let replicated =
         cluster.volumes.iter().filter(|(_, volume)| matches!(volume.purpose, Use::Backup | Use::Vm));
     Ok(replicated
         .map(|(name, _)| {
             let mount = paths::volume_mount(name);
-            let mounted = mounts.lines().any(|line| line.split(' ').nth(4) == Some(mount.as_str()));
-            let copy = common.under_root(&mount).join("headers").join(&node).join(format!("{disk}.jwe"));
+            let mounted = paths::is_mounted(&mounts, &mount);
+            let copy = common.under_root(&paths::header_copies(name, &node)).join(format!("{disk}.jwe"));
             Place { volume: name.to_string(), copy, mounted }
         })
         .collect())
