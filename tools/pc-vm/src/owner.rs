@@ -44,7 +44,7 @@ impl Owner {
     }
 
     /// Nodes it may run on.
-    fn nodes(&self) -> impl Iterator<Item = &str> {
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.node.as_str()).chain(self.moving_to.as_deref())
     }
 }

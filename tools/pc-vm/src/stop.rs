@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use pc_cli::{Exit, log};
+use pc_cli::{Exit, log, try_again};
 
 use crate::domain::Guest;
 use crate::hypervisor::{Hypervisor, QUICK};
+use crate::owner::{Answer, Owner};
 use crate::site::{Site, now, tell};
 use crate::systemd;
 
@@ -38,9 +39,8 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     if local.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
         // ExecStop= of pc-vm@ comes here too, with --here: a unit stops what it started, whoever manages now.
         site.leave_to_pacemaker(options.by_pacemaker || options.here, "pc-ha status")?;
-        end(&local, &guest, Duration::from_secs(options.timeout))?;
-        release(site, &guest, &local, site.nodes.me());
-        return Ok(Exit::Done);
+        end(&local, name, &uuid, Duration::from_secs(options.timeout))?;
+        return after(site, &guest, &local, site.nodes.me(), options);
     }
     if options.here {
         return Ok(Exit::Done);
@@ -51,9 +51,8 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         return Ok(Exit::Done);
     };
     let there = site.nodes.of(node)?;
-    end(&there, &guest, Duration::from_secs(options.timeout))?;
-    release(site, &guest, &there, node.name.as_str());
-    Ok(Exit::Done)
+    end(&there, name, &uuid, Duration::from_secs(options.timeout))?;
+    after(site, &guest, &there, node.name.as_str(), options)
 }
 
 /// Stops every VM of the file that runs on this node, all at once: guests that were moved here have no unit of
@@ -75,21 +74,19 @@ pub fn stop_all(site: &Site, options: &Options) -> Result<Exit> {
     pc_cli::together(results.into_iter().filter_map(Result::err)).map(|()| Exit::Done)
 }
 
-/// Ends a guest on the libvirt it runs on.
-fn end(hypervisor: &Hypervisor, guest: &Guest, patience: Duration) -> Result<()> {
-    let (name, uuid) = (guest.name, guest.uuid());
+/// Waits until a guest is gone from the libvirt it runs on. That is its end, or it has been moved away meanwhile.
+fn end(hypervisor: &Hypervisor, name: &str, uuid: &str, patience: Duration) -> Result<()> {
     tell(&format!("stopping vm {name}"));
     let until = Instant::now() + patience;
     let mut pressed: Option<Instant> = None;
     let mut pause = Duration::from_millis(100);
     while Instant::now() < until {
-        if !hypervisor.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
-            log::info(format_args!("stopped vm {name}"));
+        if !hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
             return Ok(());
         }
         if pressed.is_none_or(|pressed| pressed.elapsed() >= PRESS_AGAIN) {
             // A guest that is paused, or gone since, cannot be pressed; the deadline covers both.
-            if let Err(error) = hypervisor.press_power_button(&uuid) {
+            if let Err(error) = hypervisor.press_power_button(uuid) {
                 log::debug(format_args!("vm {name}: {error:#}"));
             }
             pressed = Some(Instant::now());
@@ -98,13 +95,56 @@ fn end(hypervisor: &Hypervisor, guest: &Guest, patience: Duration) -> Result<()>
         pause = (pause * 2).min(Duration::from_secs(1));
     }
     log::warning(format_args!("vm {name} did not stop within {} s: pulling its plug", patience.as_secs()));
-    let ended = hypervisor.terminate(&uuid).or_else(|_| hypervisor.kill(&uuid));
+    let ended = hypervisor.terminate(uuid).or_else(|_| hypervisor.kill(uuid));
     if let Err(error) = ended {
-        if hypervisor.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
+        if hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
             return Err(error.context(format!("stopping vm {name}")));
         }
     }
     Ok(())
+}
+
+/// It is gone from `node`: says so and notes it, unless it went to another node.
+fn after(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str, options: &Options) -> Result<Exit> {
+    let name = guest.name;
+    if options.by_pacemaker {
+        // It knows what stopped where; a volume that hangs must not make this a stop that failed.
+        log::info(format_args!("vm {name}: gone from {node}"));
+        return Ok(Exit::Done);
+    }
+    let store = site.store(guest);
+    // Without the lock: a migration that goes on holds it, and its record names both ends until it is over.
+    let owner = store.require_mounted().and_then(|()| store.owner());
+    let owner = owner.unwrap_or_else(|error| {
+        log::debug(format_args!("vm {name}: {error:#}"));
+        None
+    });
+    match owner.and_then(|owner| elsewhere(site, guest, &owner, node)) {
+        // Gone from here is all that was asked for.
+        Some(reason) if options.here => log::warning(format_args!("vm {name}: {reason}")),
+        Some(reason) => return Err(try_again(format!("vm {name}: {reason}"))),
+        None => {
+            log::info(format_args!("stopped vm {name}"));
+            release(site, guest, hypervisor, node);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Why it may run on another node that the record names: a move goes on when the one who began it has died, and a guest
+/// that is gone from one end has arrived at the other one.
+fn elsewhere(site: &Site, guest: &Guest, owner: &Owner, node: &str) -> Option<String> {
+    let (name, uuid) = (guest.name, guest.uuid());
+    let ask =
+        |end| site.nodes.named(end).map_or_else(Answer::not_in_the_file, |end| site.nodes.ask(end, &uuid));
+    owner.nodes().filter(|end| *end != node && !owner.stopped).find_map(|end| match ask(end) {
+        Answer::Idle => None,
+        Answer::Runs => Some(format!("gone from {node}, and runs on {end}\n  pc-vm stop {name}")),
+        Answer::Silent(reason) => Some(format!(
+            "gone from {node}, and may run on {end}, which its record names and which does not answer: {reason}\n  \
+             pc-vm list"
+        )),
+    })
 }
 
 /// Notes that the owner saw it stop, so that another node may start it while this one is switched off. A hint
@@ -121,6 +161,9 @@ fn release(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str) {
         }
         match store.owner()? {
             Some(mut owner) if owner.node == node => {
+                if let Some(reason) = elsewhere(site, guest, &owner, node) {
+                    bail!(reason);
+                }
                 owner.stopped = true;
                 owner.moving_to = None;
                 owner.since = now()?;
