@@ -190,6 +190,12 @@ impl Hypervisor {
         self.on(uuid, QUICK, |domain| domain.has_managed_save(0))
     }
 
+    /// The size of a disk of its definition, when the file is there; QEMU need not run.
+    pub fn disk_size(&self, uuid: &str, disk: &str) -> Result<u64> {
+        let disk = disk.to_string();
+        self.on(uuid, QUICK, move |domain| domain.block_info(&disk, 0).map(|info| info.capacity))
+    }
+
     /// Starts it.
     pub fn create(&self, uuid: &str) -> Result<()> {
         self.on(uuid, START, Domain::create)

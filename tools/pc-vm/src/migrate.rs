@@ -61,6 +61,12 @@ pub fn migrate(site: &Site, name: &str, node: &str, options: &Options) -> Result
         return Err(refused(format!("no [[node]] is called {node:?}")));
     };
     site.leave_to_pacemaker(options.by_pacemaker, &format!("pc-ha move {name} {node}"))?;
+    if site.is_local(&guest) {
+        let home = site.home_of(&guest);
+        return Err(refused(format!(
+            "vm {name}: its disk is on {home}, on a volume that every node has for itself, and does not move\n  pc-vm list"
+        )));
+    }
     let uuid = guest.uuid();
     let Some(from) = site.nodes.runs_on(&uuid).with_context(|| format!("vm {name}"))? else {
         return Err(refused(format!(

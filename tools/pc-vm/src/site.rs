@@ -53,10 +53,19 @@ impl<'a> Site<'a> {
 
     /// Its files.
     pub fn store(&self, guest: &Guest) -> Store {
-        let volume = self.cluster().volumes.get(&guest.vm.volume);
-        let local = volume.is_some_and(|volume| volume.purpose == Use::Local);
-        let carrier = if local { Carrier::Disk } else { Carrier::Nodes };
+        let carrier = if self.is_local(guest) { Carrier::Disk } else { Carrier::Nodes };
         Store::new(&self.common.root, guest.name.as_str(), guest.places(), carrier)
+    }
+
+    /// Every node has its volume for itself, with a disk, a lock and a record that no other node sees.
+    pub fn is_local(&self, guest: &Guest) -> bool {
+        let volume = self.cluster().volumes.get(&guest.vm.volume);
+        volume.is_some_and(|volume| volume.purpose == Use::Local)
+    }
+
+    /// Whether the record of a VM that ran on `node` is to be seen from here.
+    pub fn sees_record(&self, guest: &Guest, node: &str) -> bool {
+        node == self.nodes.me() || !self.is_local(guest)
     }
 
     /// This node with its libvirt, to do something.
@@ -109,21 +118,38 @@ pub fn tell(status: &str) {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(status)]);
 }
 
-/// Nodes that may run a VM are out of reach for now: those that its record names, or any where it has none.
-pub fn unreachable(vm: &str, recorded: bool, silent: &[(String, String)]) -> anyhow::Error {
-    let what = |(node, reason): &(String, String)| {
-        if recorded {
-            format!("{node} owns it and does not answer, it may still run there: {reason}")
-        } else {
+/// Why a node that does not answer may run a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clue {
+    /// The record names it.
+    Record,
+    /// There is no record.
+    NoRecord,
+    /// The record lies on a volume that every node has for itself.
+    OwnVolumes,
+}
+
+/// Nodes that may run a VM are out of reach for now.
+pub fn unreachable(vm: &str, clue: Clue, silent: &[(String, String)]) -> anyhow::Error {
+    let what = |(node, reason): &(String, String)| match clue {
+        Clue::Record => format!("{node} owns it and does not answer, it may still run there: {reason}"),
+        Clue::NoRecord => {
             format!("no owner.json beside its disk, and {node} does not answer, it may run there: {reason}")
         }
+        Clue::OwnVolumes => {
+            format!(
+                "every node has its volume for itself, and {node} does not answer, it may run there: {reason}"
+            )
+        }
     };
+    // On volumes of their own it starts at home only.
+    let here = if clue == Clue::OwnVolumes { "" } else { " --here" };
     let what: Vec<String> = silent.iter().map(what).collect();
     let names: Vec<&str> = silent.iter().map(|(node, _)| node.as_str()).collect();
     let flags: Vec<String> = names.iter().map(|node| format!("--owner-is-dead {node}")).collect();
     let are = if names.len() == 1 { "is" } else { "are" };
     try_again(format!(
-        "vm {vm}: {}\n  when {} {are} switched off for certain: pc-vm start {vm} --here {}",
+        "vm {vm}: {}\n  when {} {are} switched off for certain: pc-vm start {vm}{here} {}",
         what.join("; "),
         names.join(" and "),
         flags.join(" ")

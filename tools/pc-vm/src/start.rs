@@ -10,7 +10,7 @@ use crate::image::{Source, create_disk};
 use crate::owner::{Answer, Owner, Verdict, decide};
 use crate::places::IMAGE_CACHE;
 use crate::seed;
-use crate::site::{Site, now, tell, unreachable};
+use crate::site::{Clue, Site, now, tell, unreachable};
 use crate::store::Store;
 
 /// How a start was asked for.
@@ -44,7 +44,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let _lock = store.lock()?;
-    claim(site, &store, &guest, &options.owner_is_dead)?;
+    claim(site, &store, &guest, options)?;
     prepare(site, &host, &store, &guest, &definition)?;
     // The lock is only as good as the bricks that keep it: the claim must still be ours after a long copy.
     let owner = store.owner()?.map(|owner| owner.node);
@@ -64,6 +64,13 @@ fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
         return Err(refused(format!("--owner-is-dead {dead}: this is {dead}, and it is alive")));
     }
     let home = site.home_of(guest);
+    if home != me && site.is_local(guest) {
+        let (name, volume) = (guest.name, &guest.vm.volume);
+        return Err(refused(format!(
+            "vm {name}: its disk is on {home}, for every node has a volume {volume} of its own, and this is {me}\n  \
+             on {home}: pc-vm start {name}"
+        )));
+    }
     if home == me || options.here || options.by_pacemaker {
         return Ok(());
     }
@@ -74,27 +81,69 @@ fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
 }
 
 /// Makes this node the owner, or says why it must not be.
-fn claim(site: &Site, store: &Store, guest: &Guest, dead: &[String]) -> Result<()> {
+fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result<()> {
     let name = guest.name.as_str();
     let me = site.nodes.me();
     let owner = store.owner()?;
     let uuid = guest.uuid();
-    let all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
+    let mut all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
+    // A record on a volume of this node's own says nothing about the others, where the VM may have been started since.
+    // Pacemaker knows where it did, and keeps such a VM at home.
+    let alone = site.is_local(guest) && !options.by_pacemaker;
+    if alone {
+        let named = owner.iter().flat_map(Owner::nodes).filter(|node| site.nodes.named(node).is_none());
+        all.extend(named);
+    }
+    let record = owner.as_ref().filter(|_| !alone);
     let told = site.nodes.answers(&uuid);
     let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);
-    match decide(me, &all, owner.as_ref(), dead, ask) {
+    match decide(me, &all, record, &options.owner_is_dead, ask) {
         Verdict::Start => {}
         Verdict::RunsOn(node) => {
-            return Err(refused(format!(
-                "vm {name}: runs on {node}\n  to have it here: pc-vm migrate {name} {me}"
-            )));
+            let remedy = if site.is_local(guest) {
+                format!("on {node}: pc-vm stop {name}")
+            } else {
+                format!("to have it here: pc-vm migrate {name} {me}")
+            };
+            return Err(refused(format!("vm {name}: runs on {node}\n  {remedy}")));
         }
-        Verdict::Unknown(silent) => return Err(unreachable(name, owner.is_some(), &silent)),
+        Verdict::Unknown(silent) => {
+            let clue = match (alone, &owner) {
+                (true, _) => Clue::OwnVolumes,
+                (false, Some(_)) => Clue::Record,
+                (false, None) => Clue::NoRecord,
+            };
+            return Err(unreachable(name, clue, &silent));
+        }
+    }
+    if site.is_local(guest) && !store.disk().exists() {
+        only_disk(site, guest)?;
     }
     if let Some(before) = owner.filter(|owner| owner.node != me) {
         log::info(format_args!("vm {name}: taking over from {}", before.node));
     }
     store.set_owner(&Owner::new(name, me, site.boot_id(), now()?))
+}
+
+/// Refuses to make a second disk, on another node's volume of the same name, for a VM that has one already. Who does not
+/// answer, or has its volume not mounted, cannot tell.
+fn only_disk(site: &Site, guest: &Guest) -> Result<()> {
+    let (name, volume, me) = (guest.name, &guest.vm.volume, site.nodes.me());
+    let places = guest.places();
+    for node in site.cluster().nodes.iter().filter(|node| node.name.as_str() != me) {
+        let there = site.nodes.of(node).and_then(|libvirt| libvirt.disk_size(&guest.uuid(), &places.disk));
+        if let Err(error) = there {
+            log::debug(format_args!("vm {name}: no disk on {}: {error:#}", node.name));
+            continue;
+        }
+        let directory = places.directory;
+        return Err(refused(format!(
+            "vm {name}: its disk is on {0}, for every node has a volume {volume} of its own, and this is {me}\n  \
+             once it is stopped: rsync -aS root@{0}:{directory}/ {directory}/",
+            node.name
+        )));
+    }
+    Ok(())
 }
 
 /// Disk, seed, definition: what a start needs.

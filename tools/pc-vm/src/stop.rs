@@ -114,7 +114,8 @@ fn after(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str, option
     }
     let store = site.store(guest);
     // Without the lock: a migration that goes on holds it, and its record names both ends until it is over.
-    let owner = store.require_mounted().and_then(|()| store.owner());
+    let seen = site.sees_record(guest, node);
+    let owner = if seen { store.require_mounted().and_then(|()| store.owner()) } else { Ok(None) };
     let owner = owner.unwrap_or_else(|error| {
         log::debug(format_args!("vm {name}: {error:#}"));
         None
@@ -125,7 +126,9 @@ fn after(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str, option
         Some(reason) => return Err(try_again(format!("vm {name}: {reason}"))),
         None => {
             log::info(format_args!("stopped vm {name}"));
-            release(site, guest, hypervisor, node);
+            if seen {
+                release(site, guest, hypervisor, node);
+            }
         }
     }
     Ok(Exit::Done)

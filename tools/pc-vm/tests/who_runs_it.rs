@@ -140,3 +140,75 @@ fn what_arrived_on_the_other_end_has_not_stopped() {
         }
     }
 }
+
+/// Every node has its own disk, lock and record on a local volume: none of them keeps another node from starting the VM.
+#[test]
+fn a_vm_on_a_local_volume_starts_at_home_once_all_have_answered() {
+    let scene = Scene::new("use = \"local\"");
+    let (home, other) = (scene.root("n1"), scene.root("n2"));
+    let mail = running("mail", UUID);
+    let all = |n2: Option<&str>| {
+        for node in NODES {
+            scene.libvirt(node, if node == "n2" { n2 } else { Some("") });
+        }
+    };
+    all(Some(""));
+    for here in [&[][..], &["--here"], &["--by-pacemaker"]] {
+        let (exit, said) = scene.pc_vm("n2", &other, &[&["start", "mail"], here].concat());
+        assert_eq!(exit, 2, "{said}");
+        let says = "vm mail: its disk is on n1, for every node has a volume vms of its own, and this is n2\n  \
+                    on n1: pc-vm start mail\n";
+        assert!(said.ends_with(says), "{said}");
+        assert!(!other.join("mnt/vms/vms/mail/disk.img").exists());
+    }
+    // Its record says that n1 saw it stop: that was on this node's volume.
+    set_owner(&home, &serde_json::json!({"node": "n1", "stopped": true}));
+    all(None);
+    let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail"]);
+    assert_eq!(exit, 75, "{said}");
+    let what = "vm mail: every node has its volume for itself, and n2 does not answer, it may run there: ";
+    assert!(said.contains(what), "{said}");
+    assert!(said.ends_with("certain: pc-vm start mail --owner-is-dead n2\n"), "{said}");
+    // Pacemaker keeps it at home, and knows where it started it.
+    let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail", "--by-pacemaker"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    fs::remove_file(home.join("mnt/vms/vms/mail/disk.img")).unwrap();
+    all(Some(&mail));
+    let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail"]);
+    assert_eq!((exit, said.contains("vm mail: runs on n2\n  on n2: pc-vm stop mail\n")), (2, true), "{said}");
+    let (exit, said) = scene.pc_vm("n1", &home, &["migrate", "mail", "n2"]);
+    assert_eq!((exit, said.contains("vm mail: its disk is on n1, ")), (2, true), "{said}");
+    assert!(!home.join("mnt/vms/vms/mail/disk.img").exists());
+    all(Some(""));
+    let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    assert_eq!(owner(&home)["node"], "n1");
+}
+
+/// Its `home` was edited: on the new one a second disk would be made, and both would run one day.
+#[test]
+fn no_second_disk_is_made_on_another_nodes_volume() {
+    let scene = Scene::new("use = \"local\"");
+    let root = scene.root("n1");
+    let disk = "<devices><disk type='file' device='disk'><source file='/mnt/vms/vms/mail/disk.img'/>\
+                <target dev='vda' bus='virtio'/></disk></devices>";
+    let stopped = running("mail", UUID)
+        .replace(
+            "<domain type='test'>",
+            "<domain type='test' xmlns:t='http://libvirt.org/schemas/domain/test/1.0'>",
+        )
+        .replace("</domain>", &format!("{disk}<t:runstate>5</t:runstate></domain>"));
+    scene.libvirt("n1", Some(""));
+    scene.libvirt("n2", Some(&stopped));
+    scene.libvirt("n3", Some(""));
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!(exit, 2, "{said}");
+    let says = "vm mail: its disk is on n2, for every node has a volume vms of its own, and this is n1\n  \
+                once it is stopped: rsync -aS root@n2:/mnt/vms/vms/mail/ /mnt/vms/vms/mail/\n";
+    assert!(said.ends_with(says), "{said}");
+    assert!(!root.join("mnt/vms/vms/mail/disk.img").exists());
+    // Moved here.
+    fs::write(root.join("mnt/vms/vms/mail/disk.img"), vec![0; 8 << 20]).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+}

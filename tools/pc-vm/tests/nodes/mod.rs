@@ -21,7 +21,8 @@ address = "192.168.51.2/24"
 disks.vms = ["/dev/disk/by-id/virtio-b"]
 
 [volume.vms]
-use = "local"
+use = "vm"
+replicas = 2
 
 [vm.mail]
 memory = "64MiB"
