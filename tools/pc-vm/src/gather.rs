@@ -170,7 +170,8 @@ fn on_this_node(
     }
     // Moved away on purpose is fine; nowhere is not.
     if should == Some(true) && !here && owner.as_deref().is_none_or(|owner| owner == me) {
-        problems.push(format!("vm {name} should run here\n  systemctl start pc-vm@{name}"));
+        // Its unit stays active whatever the guest does: starting that would do nothing.
+        problems.push(format!("vm {name} should run here\n  pc-vm start {name}"));
     }
     if let Some(reason) = live.and_then(|live| live.reason) {
         problems.push(format!("vm {name} is paused: {reason}"));

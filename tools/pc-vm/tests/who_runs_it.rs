@@ -212,3 +212,13 @@ fn no_second_disk_is_made_on_another_nodes_volume() {
     let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
     assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
 }
+
+/// `systemctl start pc-vm@mail` would do nothing: the unit is still active from the start before.
+#[test]
+fn the_remedy_for_a_vm_that_should_run_starts_it() {
+    let scene = Scene::new("use = \"local\"");
+    let root = scene.root("n1");
+    scene.libvirt("n1", Some(""));
+    let (_, said) = scene.pc_vm("n1", &root, &["status"]);
+    assert!(said.contains("problem: vm mail should run here\n  pc-vm start mail\n"), "{said}");
+}
