@@ -15,6 +15,7 @@ mod listen;
 mod machine;
 mod migrate;
 mod nodes;
+mod others;
 mod owner;
 mod places;
 mod plan;

@@ -7,6 +7,7 @@ use pc_cli::{Exit, log, try_again};
 
 use crate::domain::Guest;
 use crate::hypervisor::{Hypervisor, QUICK};
+use crate::others;
 use crate::owner::{Answer, Owner};
 use crate::site::{Site, now, tell};
 use crate::systemd;
@@ -56,33 +57,50 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
 }
 
 /// Stops every VM of the file that runs on this node, all at once: guests that were moved here have no unit of
-/// their own on this node, and would otherwise be cut off when it goes down.
+/// their own on this node, and would otherwise be cut off when it goes down. Then everything else that runs here goes too.
 pub fn stop_all(site: &Site, options: &Options) -> Result<Exit> {
     if options.at_shutdown && !systemd::is_stopping() {
         return Ok(Exit::Done);
     }
     site.leave_to_pacemaker(options.by_pacemaker || options.at_shutdown, "pc-ha status")?;
     let local = Options { here: true, ..options.clone() };
-    let results: Vec<Result<Exit>> = std::thread::scope(|scope| {
+    let mut results: Vec<Result<Exit>> = Vec::new();
+    std::thread::scope(|scope| {
         let stopping: Vec<_> =
             site.cluster().vms.keys().map(|name| scope.spawn(|| stop(site, name.as_str(), &local))).collect();
-        stopping
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("stopping a vm ended badly"))))
-            .collect()
+        if options.at_shutdown {
+            results.push(others::stop(site, Duration::from_secs(options.timeout)).map(|()| Exit::Done));
+        }
+        let lost = |_| Err(anyhow::anyhow!("stopping a vm ended badly"));
+        results.extend(stopping.into_iter().map(|thread| thread.join().unwrap_or_else(lost)));
     });
     pc_cli::together(results.into_iter().filter_map(Result::err)).map(|()| Exit::Done)
 }
 
 /// Waits until a guest is gone from the libvirt it runs on. That is its end, or it has been moved away meanwhile.
-fn end(hypervisor: &Hypervisor, name: &str, uuid: &str, patience: Duration) -> Result<()> {
+pub fn end(hypervisor: &Hypervisor, name: &str, uuid: &str, patience: Duration) -> Result<()> {
+    if press(hypervisor, name, uuid, patience)? {
+        return Ok(());
+    }
+    log::warning(format_args!("vm {name} did not stop within {} s: pulling its plug", patience.as_secs()));
+    let ended = hypervisor.terminate(uuid).or_else(|_| hypervisor.kill(uuid));
+    if let Err(error) = ended {
+        if hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
+            return Err(error.context(format!("stopping vm {name}")));
+        }
+    }
+    Ok(())
+}
+
+/// Presses a guest's power button until it is gone from here; `false` when it is not gone in time.
+pub fn press(hypervisor: &Hypervisor, name: &str, uuid: &str, patience: Duration) -> Result<bool> {
     tell(&format!("stopping vm {name}"));
     let until = Instant::now() + patience;
     let mut pressed: Option<Instant> = None;
     let mut pause = Duration::from_millis(100);
     while Instant::now() < until {
         if !hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
-            return Ok(());
+            return Ok(true);
         }
         if pressed.is_none_or(|pressed| pressed.elapsed() >= PRESS_AGAIN) {
             // A guest that is paused, or gone since, cannot be pressed; the deadline covers both.
@@ -94,14 +112,7 @@ fn end(hypervisor: &Hypervisor, name: &str, uuid: &str, patience: Duration) -> R
         std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(Duration::from_secs(1));
     }
-    log::warning(format_args!("vm {name} did not stop within {} s: pulling its plug", patience.as_secs()));
-    let ended = hypervisor.terminate(uuid).or_else(|_| hypervisor.kill(uuid));
-    if let Err(error) = ended {
-        if hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
-            return Err(error.context(format!("stopping vm {name}")));
-        }
-    }
-    Ok(())
+    Ok(false)
 }
 
 /// It is gone from `node`: says so and notes it, unless it went to another node.
