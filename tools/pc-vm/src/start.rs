@@ -87,9 +87,10 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     let owner = store.owner()?;
     let uuid = guest.uuid();
     let mut all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
-    // A record on a volume of this node's own says nothing about the others, where the VM may have been started since.
-    // Pacemaker knows where it did, and keeps such a VM at home.
-    let alone = site.is_local(guest) && !options.by_pacemaker;
+    // A record on a volume of this node's own says nothing about the others, unless the disk is here as well: then this is
+    // where the VM has always been, for pc-config changes the home of none. Pacemaker knows where it started it.
+    let at_home = owner.as_ref().is_some_and(|owner| owner.node == me) && store.disk().exists();
+    let alone = site.is_local(guest) && !at_home && !options.by_pacemaker;
     if alone {
         let named = owner.iter().flat_map(Owner::nodes).filter(|node| site.nodes.named(node).is_none());
         all.extend(named);

@@ -172,6 +172,9 @@ fn a_vm_on_a_local_volume_starts_at_home_once_all_have_answered() {
     // Pacemaker keeps it at home, and knows where it started it.
     let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail", "--by-pacemaker"]);
     assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    // Its disk is here now, and its record names this node: a neighbour that is off does not keep it down.
+    let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
     fs::remove_file(home.join("mnt/vms/vms/mail/disk.img")).unwrap();
     all(Some(&mail));
     let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail"]);
