@@ -12,6 +12,8 @@ in
   };
 
   config = lib.mkIf cfg.generator.enable {
-    systemd.generators.pc-generator = "${cfg.package}/lib/systemd/system-generators/pc-generator";
+    # /etc/systemd/system-generators/pc-generator: the one place where systemd of NixOS looks.
+    systemd.generators.pc-generator = "${cfg.package}/libexec/personal-cluster/pc-generator";
+    boot.supportedFilesystems = [ "xfs" ];
   };
 }

@@ -1,6 +1,7 @@
 """Each package by itself: installed on a machine that has no other of ours, given a file of only its section, its one
 unit enabled, it does its job. What it needs from others is made by hand, with the tools that everybody has."""
 # lab: from blank
+# nixos: no, it installs one .deb after the other by apt
 
 import re
 

@@ -1,5 +1,6 @@
 """Nothing that opens a disk, and no private key, is ever seen: not in the arguments or the environment of a process while a
 node unlocks itself, not in its journal or logs, and not on its disk, which is clear."""
+# nixos: no, it adds a unit and a program below /etc and /usr/local, which are the configuration's
 
 # Every process of ours, and whatever it starts, from before the first disk until it is told to end.
 WATCH = """

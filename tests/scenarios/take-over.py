@@ -1,6 +1,7 @@
 """One network card, the administrator connected through it: taken over from ifupdown on node1, from systemd-networkd
 on node2. With nobody to answer it is rolled back by itself; with somebody it stays, and survives a reboot."""
 # lab: from installed
+# nixos: no, it takes cards over from ifupdown and from files of networkd; on NixOS pc-ovs refuses, as only the configuration can
 
 KEY = "/root/take-over-key"
 FILE = """

@@ -80,7 +80,8 @@ const STAGES: &[(&str, Run)] = &[
     ("python", |sh| {
         let mypy = ["/usr/bin/mypy", "--strict", "--cache-dir=/dev/null"];
         run(sh, &[&["env", "MYPYPATH=tests"], &mypy[..], &["-p", "lab"]].concat())?;
-        run(sh, &[&mypy[..], &["tests/bad-input/check.py"]].concat())
+        run(sh, &[&mypy[..], &["tests/bad-input/check.py"]].concat())?;
+        run(sh, &[&["env", "MYPYPATH=tests/nix"], &mypy[..], &["tests/nix/check.py"]].concat())
     }),
     ("json", |sh| run(sh, &["/usr/bin/python3", "tests/json/validate.py"])),
     ("telemetry", |sh| run(sh, &["sh", "telemetry/check.sh"])),
@@ -186,10 +187,13 @@ fn run(sh: &Shell, argv: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Every Nix file parses.
+/// Every Nix file parses; with `PC_NIXOS_TREE` the modules are evaluated against the module tree of `NixOS` (docs/nixos.md).
 fn nix(sh: &Shell) -> Result<()> {
     let files = cache::files(sh, &["*.nix"])?;
     cmd!(sh, "nix-instantiate --parse {files...}").quiet().ignore_stdout().run()?;
+    cargo(sh, "build", &["-p", "pc-config"])?;
+    let program = sh.current_dir().join("target/debug/pc-config");
+    cmd!(sh, "/usr/bin/python3 -B tests/nix/check.py").env("PC_CONFIG", program).quiet().run()?;
     Ok(())
 }
 

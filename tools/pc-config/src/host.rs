@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use cluster::Cluster;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{AccessFlags, access};
 use pc_cli::{Common, log, refused, try_again};
@@ -18,8 +19,11 @@ use crate::plan::{Have, Place, Write};
 const ANSWER: Duration = Duration::from_secs(90);
 /// How the names of new contents begin, before they are renamed.
 const STAGED: &str = ".pc-config.";
-const ALL: [Place; 6] =
+/// Every place there is.
+pub const ALL: [Place; 6] =
     [Place::Previous, Place::Edited, Place::File, Place::Applied, Place::Hosts, Place::Generation];
+/// What a machine of `NixOS` is told when another file is put there than its configuration has.
+pub const ELSEWHERE: &str = "on NixOS the file comes out of the system's configuration\n  change services.personal-cluster.settings and run: nixos-rebuild switch";
 
 /// The machine below a root.
 pub struct Host<'a> {
@@ -61,14 +65,21 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Refuses where the file comes from elsewhere, or something cannot be written.
-    pub fn ready(&self) -> Result<()> {
-        if self.common.under_root("/etc/NIXOS").exists() {
-            return Err(refused(
-                "on NixOS the file comes out of the system's configuration\n  change services.personal-cluster.settings and run: nixos-rebuild switch",
-            ));
+    /// On `NixOS`, the file that the running generation of the system was built with: no other can be in force.
+    pub fn declared(&self) -> Result<Option<Cluster>> {
+        if !self.common.under_root("/etc/NIXOS").exists() {
+            return Ok(None);
         }
-        for place in ALL {
+        let path = self.common.under_root(pc_cli::CLUSTER_FILE).with_extension("json");
+        match cluster::read_text(&path) {
+            Ok(text) => cluster::parse(&path.display().to_string(), &text).map_err(refused).map(Some),
+            Err(_) => Err(refused(ELSEWHERE)),
+        }
+    }
+
+    /// Refuses where something of `places` cannot be written.
+    pub fn ready(&self, places: &[Place]) -> Result<()> {
+        for place in places.iter().copied() {
             let target = self.target(place)?;
             let existing =
                 target.path.ancestors().skip(1).find(|path| path.exists()).unwrap_or(Path::new("/"));

@@ -14,7 +14,7 @@ use pc_cli::{Common, Exit, log, refused, try_again};
 use serde::Serialize;
 
 use crate::generation::{Generation, next, sha256};
-use crate::host::Host;
+use crate::host::{ALL, ELSEWHERE, Host};
 use crate::plan::{Have, Place, Want, plan};
 use crate::put::{own_name, understand};
 use crate::ssh::Ssh;
@@ -50,7 +50,10 @@ const REPEAT: &str = "the others have the new file: repeat `pc-config push`, whi
 /// `pc-config push [FILE]`.
 pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     let host = Host::new(common);
-    host.ready()?;
+    if host.declared()?.is_some() {
+        return Err(refused(ELSEWHERE));
+    }
+    host.ready(&ALL)?;
     let path = source.map_or_else(|| common.cluster_file(), Path::to_path_buf);
     let text = cluster::read_text(&path).map_err(refused)?;
     let (cluster, text) = understand(common, &path.display().to_string(), &text)?;

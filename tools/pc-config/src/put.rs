@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::check::stable_names;
 use crate::generation::{Generation, Given, next, tell_apart, verify};
-use crate::host::Host;
+use crate::host::{ALL, ELSEWHERE, Host};
 use crate::plan::{Have, Place, Want, accepts, plan};
 use crate::trust::Trust;
 use crate::{hosts, show};
@@ -50,7 +50,8 @@ struct Accepted {
 /// `pc-config put FILE`.
 pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<Exit> {
     let host = Host::new(common);
-    host.ready()?;
+    let declared = host.declared()?;
+    host.ready(if declared.is_some() { &[Place::Generation] } else { &ALL })?;
     let text = cluster::read_text(source).map_err(refused)?;
     let name = if source.as_os_str() == "-" { "stdin".into() } else { source.display().to_string() };
     // Whoever comes over the network has shown that it is a node, not that an administrator wrote this.
@@ -61,6 +62,10 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     }
     // Looking only needs no lock; and a put that is refused creates nothing, not even a directory.
     let accepted = accept(common, &name, &text, &host.have()?, false)?;
+    if declared.as_ref().is_some_and(|declared| *declared != accepted.cluster) {
+        return Err(refused(ELSEWHERE));
+    }
+    let writes = |accepted: &Accepted, have: &Have| writes(accepted, have, declared.is_some());
     if check {
         let writes = writes(&accepted, &host.have()?)?;
         // A full disk is found out here, where nothing was changed on any node.
@@ -86,10 +91,14 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     answer(common, &accepted, &writes, true)
 }
 
-fn writes(accepted: &Accepted, have: &Have) -> Result<Vec<crate::plan::Write>> {
+/// What is to be replaced. Where the system's configuration has put everything else in place, only the record of the
+/// generation is missing: its number and the signature, which other nodes ask for.
+fn writes(accepted: &Accepted, have: &Have, declared: bool) -> Result<Vec<crate::plan::Write>> {
     let want =
         Want { cluster: &accepted.cluster, generation: &accepted.generation, record: &accepted.record };
-    plan(&want, have)
+    let mut writes = plan(&want, have)?;
+    writes.retain(|write| !declared || write.place == Place::Generation);
+    Ok(writes)
 }
 
 fn answer(

@@ -221,6 +221,34 @@ fn nixos_is_told_how() {
     assert_eq!(machine.read(TOML), "");
 }
 
+#[test]
+fn on_nixos_the_file_of_the_configuration_gets_its_number_and_nothing_else() {
+    let machine = Machine::new();
+    std::fs::create_dir_all(machine.root.join("etc/personal-cluster")).unwrap();
+    std::fs::write(machine.root.join("etc/NIXOS"), "").unwrap();
+    let declared = r#"{"schema":"personal-cluster/1","name":"home","node":[{"name":"node1","address":"10.0.0.1"},{"name":"node2","address":"10.0.0.2"}]}"#;
+    std::fs::write(machine.root.join("etc/personal-cluster/cluster.json"), declared).unwrap();
+    // What `pc-trust init` and `join` do: the same cluster, written by whoever.
+    let hosts = machine.read("etc/hosts");
+    let ended = machine.put(&file(2, "# from a node with Debian\n"));
+    assert_eq!(
+        (ended.code, ended.stderr.as_str()),
+        (0, "/var/lib/personal-cluster/generation.json: replaced\n")
+    );
+    assert_eq!(ended.stdout, "generation 1 is in force on node1\n");
+    assert!(machine.read("var/lib/personal-cluster/generation.json").contains("from a node with Debian"));
+    assert_eq!(machine.read(TOML), "");
+    assert_eq!(machine.read("var/lib/personal-cluster/applied.json"), "");
+    assert_eq!(machine.read("etc/hosts"), hosts);
+    assert_eq!(machine.put(&file(2, "# from a node with Debian\n")).stdout, "");
+    // Another one is refused, and so is handing out this one from here.
+    let other = machine.put(&file(3, ""));
+    assert_eq!(other.code, 2);
+    assert!(other.stderr.contains("nixos-rebuild switch"), "{}", other.stderr);
+    assert_eq!(machine.run(&["--node", "node1", "push"], "").code, 2);
+    assert!(machine.read("var/lib/personal-cluster/generation.json").contains("from a node with Debian"));
+}
+
 /// Runs put within a mount namespace of its own, after `prepare`.
 fn put_after(machine: &Machine, prepare: &str) -> machine::Ended {
     let root = machine.root.display();

@@ -131,12 +131,17 @@ fn transient(delay: Duration, command: &[String]) -> Result<(Properties<'static>
         ("AccuracyUSec", Value::from(100_000_u64)),
         ("RemainAfterElapse", Value::from(false)),
     ];
-    let service = vec![
+    let mut service = vec![
         ("Description", Value::from("Go back to the former network")),
         ("Type", Value::from("oneshot")),
         ("ExecStart", Value::from(vec![(program, command.to_vec(), false)])),
         // A failed one must not be in the way of the next.
         ("CollectMode", Value::from("inactive-or-failed")),
     ];
+    // What this process finds, the way back must find too: where programs are not in systemd's own PATH (NixOS) this
+    // one was started with a PATH that has them.
+    if let Some(path) = std::env::var("PATH").ok().filter(|path| !path.is_empty()) {
+        service.push(("Environment", Value::from(vec![format!("PATH={path}")])));
+    }
     Ok((timer, service))
 }

@@ -37,7 +37,8 @@ impl Manager {
         let service: HashMap<_, _> = service.into_iter().collect();
         let run =
             <Vec<(String, Vec<String>, bool)>>::try_from(service["ExecStart"].try_clone().unwrap()).unwrap();
-        self.0.lock().unwrap().push(format!("{name} {mode} {timers:?} {unit} {run:?}"));
+        let environment = <Vec<String>>::try_from(service["Environment"].try_clone().unwrap()).unwrap();
+        self.0.lock().unwrap().push(format!("{name} {mode} {timers:?} {unit} {run:?} {environment:?}"));
         OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/1").unwrap()
     }
 
@@ -95,12 +96,16 @@ fn the_rollback_timer_is_systemds_own() {
     let command = ["/usr/bin/pc-ovs", "rollback", "--expired"].map(str::to_string);
     bus.arm(Duration::from_secs(60), &command).unwrap();
     bus.disarm().unwrap();
+    // ip(8) is found where this process finds it: NixOS has it in no PATH of systemd's own.
+    let path = std::env::var("PATH").unwrap();
     assert_eq!(
         *heard.lock().unwrap(),
         [
-            "pc-ovs-rollback.timer replace [(\"OnActiveSec\", 60000000)] pc-ovs-rollback.service \
-             [(\"/usr/bin/pc-ovs\", [\"/usr/bin/pc-ovs\", \"rollback\", \"--expired\"], false)]",
-            "stop pc-ovs-rollback.timer replace",
+            format!(
+                "pc-ovs-rollback.timer replace [(\"OnActiveSec\", 60000000)] pc-ovs-rollback.service \
+                 [(\"/usr/bin/pc-ovs\", [\"/usr/bin/pc-ovs\", \"rollback\", \"--expired\"], false)] [\"PATH={path}\"]"
+            ),
+            "stop pc-ovs-rollback.timer replace".into(),
         ]
     );
 }
