@@ -82,7 +82,7 @@ impl Have {
 
     /// Server quorum as glusterd counts it: more than half of the pool, this node among it, is connected.
     pub fn server_quorum(&self) -> bool {
-        let connected = 1 + self.peers.iter().filter(|peer| peer.connected).count();
+        let connected = 1 + self.peers.iter().filter(|peer| peer.connected && !peer.rejected).count();
         connected * 2 > self.peers.len() + 1
     }
 

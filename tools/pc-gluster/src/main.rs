@@ -14,6 +14,7 @@ mod host;
 mod marks;
 mod options;
 mod plan;
+mod pool;
 mod replace;
 mod report;
 mod serve;

@@ -10,7 +10,7 @@ use crate::have::{Have, by_name};
 use crate::options;
 use crate::want::{Volume, Want, node_of};
 use crate::xml::VolumeInfo;
-use crate::{grow, marks, serve};
+use crate::{grow, marks, pool, serve};
 
 /// Schema of a printed plan.
 pub const SCHEMA: &str = "pc.gluster.plan/1";
@@ -82,6 +82,9 @@ impl Draft<'_> {
     }
 
     fn peers(&mut self) {
+        if self.leads {
+            self.faults.extend(pool::faults(self.want, self.have));
+        }
         for member in self.want.members.iter().filter(|member| member.name != self.want.node) {
             match self.have.peer(member) {
                 None if self.leads => {

@@ -43,8 +43,9 @@ pub(crate) fn blank(want: &Want) -> Have {
     }
 }
 
-fn peer(name: &str) -> Peer {
-    Peer { uuid: format!("uuid-{name}"), names: vec![name.into()], connected: true, member: true }
+pub(crate) fn peer(name: &str) -> Peer {
+    let uuid = format!("uuid-{name}");
+    Peer { uuid, names: vec![name.into()], connected: true, member: true, rejected: false }
 }
 
 /// What the world looks like after an action: by hand, from Gluster's manual, not from the planner.
@@ -294,6 +295,25 @@ fn what_the_file_does_not_name_is_reported_and_not_touched() {
     let outcome = plan(&want, &have);
     assert_eq!(outcome.plan.steps, []);
     assert!(outcome.faults.iter().any(|fault| fault.contains("exists with other bricks")));
+}
+
+#[test]
+fn the_leader_says_which_peer_the_pool_rejects() {
+    for (own, expected) in [("n1", 1), ("n2", 0)] {
+        let (want, mut have) = running(own);
+        let at = have.peers.iter().position(|peer| peer.names == ["n3"]).unwrap();
+        have.peers[at] = Peer { member: false, rejected: true, ..peer("n3") };
+        let outcome = plan(&want, &have);
+        assert_eq!((outcome.plan.steps, outcome.faults.len()), (vec![], expected));
+        if let Some(fault) = outcome.faults.first() {
+            let said =
+                "peer n3: the pool rejects it: what answers there is not uuid-n3, or has other volumes";
+            assert_eq!(*fault, format!("{said}\n  docs/runbooks/nodes.md, \"A new machine for a dead one\""));
+        }
+        assert!(have.server_quorum());
+        have.peers.iter_mut().for_each(|peer| peer.rejected = true);
+        assert!(!have.server_quorum(), "a connection to a rejected peer is no vote");
+    }
 }
 
 /// Not random, but all of it: every combination of these conditions converges in one run, and what is

@@ -43,10 +43,11 @@ pub fn gather(root: &Path, want: &Want, seen: &Seen, depth: Depth) -> Status {
         if !replicated || (depth == Depth::AsNeeded && quiet) {
             continue;
         }
-        match cli::heal_backlog(&volume.name) {
-            Ok(bricks) => drop(backlog.all.insert(volume.name.clone(), bricks)),
-            Err(error) => log::debug(format_args!("volume {}: {error:#}", volume.name)),
+        let answers = cli::heal_backlog(&volume.name);
+        if let Err(error) = &answers {
+            log::debug(format_args!("volume {}: {error:#}", volume.name));
         }
+        backlog.all.insert(volume.name.clone(), answers.ok());
     }
     Status::new(want, &seen.have, true, &backlog)
 }

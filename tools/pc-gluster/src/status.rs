@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::foreign::foreign;
 use crate::have::{Have, Mount, set_has_quorum};
 use crate::plan::{self, sets_of};
+use crate::pool;
 use crate::want::{Want, node_of};
-use crate::xml::BrickHeal;
+use crate::xml::{BrickHeal, Peer};
 
 /// `pc.gluster.status/1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,6 +29,8 @@ pub struct Status {
     pub server_quorum: bool,
     /// The nodes of the file.
     pub peers: Vec<PeerStatus>,
+    /// Members of the pool that the file does not name: server quorum counts them.
+    pub strangers: Vec<PeerStatus>,
     /// The replicated volumes of the file.
     pub volumes: Vec<VolumeStatus>,
     /// Volumes, bricks and peers that the file does not name.
@@ -38,15 +41,18 @@ pub struct Status {
     pub faults: Vec<String>,
 }
 
-/// One node of the file.
+/// One node of the file or of the pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PeerStatus {
     /// Its name.
     pub node: String,
     /// It belongs to the pool.
     pub member: bool,
-    /// Its glusterd answers.
+    /// It is one, and its glusterd answers.
     pub connected: bool,
+    /// The pool turns it away.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rejected: bool,
 }
 
 /// One volume.
@@ -68,12 +74,14 @@ pub struct VolumeStatus {
     pub quorum: bool,
     /// Its traffic is encrypted.
     pub tls: bool,
-    /// Entries that wait for healing; absent when unknown.
+    /// Entries that wait for healing, at least so many while a brick could not be asked; absent when unknown.
     pub heal_pending: Option<u64>,
     /// `own`: counted on this node's bricks; `all`: every brick was asked.
     pub heal_scope: &'static str,
-    /// Entries in split-brain; absent unless every brick was asked.
+    /// Entries in split-brain, counted like those; absent unless every brick was asked.
     pub split_brain: Option<u64>,
+    /// Bricks that were asked what they hold back and did not answer.
+    pub heal_unknown: Vec<String>,
     /// Replica sets of bricks.
     pub sets: Vec<Vec<BrickStatus>>,
 }
@@ -95,8 +103,8 @@ pub struct BrickStatus {
 pub struct Backlog {
     /// Entries in the index of each own brick; absent when it cannot be read.
     pub own: BTreeMap<String, Option<u64>>,
-    /// Answers of all bricks, for the volumes that were asked.
-    pub all: BTreeMap<String, Vec<BrickHeal>>,
+    /// Answers of all bricks, for the volumes that were asked; absent when the question itself failed.
+    pub all: BTreeMap<String, Option<Vec<BrickHeal>>>,
 }
 
 impl Status {
@@ -122,13 +130,20 @@ impl Status {
                 node: member.name.clone(),
                 member: member.name == want.node || have.peer(member).is_some_and(|peer| peer.member),
                 connected: glusterd && have.is_connected(member, &want.node),
+                rejected: have.peer(member).is_some_and(|peer| peer.rejected),
             })
             .collect();
+        let stranger = |peer: &Peer| PeerStatus {
+            node: pool::name(peer).to_string(),
+            member: peer.member,
+            connected: peer.member && peer.connected,
+            rejected: peer.rejected,
+        };
         let server_quorum = glusterd && have.server_quorum();
         let volumes: Vec<VolumeStatus> = want
             .volumes
             .iter()
-            .map(|volume| volume_status(volume, want, have, server_quorum, backlog))
+            .map(|volume| volume_status(volume, want, have, (glusterd, server_quorum), backlog))
             .collect();
         let healthy = (glusterd || want.volumes.is_empty())
             && faults.is_empty()
@@ -143,6 +158,7 @@ impl Status {
             leader: have.leader(want).filter(|_| glusterd).map(ToString::to_string),
             server_quorum,
             peers,
+            strangers: pool::strangers(want, have).map(stranger).collect(),
             volumes,
             foreign: foreign(want, have),
             waiting,
@@ -155,7 +171,7 @@ fn volume_status(
     volume: &crate::want::Volume,
     want: &Want,
     have: &Have,
-    server_quorum: bool,
+    (glusterd, server_quorum): (bool, bool),
     backlog: &Backlog,
 ) -> VolumeStatus {
     let info = have.volumes.get(&volume.name);
@@ -166,13 +182,22 @@ fn volume_status(
         mounted: want.is_own(brick).then(|| have.own_brick(brick).is_some_and(|own| own.mounted)),
         brick: brick.clone(),
     };
-    let all = backlog.all.get(&volume.name);
-    let own = || {
-        sets.iter()
-            .flatten()
-            .filter(|brick| want.is_own(brick))
-            .try_fold(0, |sum, brick| backlog.own.get(brick).copied().flatten().map(|count| sum + count))
+    let question = backlog.all.get(&volume.name);
+    let answers = question.and_then(Option::as_ref);
+    let bricks = || sets.iter().flatten();
+    let answer = |brick: &String, of: fn(&BrickHeal) -> Option<u64>| {
+        answers.and_then(|all| all.iter().find(|one| one.brick == *brick)).and_then(of)
     };
+    let pending = |brick: &String| answer(brick, |one| one.pending);
+    let own =
+        bricks().filter(|brick| want.is_own(brick)).map(|brick| backlog.own.get(brick).copied().flatten());
+    // Nothing on the own bricks says nothing of the others when those should have been asked and could not be.
+    let trusted =
+        |count: &u64| *count > 0 || sets.iter().all(|set| set.len() == 1) || (glusterd && question.is_none());
+    let heal_pending =
+        if answers.is_some() { at_least(bricks().map(pending)) } else { at_least(own).filter(trusted) };
+    let asked = bricks().filter(|_| answers.is_some());
+    let heal_unknown = asked.filter(|brick| pending(brick).is_none()).cloned().collect();
     VolumeStatus {
         name: volume.name.clone(),
         exists: info.is_some(),
@@ -184,16 +209,20 @@ fn volume_status(
                 .iter()
                 .all(|key| info.options.get(*key).is_some_and(|value| value == "on"))
         }),
-        heal_pending: all.map_or_else(own, |bricks| known(bricks.iter().map(|brick| brick.pending))),
-        heal_scope: if all.is_some() { "all" } else { "own" },
-        split_brain: all.and_then(|bricks| known(bricks.iter().map(|brick| brick.split_brain))),
+        heal_pending,
+        heal_scope: if answers.is_some() { "all" } else { "own" },
+        split_brain: answers
+            .and_then(|_| at_least(bricks().map(|brick| answer(brick, |one| one.split_brain)))),
+        heal_unknown,
         sets: sets.iter().map(|set| set.iter().map(brick).collect()).collect(),
     }
 }
 
-/// The sum over the bricks that could be asked; a brick that could not is offline and shows as that.
-fn known(counts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    counts.flatten().fold(None, |sum, count| Some(sum.unwrap_or(0) + count))
+/// What is known to wait at least; that nothing does is known only when every count is.
+fn at_least(counts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    let counts: Vec<Option<u64>> = counts.collect();
+    let known: u64 = counts.iter().flatten().sum();
+    (known > 0 || counts.iter().all(Option::is_some)).then_some(known)
 }
 
 impl VolumeStatus {
@@ -214,10 +243,10 @@ fn disk_of(brick: &str) -> &str {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.node, if self.healthy { "healthy" } else { "not healthy" })?;
-        let away: Vec<&str> =
-            self.peers.iter().filter(|peer| !peer.connected).map(|peer| peer.node.as_str()).collect();
-        let connected = self.peers.len() - away.len();
-        write!(f, "peers: {connected} of {} connected", self.peers.len())?;
+        let pool = || self.peers.iter().chain(&self.strangers);
+        let away: Vec<&str> = pool().filter(|peer| !peer.connected).map(|peer| peer.node.as_str()).collect();
+        let all = pool().count();
+        write!(f, "peers: {} of {all} connected", all - away.len())?;
         if !away.is_empty() {
             write!(f, ", not {}", away.join(", "))?;
         }

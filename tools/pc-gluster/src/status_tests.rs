@@ -1,7 +1,7 @@
 use super::*;
 use crate::gate::gate;
 use crate::heal::{Heal, VolumeHeal};
-use crate::plan::tests::{blank, brick, running, want};
+use crate::plan::tests::{blank, brick, peer, running, want};
 use crate::storage::Storage;
 use crate::xml;
 
@@ -31,7 +31,7 @@ fn answered(counts: [Option<u64>; 3]) -> Vec<BrickHeal> {
 fn backlog(own: &str, count: u64, all: Option<[Option<u64>; 3]>) -> Backlog {
     Backlog {
         own: [(brick(own, "vms", 0), Some(count))].into(),
-        all: all.map(|counts| ("vms".to_string(), answered(counts))).into_iter().collect(),
+        all: all.map(|counts| ("vms".to_string(), Some(answered(counts)))).into_iter().collect(),
     }
 }
 
@@ -93,9 +93,89 @@ fn a_dead_node_costs_health_but_not_quorum_and_closes_the_gate_for_the_others() 
             "without n1 only 1 of 3 peers are connected: no server quorum",
             "volume vms: loses its quorum without n1",
             "volume vms: 14 entries to heal",
+            &format!("volume vms: what is left to heal on {} is not known", brick("n3", "vms", 0)),
         ]
     );
     golden("gate-closed", &answer);
+}
+
+#[test]
+fn a_brick_that_was_not_asked_closes_the_gate_and_is_no_zero() {
+    let recorded = format!("{}/fixtures/10.3/heal-brick-unreachable.xml", env!("CARGO_MANIFEST_DIR"));
+    let mut answers = xml::heal(&std::fs::read_to_string(recorded).unwrap()).unwrap();
+    for (answer, node) in answers.iter_mut().zip(["n1", "n2", "n3"]) {
+        answer.brick = brick(node, "vms", 0);
+    }
+    let (want, mut have) = running("n1");
+    let asked = |have: &Have, answers: &[BrickHeal]| {
+        let all = [("vms".to_string(), Some(answers.to_vec()))].into();
+        Status::new(&want, have, true, &Backlog { all, ..backlog("n1", 0, None) })
+    };
+    let status = asked(&have, &answers);
+    let unknown = brick("n3", "vms", 0);
+    let volume = &status.volumes[0];
+    assert_eq!((volume.heal_pending, volume.split_brain), (None, None));
+    assert_eq!(volume.heal_scope, "all");
+    assert_eq!(volume.heal_unknown, [unknown.as_str()]);
+    assert!(status.to_string().contains(", heal backlog unknown"), "{status}");
+    let storage = Storage::new(&status, &[], String::new());
+    assert_eq!((storage.healthy, storage.heal_pending, storage.volumes[0].heal_pending), (false, None, None));
+    let reason = format!("volume vms: what is left to heal on {unknown} is not known");
+    assert_eq!(gate(&status, "n1").reasons, [reason.as_str()]);
+    // The brick runs: it may be the only one that knows what others miss, also when it is its node that leaves.
+    assert_eq!(gate(&status, "n3").reasons, [reason.as_str()]);
+    have.online.remove(&unknown);
+    assert_eq!(gate(&asked(&have, &answers), "n3").reasons, Vec::<String>::new(), "it is missed already");
+    assert!(gate(&asked(&have, &answers), "n1").reasons.contains(&reason));
+    // An answer that leaves a brick out altogether is none.
+    assert_eq!(gate(&asked(&have, &answers[..2]), "n2").reasons.last(), Some(&reason));
+}
+
+#[test]
+fn nothing_on_the_own_bricks_is_no_zero_when_the_others_should_have_answered() {
+    let (want, have) = running("n1");
+    let failed = |count| {
+        let all = [("vms".to_string(), None)].into();
+        Status::new(&want, &have, true, &Backlog { all, ..backlog("n1", count, None) }).volumes[0]
+            .heal_pending
+    };
+    assert_eq!((failed(0), failed(3)), (None, Some(3)));
+    let status = Status::new(&want, &have, false, &backlog("n1", 0, None));
+    assert_eq!(status.volumes[0].heal_pending, None, "without glusterd nobody could be asked");
+    let (want, mut have) = running("n1");
+    let info = have.volumes.get_mut("vms").unwrap();
+    info.replica = 1;
+    let status = Status::new(&want, &have, false, &backlog("n1", 0, None));
+    assert_eq!(status.volumes[0].heal_pending, Some(0), "single copies never heal");
+}
+
+#[test]
+fn members_that_the_file_does_not_name_count_for_server_quorum() {
+    let (want, mut have) = running("n1");
+    have.peers.push(Peer { connected: false, ..peer("n4") });
+    let asked = backlog("n1", 0, Some([Some(0); 3]));
+    let status = Status::new(&want, &have, true, &asked);
+    let text = status.to_string();
+    assert!(text.contains("peers: 3 of 4 connected, not n4\n"), "{text}");
+    assert!(text.contains("not in the file: peers n4\n"), "{text}");
+    let fault =
+        "peer n4: is away and not in the file, and still counts for server quorum\n  gluster peer detach n4";
+    assert_eq!((status.healthy, status.faults.clone()), (false, vec![fault.to_string()]));
+    golden("status-stranger", &status);
+    // Two of four would be left: glusterd ends every brick.
+    let answer = gate(&status, "n3");
+    let reason = "without n3 only 2 of 4 peers are connected: no server quorum (not in the file: n4)";
+    assert_eq!(answer.reasons, [format!("{reason}\n  gluster peer detach n4")]);
+    assert_eq!(answer.to_string(), format!("n3: must stay\n  {reason}\n    gluster peer detach n4\n"));
+    // Connected it helps: three of four are left.
+    have.peers[2].connected = true;
+    let status = Status::new(&want, &have, true, &asked);
+    assert!(status.healthy && gate(&status, "n3").open, "{status:#?}");
+    // One that does not lead leaves the pool to the leader, but its gate counts the same.
+    let (want, mut have) = running("n2");
+    have.peers.push(Peer { connected: false, ..peer("n4") });
+    let status = Status::new(&want, &have, true, &backlog("n2", 0, Some([Some(0); 3])));
+    assert_eq!((status.faults.len(), gate(&status, "n2").open), (0, false));
 }
 
 #[test]

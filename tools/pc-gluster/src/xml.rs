@@ -70,6 +70,8 @@ pub struct Peer {
     pub connected: bool,
     /// Fully accepted ("Peer in Cluster", state 3 of glusterd's friend state machine).
     pub member: bool,
+    /// Turned away ("Peer Rejected", state 6): it has another identity or other volumes than the pool remembers.
+    pub rejected: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,6 +96,7 @@ struct Hostnames {
 }
 
 const PEER_IN_CLUSTER: i32 = 3;
+const PEER_REJECTED: i32 = 6;
 
 /// `peer status`: the other members, by name.
 pub fn peers(text: &str) -> Result<Vec<Peer>, Fault> {
@@ -103,8 +106,9 @@ pub fn peers(text: &str) -> Result<Vec<Peer>, Fault> {
         if !names.contains(&peer.hostname) {
             names.insert(0, peer.hostname);
         }
-        let member = peer.state == Some(PEER_IN_CLUSTER);
-        Peer { uuid: peer.uuid, names, connected: peer.connected == 1, member }
+        let is = |state| peer.state == Some(state);
+        let (member, rejected) = (is(PEER_IN_CLUSTER), is(PEER_REJECTED));
+        Peer { uuid: peer.uuid, names, connected: peer.connected == 1, member, rejected }
     };
     let mut peers: Vec<Peer> = status.peers.into_iter().map(peer).collect();
     peers.sort_by(|a, b| a.names.cmp(&b.names));
@@ -267,12 +271,17 @@ struct HealBrick {
 pub fn heal(text: &str) -> Result<Vec<BrickHeal>, Fault> {
     let info = answer(text)?.heal_info.ok_or_else(|| missing("healInfo"))?;
     // A brick that cannot be asked has "-" for every number.
-    let number = |text: Option<String>| text.and_then(|text| text.trim().parse().ok());
-    let brick = |brick: HealBrick| BrickHeal {
-        connected: brick.status == "Connected",
-        brick: brick.name,
-        pending: number(brick.total_number_of_entries),
-        split_brain: number(brick.number_of_entries_in_split_brain),
+    let number = |text: Option<String>| text.and_then(|text| text.trim().parse::<u64>().ok());
+    let brick = |brick: HealBrick| {
+        // What was counted before the answer broke off is no count.
+        let connected = brick.status == "Connected";
+        let known = |text: Option<String>| number(text).filter(|_| connected);
+        BrickHeal {
+            connected,
+            pending: known(brick.total_number_of_entries),
+            split_brain: known(brick.number_of_entries_in_split_brain),
+            brick: brick.name,
+        }
     };
     Ok(info.bricks.bricks.into_iter().map(brick).collect())
 }

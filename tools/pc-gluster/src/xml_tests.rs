@@ -20,6 +20,9 @@ fn peers_by_every_name_they_have() {
     let one_gone = peers(&fixture("10.3/peer-status-one-disconnected")).unwrap();
     let connected: Vec<(&str, bool)> = one_gone.iter().map(|p| (p.names[0].as_str(), p.connected)).collect();
     assert_eq!(connected, [("node2", true), ("node3", false)]);
+    let rejected = peers(&fixture("10.3/peer-status-rejected")).unwrap();
+    let states: Vec<_> = rejected.iter().map(|p| (names(p)[0], p.connected, p.member, p.rejected)).collect();
+    assert_eq!(states, [("node2", true, true, false), ("node3", true, false, true)]);
 }
 
 #[test]

@@ -246,3 +246,82 @@ fn dead_disk(nodes: &Nodes) {
     })
     .expect("not healthy again");
 }
+
+/// Ends a node's glusterd, runs a line and starts it again; waits until it answers.
+fn restart(nodes: &Nodes, number: usize, between: &str) {
+    let line = format!(
+        "if [ -e /run/glusterd.pid ]; then pid=$(cat /run/glusterd.pid); kill $pid; fi
+         for i in $(seq 100); do kill -0 $pid 2> /dev/null || break; sleep 0.1; done
+         {between}
+         glusterd -p /run/glusterd.pid"
+    );
+    nodes.shell(number, &line);
+    let answers = || nodes.shell(number, "gluster pool list || true").contains("localhost").then_some(());
+    until(Duration::from_secs(30), answers).unwrap_or_else(|| panic!("node{number}: no glusterd"));
+}
+
+/// The procedure of docs/runbooks/nodes.md, "A new machine for a dead one", command by command.
+#[test]
+fn a_new_machine_takes_a_dead_ones_place() {
+    let nodes = Nodes::new(3, true, false);
+    nodes.write_file(&file(3, 3));
+    mount_bricks(&nodes, &[1, 2, 3]);
+    nodes.expect(1, &["apply"], 0);
+    converge(&nodes, 2, Duration::from_secs(60));
+    converge(&nodes, 3, Duration::from_secs(60));
+    nodes.shell(1, "echo before > /mnt/vms/old");
+    nodes.shell(
+        3,
+        "kill -9 $(ps -eo pid,comm | awk '/gluster/ {print $1}'); rm /run/glusterd.pid
+         umount -l /mnt/vms /srv/bricks/vms/ata-3
+         cd /var/lib/glusterd && ls -A | grep -v -x -e groups -e secure-access | xargs rm -rf",
+    );
+    nodes.shell(1, "echo meanwhile > /mnt/vms/new");
+
+    // A machine that only has the name is another one to the pool, and the leader says so.
+    restart(&nodes, 3, "");
+    let rejected = |number| {
+        let plan = nodes.json(number, &["plan"], 0);
+        let faults: Vec<_> = plan["faults"].as_array().unwrap().iter().filter_map(|f| f.as_str()).collect();
+        faults
+            .iter()
+            .any(|fault| fault.contains("peer node3: the pool rejects it") && fault.contains("nodes.md"))
+    };
+    until(Duration::from_secs(60), || rejected(1).then_some(())).expect("never rejected");
+    assert!(!rejected(2), "only the leader minds the pool");
+    let status = nodes.json(2, &["status"], 0);
+    assert_eq!(
+        (&status["healthy"], &status["peers"][2]["member"]),
+        (&false.into(), &false.into()),
+        "{status:#}"
+    );
+    nodes.expect(2, &["gate"], 75);
+
+    let identity = nodes.shell(
+        1,
+        r#"uuid=$(gluster peer status | sed -n '/^Hostname: node3$/,/^Uuid: /s/^Uuid: //p')
+           sed "s/^UUID=.*/UUID=$uuid/" /var/lib/glusterd/glusterd.info"#,
+    );
+    let write = format!(
+        "rm -rf /var/lib/glusterd/peers /var/lib/glusterd/vols
+         printf %s '{identity}' > /var/lib/glusterd/glusterd.info"
+    );
+    restart(&nodes, 3, &write);
+    nodes.shell(3, "gluster peer probe node1");
+    restart(&nodes, 3, "");
+    let members = || nodes.shell(3, "gluster peer status").matches("Peer in Cluster (Connected)").count();
+    until(Duration::from_secs(60), || (members() == 2).then_some(())).expect("node3 is no member again");
+    until(Duration::from_secs(60), || (!rejected(1)).then_some(())).expect("still rejected");
+
+    nodes.write_file(&file(3, 3).replace("ata-3", "ata-9"));
+    nodes.mount_brick(3, "vms", "ata-9");
+    let brick = |disk: &str| format!("node3:/srv/bricks/vms/{disk}/brick");
+    let line = format!("pc-gluster replace-brick vms {} {}", brick("ata-3"), brick("ata-9"));
+    let (_, said) = nodes.expect(3, &["apply"], 0);
+    assert!(said.contains(&line), "{said}");
+    nodes.expect(3, &["replace-brick", "vms", &brick("ata-3"), &brick("ata-9")], 0);
+    nodes.expect(3, &["heal", "--wait", "120"], 0);
+    let healed = nodes.shell(3, "cat /srv/bricks/vms/ata-9/brick/old /srv/bricks/vms/ata-9/brick/new");
+    assert_eq!(healed, "before\nmeanwhile\n");
+    until(Duration::from_secs(60), || (nodes.run(1, &["gate"]).0 == 0).then_some(())).expect("never whole");
+}

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -148,10 +149,14 @@ pub fn heal_backlog(address: &str) -> Option<u64> {
     let path = PathBuf::from(path_of(address));
     bounded(DISK, move || {
         is_readable(&path)?;
-        let Ok(entries) = std::fs::read_dir(path.join(".glusterfs/indices/xattrop")) else { return Some(0) };
+        let mut entries = match std::fs::read_dir(path.join(".glusterfs/indices/xattrop")) {
+            Ok(entries) => entries,
+            // No volume has used it yet.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Some(0),
+            Err(_) => return None,
+        };
         let waits = |name: &OsStr| !name.as_bytes().starts_with(b"xattrop-");
-        let count = entries.flatten().filter(|entry| waits(&entry.file_name())).count();
-        u64::try_from(count).ok()
+        entries.try_fold(0, |count, entry| Some(count + u64::from(waits(&entry.ok()?.file_name()))))
     })
     .flatten()
 }

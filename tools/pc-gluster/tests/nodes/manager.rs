@@ -1,5 +1,6 @@
 //! systemd's part, over a real D-Bus daemon: mount units mount, targets become active, jobs end.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -36,7 +37,9 @@ impl Bus {
             .stdin(Stdio::null())
             .spawn()
             .expect("running dbus-daemon");
-        until(Duration::from_secs(10), || socket.exists().then_some(())).expect("dbus-daemon has no socket");
+        // The socket is there before anybody listens on it.
+        until(Duration::from_secs(20), || UnixStream::connect(&socket).ok())
+            .expect("dbus-daemon does not listen");
         let started = Arc::new(Mutex::new(Vec::new()));
         let manager = Manager { pid, units, jobs: 0, started: Arc::clone(&started) };
         let unit = Unit { started: Arc::clone(&started) };
