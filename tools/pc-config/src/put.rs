@@ -51,7 +51,7 @@ struct Accepted {
 pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<Exit> {
     let host = Host::new(common);
     host.ready()?;
-    let text = cluster::read_text(source).map_err(refused)?;
+    let text = cluster::read_wrapped(source).map_err(refused)?;
     let name = if source.as_os_str() == "-" { "stdin".into() } else { source.display().to_string() };
     // Whoever comes over the network has shown that it is a node, not that an administrator wrote this.
     if signed && !matches!(tell_apart(text.clone())?, Given::Signed(_)) {

@@ -179,6 +179,31 @@ fn a_new_node_gets_it_when_it_joins() {
     assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
 }
 
+/// The largest file, of bytes that grow most within strings: what one node signs the others take.
+#[test]
+fn the_largest_file_travels() {
+    let lab = Lab::new();
+    let start = file(3, "# ");
+    let largest = format!("{start}{}", "\"".repeat((1 << 20) - start.len()));
+    assert_eq!(lab.run("node1", &["put", "-"], &largest).code, 0);
+    let record = text(&lab.at("node1").join("var/lib/personal-cluster/generation.json"));
+    assert!(record.len() > 4_000_000);
+    let ended = lab.run("node2", &["put", "--signed", "-"], &record);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (0, "generation 1 is in force on node2\n"),
+        "{}",
+        ended.stderr
+    );
+    assert!(text(&lab.at("node2").join("etc/personal-cluster/cluster.toml")) == largest);
+    let ended = lab.run("node2", &["put", "-"], &(largest + "\n"));
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.starts_with("error: stdin: is larger than 1 MiB"), "{}", ended.stderr);
+    let ended = lab.run("node2", &["put", "-"], &"x".repeat((16 << 20) + 1));
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.starts_with("error: stdin: is larger than 16 MiB"), "{}", ended.stderr);
+}
+
 #[test]
 fn what_no_node_signed_is_refused() {
     let lab = Lab::joined();
