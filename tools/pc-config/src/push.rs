@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::generation::{Generation, next, sha256};
 use crate::host::Host;
+use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, plan};
 use crate::put::{own_name, understand};
 use crate::ssh::Ssh;
@@ -59,6 +60,7 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     let ssh = Ssh::of(common)?;
     let _lock = host.lock()?;
     let have = host.have()?;
+    keeps_vms(&path.display().to_string(), &have, &cluster)?;
     let (reached, waiting) = ask(&ssh, &cluster, &own, &have)?;
     let own_status = status::of(&have, &own);
     let generation = choose(&text, reached.iter().chain([&own_status]))?;

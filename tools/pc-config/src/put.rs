@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::check::stable_names;
 use crate::generation::{Generation, Given, next, tell_apart, verify};
 use crate::host::Host;
+use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, accepts, plan};
 use crate::trust::Trust;
 use crate::{hosts, show};
@@ -120,23 +121,8 @@ pub fn own_name(common: &Common, cluster: &Cluster) -> Result<String> {
 /// What may become the file of this node.
 fn accept(common: &Common, name: &str, text: &str, have: &Have, sign: bool) -> Result<Accepted> {
     let accepted = checked(common, name, text, have, sign)?;
-    let kept = have.kept.as_ref().and_then(|(kept, _)| cluster::parse("", &kept.file).ok());
-    match kept {
-        Some(kept) => keeps_its_name(name, &kept, &accepted.cluster).map(|()| accepted),
-        None => Ok(accepted),
-    }
-}
-
-/// The UUID of a VM is derived from the names of the cluster and of the VM (pc-vm): under another name a VM that runs is one
-/// that nobody has started yet.
-fn keeps_its_name(file: &str, kept: &Cluster, new: &Cluster) -> Result<()> {
-    let Some(vm) = kept.vms.keys().find(|_| kept.name != new.name) else { return Ok(()) };
-    Err(refused(format!(
-        "{file}: name = \"{}\": this cluster is called {kept_name} and has VMs, {vm} for one, which would be others under another name\n  \
-         name = \"{kept_name}\"",
-        new.name,
-        kept_name = kept.name,
-    )))
+    keeps_vms(name, have, &accepted.cluster)?;
+    Ok(accepted)
 }
 
 /// Checks what was given, and numbers it when it has no number yet.

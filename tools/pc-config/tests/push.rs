@@ -204,6 +204,53 @@ fn the_largest_file_travels() {
     assert!(ended.stderr.starts_with("error: stdin: is larger than 16 MiB"), "{}", ended.stderr);
 }
 
+/// A VM on a local volume of node1, and a disk for that volume on node2 as well.
+fn with_vm() -> String {
+    let disk = |node: usize| format!("disks.v = [\"/dev/disk/by-id/ata-{node}\"]\n");
+    let vm = "[volume.v]\nuse = \"local\"\n[vm.mail]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\nvolume = \"v\"\nhome = \"node1\"\n";
+    let text = [1, 2].into_iter().fold(file(3, vm), |text, node| {
+        let address = format!("address = \"10.0.0.{node}\"\n");
+        text.replace(&address, &(address.clone() + &disk(node)))
+    });
+    assert!(text.contains("ata-1") && text.contains("ata-2"));
+    text
+}
+
+/// Under another name, or with another home of a local disk, a VM that runs would be started a second time.
+#[test]
+fn vms_that_exist_stay_who_and_where_they_are() {
+    let lab = Lab::joined();
+    lab.edit(&with_vm());
+    assert_eq!(lab.run("node1", &["push"], "").code, 0);
+    let asked = text(&lab.at("log"));
+    for (from, to, told) in [
+        (
+            "name = \"home\"",
+            "name = \"office\"",
+            "name = \"office\": this cluster is called home and has VMs",
+        ),
+        (
+            "home = \"node1\"",
+            "home = \"node2\"",
+            "vm.mail: its home would be node2, and its disk is on node1 alone",
+        ),
+    ] {
+        let edited = with_vm().replacen(from, to, 1);
+        lab.edit(&edited);
+        for (arguments, stdin) in [(&["push"][..], ""), (&["put", "-"], &edited)] {
+            let ended = lab.run("node1", arguments, stdin);
+            assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
+            assert!(
+                ended.stderr.contains(told) && ended.stderr.contains(&format!("\n  {from}")),
+                "{}",
+                ended.stderr
+            );
+        }
+    }
+    assert_eq!(text(&lab.at("log")), asked, "no node was asked");
+    assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
+}
+
 #[test]
 fn what_no_node_signed_is_refused() {
     let lab = Lab::joined();
