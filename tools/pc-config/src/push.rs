@@ -80,11 +80,17 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     }
     let others: Vec<&str> = reached.iter().filter(lacking).map(|status| status.node.as_str()).collect();
     let mut changed: Vec<String> = others.iter().map(ToString::to_string).collect();
-    let signed = match (&have.kept, &have.generation) {
-        (Some((kept, true)), Some(record)) if *kept == generation => record.clone(),
+    let ours = match (&have.kept, &have.generation) {
+        (Some((kept, true)), Some(record)) if *kept == generation && trust.holds(record) => Some(record),
+        _ => None,
+    };
+    // Whoever signed ours may be no node of the file that one of the others still has in force.
+    let signed = match ours {
+        Some(ours) if others.is_empty() => ours.clone(),
         _ => trust.sign(&generation.to_text()?)?,
     };
-    let writes = plan(&Want { cluster: &cluster, generation: &generation, record: &signed }, &have)?;
+    let record = ours.unwrap_or(&signed);
+    let writes = plan(&Want { cluster: &cluster, generation: &generation, record }, &have)?;
     on_each(&others, |node| ssh.run(node, "pc-config put --check --signed -", Some(&signed)).map(drop))
         .map_err(|error| advised(&error, UNCHANGED))?;
     if !writes.is_empty() {

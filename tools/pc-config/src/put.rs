@@ -9,7 +9,7 @@ use pc_cli::{Common, Exit, log, refused};
 use serde::Serialize;
 
 use crate::check::stable_names;
-use crate::generation::{Generation, Given, next, tell_apart, verify};
+use crate::generation::{Generation, Given, next, signed_by_ours, tell_apart, verify};
 use crate::host::Host;
 use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, accepts, plan};
@@ -40,6 +40,15 @@ impl fmt::Display for Answered {
     }
 }
 
+/// Who gave the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Giver {
+    /// Somebody who may put any file here.
+    Administrator,
+    /// Another node, with `--signed`.
+    Node,
+}
+
 /// A numbered file with all that is needed to put it in force.
 struct Accepted {
     cluster: Cluster,
@@ -61,7 +70,8 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
         )));
     }
     // Looking only needs no lock; and a put that is refused creates nothing, not even a directory.
-    let accepted = accept(common, &name, &text, &host.have()?, false)?;
+    let from = if signed { Giver::Node } else { Giver::Administrator };
+    let accepted = accept(common, &name, &text, from, &host.have()?, false)?;
     if check {
         let writes = writes(&accepted, &host.have()?)?;
         // A full disk is found out here, where nothing was changed on any node.
@@ -70,7 +80,7 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     }
     let _lock = host.lock()?;
     let have = host.have()?;
-    let accepted = accept(common, &name, &text, &have, true)?;
+    let accepted = accept(common, &name, &text, from, &have, true)?;
     let writes = writes(&accepted, &have)?;
     for (line, node) in hosts::rivals(&have.hosts, &accepted.cluster) {
         log::warning(format_args!("/etc/hosts:{line}: gives {node} another address; ours comes first"));
@@ -119,14 +129,21 @@ pub fn own_name(common: &Common, cluster: &Cluster) -> Result<String> {
 }
 
 /// What may become the file of this node.
-fn accept(common: &Common, name: &str, text: &str, have: &Have, sign: bool) -> Result<Accepted> {
-    let accepted = checked(common, name, text, have, sign)?;
+fn accept(common: &Common, name: &str, text: &str, from: Giver, have: &Have, sign: bool) -> Result<Accepted> {
+    let accepted = checked(common, name, text, from, have, sign)?;
     keeps_vms(name, have, &accepted.cluster)?;
     Ok(accepted)
 }
 
 /// Checks what was given, and numbers it when it has no number yet.
-fn checked(common: &Common, name: &str, text: &str, have: &Have, sign: bool) -> Result<Accepted> {
+fn checked(
+    common: &Common,
+    name: &str,
+    text: &str,
+    from: Giver,
+    have: &Have,
+    sign: bool,
+) -> Result<Accepted> {
     let trust = Trust::of(common);
     let kept = have.kept.as_ref().map(|(kept, _)| kept);
     match tell_apart(text.into())? {
@@ -147,12 +164,16 @@ fn checked(common: &Common, name: &str, text: &str, have: &Have, sign: bool) -> 
             Ok(Accepted { cluster, generation, record, signed: false })
         }
         Given::Signed(record) => {
-            let generation = verify(&trust, &record)?;
+            let (generation, signer) = verify(&trust, &record)?;
             accepts(kept, &generation).map_err(refused)?;
+            if from == Giver::Node {
+                signed_by_ours(kept, &signer)?;
+            }
             let (cluster, _) = understand(common, name, &generation.file)?;
             let known = have.kept.as_ref().is_some_and(|(kept, signed)| *signed && *kept == generation);
-            // A second signature over the same says nothing new.
-            let record = have.generation.clone().filter(|_| known).unwrap_or(record);
+            // A second signature over the same says nothing new, unless the first was made under a CA that was given up.
+            let ours = have.generation.clone().filter(|ours| known && trust.holds(ours));
+            let record = ours.unwrap_or(record);
             Ok(Accepted { cluster, generation, record, signed: true })
         }
     }
@@ -171,8 +192,8 @@ pub fn understand(common: &Common, name: &str, text: &str) -> Result<(Cluster, S
 
 fn number(cluster: Cluster, text: &str, have: &Have, trust: &Trust, sign: bool) -> Result<Accepted> {
     if let (Some((kept, signed)), Some(record)) = (&have.kept, &have.generation) {
-        // Nothing new; but what could not be signed then may be signed now.
-        if kept.file == text && (*signed || !trust.is_member()) {
+        // Nothing new; but what could not be signed then, or was under another CA, may be signed now.
+        if kept.file == text && (!trust.is_member() || *signed && trust.holds(record)) {
             return Ok(Accepted {
                 cluster,
                 generation: kept.clone(),

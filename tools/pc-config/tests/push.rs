@@ -20,12 +20,17 @@ exec "$PROGRAM" --root "$LAB/$4" --node "$4" ${5#pc-config }
 "#;
 
 const TRUST: &str = r#"#!/bin/sh
+# pc-trust --root ROOT [--json] VERB
 for verb; do :; done
+ca=$(cat "$2/etc/personal-cluster/trust/ca.crt")
 case "$verb" in
-sign) exec jq -Rs '{schema: "pc.trust.envelope/1", signer: "node1", content: .}' ;;
+sign) exec jq -Rs --arg ca "$ca" --arg node "${2##*/}" '{schema: "pc.trust.envelope/1", signer: $node, certificate: $ca, content: .}' ;;
 verify) envelope=$(cat)
     case "$envelope" in *forged*) echo "error: the signature does not fit the text" >&2; exit 2 ;; esac
-    printf %s "$envelope" | jq -j .content ;;
+    [ "$3" = --json ] || exit 1
+    printf %s "$envelope" | jq -e --arg ca "$ca" \
+        'select(.certificate == $ca) | {schema: "pc.trust.verified/1", signer, content}' && exit
+    echo "error: the certificate is not of this cluster's CA" >&2; exit 2 ;;
 esac
 "#;
 
@@ -177,6 +182,65 @@ fn a_new_node_gets_it_when_it_joins() {
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(ended.stderr.contains("node4 is new and gets the file when it joins"), "{}", ended.stderr);
     assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
+}
+
+/// Its certificate and its key are still good; what it signs is not.
+#[test]
+fn a_node_that_was_taken_out_has_no_say() {
+    let lab = Lab::joined();
+    lab.edit(&file(2, ""));
+    let ended = lab.run("node1", &["push"], "");
+    assert_eq!(
+        (ended.code, lab.in_force().join(" ").as_str()),
+        (0, "node1 2 node2 2 node3 1"),
+        "{}",
+        ended.stderr
+    );
+    for edit in ["# once\n", "# back\n"] {
+        assert_eq!(lab.run("node3", &["put", "-"], &file(3, edit)).code, 0);
+    }
+    let record = text(&lab.at("node3").join("var/lib/personal-cluster/generation.json"));
+    assert!(record.contains("\"signer\": \"node3\"") && lab.in_force()[2] == "node3 3");
+    for arguments in [&["put", "--signed", "-"][..], &["put", "--check", "--signed", "-"]] {
+        let ended = lab.run("node2", arguments, &record);
+        let told = "error: signed by node3, which is no node of generation 2, the one in force here\n  \
+                    pc-config push on one that is: node1, node2\n";
+        assert_eq!((ended.code, ended.stderr.as_str()), (2, told));
+    }
+    let ended = lab.run("node3", &["push"], "");
+    assert!(ended.code == 2 && ended.stderr.contains("node1 refuses: signed by node3"), "{}", ended.stderr);
+    assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 3"]);
+    // The administrator may take it in again; a machine that has no file yet takes the first it is given.
+    assert_eq!(lab.run("node2", &["put", "-"], &record).code, 0);
+    let fresh = Lab::new();
+    assert_eq!(fresh.run("node2", &["put", "--signed", "-"], &record).code, 0);
+}
+
+/// As after a break-in: the file is the same, and the record of it says nothing to those who know the new CA alone.
+#[test]
+fn a_record_of_another_ca_is_signed_anew() {
+    let lab = Lab::joined();
+    let record = |node: &str| text(&lab.at(node).join("var/lib/personal-cluster/generation.json"));
+    let new_ca =
+        |node: &str| std::fs::write(lab.at(node).join("etc/personal-cluster/trust/ca.crt"), "new").unwrap();
+    let is_new = |node: &str| record(node).contains("\"certificate\": \"new\"");
+    new_ca("node1");
+    // What init does, then join on node2, then a push that node3 is there for.
+    let ended = lab.run("node1", &["put", "-"], &file(3, ""));
+    assert!(ended.code == 0 && is_new("node1"), "{}", ended.stderr);
+    assert_eq!(lab.run("node2", &["put", "-"], &record("node1")).code, 2, "of another CA");
+    new_ca("node2");
+    let ended = lab.run("node2", &["put", "-"], &record("node1"));
+    assert!(ended.code == 0 && is_new("node2"), "{}", ended.stderr);
+    new_ca("node3");
+    assert!(!is_new("node3"));
+    let ended = lab.run("node3", &["push"], "");
+    assert!(ended.code == 0 && is_new("node3"), "{}", ended.stderr);
+    assert!(record("node3").contains("\"signer\": \"node3\""));
+    assert_eq!(lab.in_force(), ["node1 1", "node2 1", "node3 1"]);
+    let before = record("node2");
+    assert_eq!(lab.run("node2", &["put", "-"], &record("node3")).code, 0);
+    assert_eq!(record("node2"), before, "a second signature over the same says nothing new");
 }
 
 /// The largest file, of bytes that grow most within strings: what one node signs the others take.
