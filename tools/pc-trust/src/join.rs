@@ -63,11 +63,12 @@ pub fn join(common: &Common, address: &str, token: &str) -> Result<Exit> {
     };
     let token = Arc::new(Token::parse(&token)?);
     let before = Member::read(&paths)?;
+    secrets::refuse_left_over(&paths)?;
     let mut session = connect(address, &token)?;
     let ca_sha256 = hex(&x509::pem_fingerprint(&session.ca)?);
     if let Some(member) = before.filter(|member| member.ca_sha256 != ca_sha256) {
         return Err(refused(format!(
-            "this node is a member of another cluster, {}\n  to leave it for good, move /etc/personal-cluster away",
+            "this node is a member of another cluster, {}\n  to leave it for good, move /etc/personal-cluster and /run/personal-cluster/secrets away",
             member.cluster
         )));
     }
