@@ -19,7 +19,7 @@ pub mod units;
 pub mod view;
 
 pub use fault::{Fault, Faults, Report, Severity};
-pub use load::{check, load, load_applied, load_report, parse, parse_report, read_text};
+pub use load::{check, load, load_applied, load_report, parse, parse_report, read_text, read_wrapped};
 pub use model::*;
 pub use names::{DevicePath, Name};
 pub use net::{NodeNetwork, bridge_name};

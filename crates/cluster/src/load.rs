@@ -14,7 +14,7 @@ pub fn load(path: &Path) -> Result<Cluster, Faults> {
 /// Reads what was applied last: it was checked then, so only its shape matters, and keys of a newer
 /// version are ignored.
 pub fn load_applied(path: &Path) -> Result<Cluster, Faults> {
-    of_file(path, true).into_result()
+    of_text(name_of(path), source::read_wrapped(path), true).into_result()
 }
 
 /// Parses and checks `text`; `name` is how messages call the file.
@@ -24,7 +24,7 @@ pub fn parse(name: &str, text: &str) -> Result<Cluster, Faults> {
 
 /// Reads and checks the file at `path` (`-` is standard input) and tells everything, warnings too.
 pub fn load_report(path: &Path) -> Report {
-    of_file(path, false)
+    of_text(name_of(path), source::read(path), false)
 }
 
 /// Parses and checks `text` and tells everything, warnings too.
@@ -34,9 +34,17 @@ pub fn parse_report(name: &str, text: &str) -> Report {
 
 /// The text of the file at `path` (`-` is standard input), within the limits of a cluster file, unchecked.
 pub fn read_text(path: &Path) -> Result<String, Faults> {
-    source::read(path).map_err(|fault| {
-        Faults(Report { name: name_of(path), cluster: None, faults: vec![*fault] }.to_string())
-    })
+    source::read(path).map_err(|fault| unread(path, *fault))
+}
+
+/// The text at `path` (`-` is standard input), which may be a cluster file or hold one as a string: 16 MiB at most. The file
+/// within has its own limit, when it is parsed.
+pub fn read_wrapped(path: &Path) -> Result<String, Faults> {
+    source::read_wrapped(path).map_err(|fault| unread(path, *fault))
+}
+
+fn unread(path: &Path, fault: Fault) -> Faults {
+    Faults(Report { name: name_of(path), cluster: None, faults: vec![fault] }.to_string())
 }
 
 /// Checks a file that was never text, or no longer is; the positions mean nothing then.
@@ -49,10 +57,6 @@ pub fn check(cluster: &Cluster) -> Vec<Fault> {
 
 fn name_of(path: &Path) -> String {
     if path.as_os_str() == "-" { "stdin".into() } else { path.display().to_string() }
-}
-
-fn of_file(path: &Path, newer: bool) -> Report {
-    of_text(name_of(path), source::read(path), newer)
 }
 
 fn of_text(name: String, text: Result<String, Box<Fault>>, newer: bool) -> Report {

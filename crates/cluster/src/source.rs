@@ -8,23 +8,36 @@ use crate::fault::{Fault, locate};
 
 /// The largest file that is read: far beyond any real cluster, small enough to be harmless.
 const LIMIT: u64 = 1 << 20;
+/// The largest text with such a file within: as a string of a signed string each of its bytes may become four, and written out
+/// with all defaults a VM of three short lines becomes ten times as long.
+const WRAPPED: u64 = 16 << 20;
 
 /// Reads the file at `path` (`-` is standard input) as text.
 pub(crate) fn read(path: &Path) -> Result<String, Box<Fault>> {
+    within(LIMIT, bytes(path, LIMIT)?)
+}
+
+/// The same for what has a cluster file within, or was made of one.
+pub(crate) fn read_wrapped(path: &Path) -> Result<String, Box<Fault>> {
+    within(WRAPPED, bytes(path, WRAPPED)?)
+}
+
+/// One byte more than the limit tells that there are too many.
+fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>, Box<Fault>> {
     if is_named_pipe(path) {
         let remedy = "write into standard input instead, and name it with `-`";
         return Err(Box::new(Fault::of_file("is a named pipe, which may never be written to", remedy)));
     }
     let mut bytes = Vec::new();
     let outcome = if path.as_os_str() == "-" {
-        std::io::stdin().lock().take(LIMIT + 1).read_to_end(&mut bytes)
+        std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+        std::fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
     };
     if let Err(error) = outcome {
         return Err(Box::new(Fault::of_file(plain(&error), remedy(&error))));
     }
-    text(bytes)
+    Ok(bytes)
 }
 
 /// A FIFO that has a path. The pipes of a shell (`/dev/stdin`, `<(...)`) have writers, and links to them lead to no path.
@@ -50,9 +63,13 @@ fn remedy(error: &std::io::Error) -> &'static str {
 
 /// Bytes as text: at most 1 MiB of UTF-8 without NUL; a byte order mark is dropped.
 pub(crate) fn text(bytes: Vec<u8>) -> Result<String, Box<Fault>> {
-    if bytes.len() as u64 > LIMIT {
+    within(LIMIT, bytes)
+}
+
+fn within(limit: u64, bytes: Vec<u8>) -> Result<String, Box<Fault>> {
+    if bytes.len() as u64 > limit {
         let remedy = "a cluster file has a few KiB: is it the right one?";
-        return Err(Box::new(Fault::of_file("is larger than 1 MiB", remedy)));
+        return Err(Box::new(Fault::of_file(format!("is larger than {} MiB", limit >> 20), remedy)));
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(Box::new(Fault::of_file("is UTF-16 text", "save it as UTF-8")));

@@ -103,9 +103,31 @@ pub fn tell_apart(text: String) -> Result<Given> {
     })
 }
 
-/// Verifies a signed text and reads what was signed.
-pub fn verify(trust: &Trust, signed: &str) -> Result<Generation> {
-    Generation::read(&trust.verify(signed)?)
+/// Verifies a signed text and reads what was signed, and by which node.
+pub fn verify(trust: &Trust, signed: &str) -> Result<(Generation, String)> {
+    let verified = trust.verify(signed)?;
+    Ok((Generation::read(&verified.content)?, verified.signer))
+}
+
+/// Refuses the signature of a node that is not in the file in force: its certificate is good for as long as it lives, and a
+/// node that was taken out of the file has no say in the next one. Where no file is in force nobody is known yet.
+pub fn signed_by_ours(kept: Option<&Generation>, signer: &str) -> Result<()> {
+    let Some(kept) = kept else { return Ok(()) };
+    let cluster = cluster::parse("", &kept.file).map_err(|_| {
+        refused(format!(
+            "generation {}, which is in force here, has faults: its nodes are not known\n  pc-config put FILE, on this node",
+            kept.generation
+        ))
+    })?;
+    let nodes: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    if nodes.contains(&signer) {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "signed by {signer}, which is no node of generation {}, the one in force here\n  pc-config push on one that is: {}",
+        kept.generation,
+        nodes.join(", ")
+    )))
 }
 
 /// What is kept at `generation.json`; the signature was checked when it was received.

@@ -11,6 +11,7 @@ mod host;
 mod hosts;
 mod ip;
 mod join;
+mod keeps;
 mod lsblk;
 mod merge;
 mod plan;

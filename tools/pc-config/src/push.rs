@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::generation::{Generation, next, sha256};
 use crate::host::{ALL, ELSEWHERE, Host};
+use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, plan};
 use crate::put::{own_name, understand};
 use crate::ssh::Ssh;
@@ -62,6 +63,7 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     let ssh = Ssh::of(common)?;
     let _lock = host.lock()?;
     let have = host.have()?;
+    keeps_vms(&path.display().to_string(), &have, &cluster)?;
     let (reached, waiting) = ask(&ssh, &cluster, &own, &have)?;
     let own_status = status::of(&have, &own);
     let generation = choose(&text, reached.iter().chain([&own_status]))?;
@@ -81,11 +83,17 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     }
     let others: Vec<&str> = reached.iter().filter(lacking).map(|status| status.node.as_str()).collect();
     let mut changed: Vec<String> = others.iter().map(ToString::to_string).collect();
-    let signed = match (&have.kept, &have.generation) {
-        (Some((kept, true)), Some(record)) if *kept == generation => record.clone(),
+    let ours = match (&have.kept, &have.generation) {
+        (Some((kept, true)), Some(record)) if *kept == generation && trust.holds(record) => Some(record),
+        _ => None,
+    };
+    // Whoever signed ours may be no node of the file that one of the others still has in force.
+    let signed = match ours {
+        Some(ours) if others.is_empty() => ours.clone(),
         _ => trust.sign(&generation.to_text()?)?,
     };
-    let writes = plan(&Want { cluster: &cluster, generation: &generation, record: &signed }, &have)?;
+    let record = ours.unwrap_or(&signed);
+    let writes = plan(&Want { cluster: &cluster, generation: &generation, record }, &have)?;
     on_each(&others, |node| ssh.run(node, "pc-config put --check --signed -", Some(&signed)).map(drop))
         .map_err(|error| advised(&error, UNCHANGED))?;
     if !writes.is_empty() {

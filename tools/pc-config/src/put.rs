@@ -9,8 +9,9 @@ use pc_cli::{Common, Exit, log, refused};
 use serde::Serialize;
 
 use crate::check::stable_names;
-use crate::generation::{Generation, Given, next, tell_apart, verify};
+use crate::generation::{Generation, Given, next, signed_by_ours, tell_apart, verify};
 use crate::host::{ALL, ELSEWHERE, Host};
+use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, accepts, plan};
 use crate::trust::Trust;
 use crate::{hosts, show};
@@ -39,6 +40,15 @@ impl fmt::Display for Answered {
     }
 }
 
+/// Who gave the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Giver {
+    /// Somebody who may put any file here.
+    Administrator,
+    /// Another node, with `--signed`.
+    Node,
+}
+
 /// A numbered file with all that is needed to put it in force.
 struct Accepted {
     cluster: Cluster,
@@ -52,7 +62,7 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     let host = Host::new(common);
     let declared = host.declared()?;
     host.ready(if declared.is_some() { &[Place::Generation] } else { &ALL })?;
-    let text = cluster::read_text(source).map_err(refused)?;
+    let text = cluster::read_wrapped(source).map_err(refused)?;
     let name = if source.as_os_str() == "-" { "stdin".into() } else { source.display().to_string() };
     // Whoever comes over the network has shown that it is a node, not that an administrator wrote this.
     if signed && !matches!(tell_apart(text.clone())?, Given::Signed(_)) {
@@ -61,7 +71,8 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
         )));
     }
     // Looking only needs no lock; and a put that is refused creates nothing, not even a directory.
-    let accepted = accept(common, &name, &text, &host.have()?, false)?;
+    let from = if signed { Giver::Node } else { Giver::Administrator };
+    let accepted = accept(common, &name, &text, from, &host.have()?, false)?;
     if declared.as_ref().is_some_and(|declared| *declared != accepted.cluster) {
         return Err(refused(ELSEWHERE));
     }
@@ -74,7 +85,7 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     }
     let _lock = host.lock()?;
     let have = host.have()?;
-    let accepted = accept(common, &name, &text, &have, true)?;
+    let accepted = accept(common, &name, &text, from, &have, true)?;
     let writes = writes(&accepted, &have)?;
     for (line, node) in hosts::rivals(&have.hosts, &accepted.cluster) {
         log::warning(format_args!("/etc/hosts:{line}: gives {node} another address; ours comes first"));
@@ -127,29 +138,21 @@ pub fn own_name(common: &Common, cluster: &Cluster) -> Result<String> {
 }
 
 /// What may become the file of this node.
-fn accept(common: &Common, name: &str, text: &str, have: &Have, sign: bool) -> Result<Accepted> {
-    let accepted = checked(common, name, text, have, sign)?;
-    let kept = have.kept.as_ref().and_then(|(kept, _)| cluster::parse("", &kept.file).ok());
-    match kept {
-        Some(kept) => keeps_its_name(name, &kept, &accepted.cluster).map(|()| accepted),
-        None => Ok(accepted),
-    }
-}
-
-/// The UUID of a VM is derived from the names of the cluster and of the VM (pc-vm): under another name a VM that runs is one
-/// that nobody has started yet.
-fn keeps_its_name(file: &str, kept: &Cluster, new: &Cluster) -> Result<()> {
-    let Some(vm) = kept.vms.keys().find(|_| kept.name != new.name) else { return Ok(()) };
-    Err(refused(format!(
-        "{file}: name = \"{}\": this cluster is called {kept_name} and has VMs, {vm} for one, which would be others under another name\n  \
-         name = \"{kept_name}\"",
-        new.name,
-        kept_name = kept.name,
-    )))
+fn accept(common: &Common, name: &str, text: &str, from: Giver, have: &Have, sign: bool) -> Result<Accepted> {
+    let accepted = checked(common, name, text, from, have, sign)?;
+    keeps_vms(name, have, &accepted.cluster)?;
+    Ok(accepted)
 }
 
 /// Checks what was given, and numbers it when it has no number yet.
-fn checked(common: &Common, name: &str, text: &str, have: &Have, sign: bool) -> Result<Accepted> {
+fn checked(
+    common: &Common,
+    name: &str,
+    text: &str,
+    from: Giver,
+    have: &Have,
+    sign: bool,
+) -> Result<Accepted> {
     let trust = Trust::of(common);
     let kept = have.kept.as_ref().map(|(kept, _)| kept);
     match tell_apart(text.into())? {
@@ -170,12 +173,16 @@ fn checked(common: &Common, name: &str, text: &str, have: &Have, sign: bool) -> 
             Ok(Accepted { cluster, generation, record, signed: false })
         }
         Given::Signed(record) => {
-            let generation = verify(&trust, &record)?;
+            let (generation, signer) = verify(&trust, &record)?;
             accepts(kept, &generation).map_err(refused)?;
+            if from == Giver::Node {
+                signed_by_ours(kept, &signer)?;
+            }
             let (cluster, _) = understand(common, name, &generation.file)?;
             let known = have.kept.as_ref().is_some_and(|(kept, signed)| *signed && *kept == generation);
-            // A second signature over the same says nothing new.
-            let record = have.generation.clone().filter(|_| known).unwrap_or(record);
+            // A second signature over the same says nothing new, unless the first was made under a CA that was given up.
+            let ours = have.generation.clone().filter(|ours| known && trust.holds(ours));
+            let record = ours.unwrap_or(record);
             Ok(Accepted { cluster, generation, record, signed: true })
         }
     }
@@ -194,8 +201,8 @@ pub fn understand(common: &Common, name: &str, text: &str) -> Result<(Cluster, S
 
 fn number(cluster: Cluster, text: &str, have: &Have, trust: &Trust, sign: bool) -> Result<Accepted> {
     if let (Some((kept, signed)), Some(record)) = (&have.kept, &have.generation) {
-        // Nothing new; but what could not be signed then may be signed now.
-        if kept.file == text && (*signed || !trust.is_member()) {
+        // Nothing new; but what could not be signed then, or was under another CA, may be signed now.
+        if kept.file == text && (!trust.is_member() || *signed && trust.holds(record)) {
             return Ok(Accepted {
                 cluster,
                 generation: kept.clone(),

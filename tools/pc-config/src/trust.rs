@@ -3,11 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use pc_cli::{Common, refused, try_again};
+use anyhow::{Context, Result, anyhow};
+use pc_cli::{Common, Exit, log, refused, try_again};
+use serde::Deserialize;
 use xshell::{Shell, cmd};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a node of this cluster signed: `pc.trust.verified/1`.
+#[derive(Debug, Deserialize)]
+pub struct Verified {
+    /// The node.
+    pub signer: String,
+    /// The text.
+    pub content: String,
+}
 
 /// The cluster's CA as this node knows it.
 pub struct Trust {
@@ -34,8 +44,8 @@ impl Trust {
         answer(pc_run::run(cmd!(sh, "pc-trust {root...} sign")).stdin(text).deadline(DEADLINE), "signing")
     }
 
-    /// The text that a node of this cluster signed; anything else is refused.
-    pub fn verify(&self, signed: &str) -> Result<String> {
+    /// What the holder of a certificate of this cluster signed; anything else is refused.
+    pub fn verify(&self, signed: &str) -> Result<Verified> {
         if !self.member {
             return Err(refused(
                 "this machine belongs to no cluster and cannot tell who signed\n  join first: pc-trust join ADDRESS TOKEN",
@@ -43,8 +53,25 @@ impl Trust {
         }
         let sh = Shell::new()?;
         let root = self.root();
-        let run = pc_run::run(cmd!(sh, "pc-trust {root...} verify")).stdin(signed).deadline(DEADLINE);
-        answer(run, "checking the signature")
+        let run = pc_run::run(cmd!(sh, "pc-trust {root...} --json verify")).stdin(signed).deadline(DEADLINE);
+        let doing = "checking the signature";
+        serde_json::from_str(&answer(run, doing)?).context(doing)
+    }
+
+    /// Whether others take this record: one that was signed under a CA that was given up says nothing to them. One that cannot be
+    /// checked now is not given up for that.
+    pub fn holds(&self, record: &str) -> bool {
+        match self.verify(record) {
+            Err(error) if Exit::of(&error) == Exit::Refused => {
+                log::debug(format_args!("the record of this file is no longer good: {error:#}"));
+                false
+            }
+            Err(error) => {
+                log::warning(format_args!("{error:#}"));
+                true
+            }
+            Ok(_) => true,
+        }
     }
 
     fn root(&self) -> Vec<String> {

@@ -20,12 +20,17 @@ exec "$PROGRAM" --root "$LAB/$4" --node "$4" ${5#pc-config }
 "#;
 
 const TRUST: &str = r#"#!/bin/sh
+# pc-trust --root ROOT [--json] VERB
 for verb; do :; done
+ca=$(cat "$2/etc/personal-cluster/trust/ca.crt")
 case "$verb" in
-sign) exec jq -Rs '{schema: "pc.trust.envelope/1", signer: "node1", content: .}' ;;
+sign) exec jq -Rs --arg ca "$ca" --arg node "${2##*/}" '{schema: "pc.trust.envelope/1", signer: $node, certificate: $ca, content: .}' ;;
 verify) envelope=$(cat)
     case "$envelope" in *forged*) echo "error: the signature does not fit the text" >&2; exit 2 ;; esac
-    printf %s "$envelope" | jq -j .content ;;
+    [ "$3" = --json ] || exit 1
+    printf %s "$envelope" | jq -e --arg ca "$ca" \
+        'select(.certificate == $ca) | {schema: "pc.trust.verified/1", signer, content}' && exit
+    echo "error: the certificate is not of this cluster's CA" >&2; exit 2 ;;
 esac
 "#;
 
@@ -176,6 +181,137 @@ fn a_new_node_gets_it_when_it_joins() {
         lab.run("node2", &["push", lab.at("node1/etc/personal-cluster/cluster.toml").to_str().unwrap()], "");
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(ended.stderr.contains("node4 is new and gets the file when it joins"), "{}", ended.stderr);
+    assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
+}
+
+/// Its certificate and its key are still good; what it signs is not.
+#[test]
+fn a_node_that_was_taken_out_has_no_say() {
+    let lab = Lab::joined();
+    lab.edit(&file(2, ""));
+    let ended = lab.run("node1", &["push"], "");
+    assert_eq!(
+        (ended.code, lab.in_force().join(" ").as_str()),
+        (0, "node1 2 node2 2 node3 1"),
+        "{}",
+        ended.stderr
+    );
+    for edit in ["# once\n", "# back\n"] {
+        assert_eq!(lab.run("node3", &["put", "-"], &file(3, edit)).code, 0);
+    }
+    let record = text(&lab.at("node3").join("var/lib/personal-cluster/generation.json"));
+    assert!(record.contains("\"signer\": \"node3\"") && lab.in_force()[2] == "node3 3");
+    for arguments in [&["put", "--signed", "-"][..], &["put", "--check", "--signed", "-"]] {
+        let ended = lab.run("node2", arguments, &record);
+        let told = "error: signed by node3, which is no node of generation 2, the one in force here\n  \
+                    pc-config push on one that is: node1, node2\n";
+        assert_eq!((ended.code, ended.stderr.as_str()), (2, told));
+    }
+    let ended = lab.run("node3", &["push"], "");
+    assert!(ended.code == 2 && ended.stderr.contains("node1 refuses: signed by node3"), "{}", ended.stderr);
+    assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 3"]);
+    // The administrator may take it in again; a machine that has no file yet takes the first it is given.
+    assert_eq!(lab.run("node2", &["put", "-"], &record).code, 0);
+    let fresh = Lab::new();
+    assert_eq!(fresh.run("node2", &["put", "--signed", "-"], &record).code, 0);
+}
+
+/// As after a break-in: the file is the same, and the record of it says nothing to those who know the new CA alone.
+#[test]
+fn a_record_of_another_ca_is_signed_anew() {
+    let lab = Lab::joined();
+    let record = |node: &str| text(&lab.at(node).join("var/lib/personal-cluster/generation.json"));
+    let new_ca =
+        |node: &str| std::fs::write(lab.at(node).join("etc/personal-cluster/trust/ca.crt"), "new").unwrap();
+    let is_new = |node: &str| record(node).contains("\"certificate\": \"new\"");
+    new_ca("node1");
+    // What init does, then join on node2, then a push that node3 is there for.
+    let ended = lab.run("node1", &["put", "-"], &file(3, ""));
+    assert!(ended.code == 0 && is_new("node1"), "{}", ended.stderr);
+    assert_eq!(lab.run("node2", &["put", "-"], &record("node1")).code, 2, "of another CA");
+    new_ca("node2");
+    let ended = lab.run("node2", &["put", "-"], &record("node1"));
+    assert!(ended.code == 0 && is_new("node2"), "{}", ended.stderr);
+    new_ca("node3");
+    assert!(!is_new("node3"));
+    let ended = lab.run("node3", &["push"], "");
+    assert!(ended.code == 0 && is_new("node3"), "{}", ended.stderr);
+    assert!(record("node3").contains("\"signer\": \"node3\""));
+    assert_eq!(lab.in_force(), ["node1 1", "node2 1", "node3 1"]);
+    let before = record("node2");
+    assert_eq!(lab.run("node2", &["put", "-"], &record("node3")).code, 0);
+    assert_eq!(record("node2"), before, "a second signature over the same says nothing new");
+}
+
+/// The largest file, of bytes that grow most within strings: what one node signs the others take.
+#[test]
+fn the_largest_file_travels() {
+    let lab = Lab::new();
+    let start = file(3, "# ");
+    let largest = format!("{start}{}", "\"".repeat((1 << 20) - start.len()));
+    assert_eq!(lab.run("node1", &["put", "-"], &largest).code, 0);
+    let record = text(&lab.at("node1").join("var/lib/personal-cluster/generation.json"));
+    assert!(record.len() > 4_000_000);
+    let ended = lab.run("node2", &["put", "--signed", "-"], &record);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (0, "generation 1 is in force on node2\n"),
+        "{}",
+        ended.stderr
+    );
+    assert!(text(&lab.at("node2").join("etc/personal-cluster/cluster.toml")) == largest);
+    let ended = lab.run("node2", &["put", "-"], &(largest + "\n"));
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.starts_with("error: stdin: is larger than 1 MiB"), "{}", ended.stderr);
+    let ended = lab.run("node2", &["put", "-"], &"x".repeat((16 << 20) + 1));
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.starts_with("error: stdin: is larger than 16 MiB"), "{}", ended.stderr);
+}
+
+/// A VM on a local volume of node1, and a disk for that volume on node2 as well.
+fn with_vm() -> String {
+    let disk = |node: usize| format!("disks.v = [\"/dev/disk/by-id/ata-{node}\"]\n");
+    let vm = "[volume.v]\nuse = \"local\"\n[vm.mail]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\nvolume = \"v\"\nhome = \"node1\"\n";
+    let text = [1, 2].into_iter().fold(file(3, vm), |text, node| {
+        let address = format!("address = \"10.0.0.{node}\"\n");
+        text.replace(&address, &(address.clone() + &disk(node)))
+    });
+    assert!(text.contains("ata-1") && text.contains("ata-2"));
+    text
+}
+
+/// Under another name, or with another home of a local disk, a VM that runs would be started a second time.
+#[test]
+fn vms_that_exist_stay_who_and_where_they_are() {
+    let lab = Lab::joined();
+    lab.edit(&with_vm());
+    assert_eq!(lab.run("node1", &["push"], "").code, 0);
+    let asked = text(&lab.at("log"));
+    for (from, to, told) in [
+        (
+            "name = \"home\"",
+            "name = \"office\"",
+            "name = \"office\": this cluster is called home and has VMs",
+        ),
+        (
+            "home = \"node1\"",
+            "home = \"node2\"",
+            "vm.mail: its home would be node2, and its disk is on node1 alone",
+        ),
+    ] {
+        let edited = with_vm().replacen(from, to, 1);
+        lab.edit(&edited);
+        for (arguments, stdin) in [(&["push"][..], ""), (&["put", "-"], &edited)] {
+            let ended = lab.run("node1", arguments, stdin);
+            assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
+            assert!(
+                ended.stderr.contains(told) && ended.stderr.contains(&format!("\n  {from}")),
+                "{}",
+                ended.stderr
+            );
+        }
+    }
+    assert_eq!(text(&lab.at("log")), asked, "no node was asked");
     assert_eq!(lab.in_force(), ["node1 2", "node2 2", "node3 2"]);
 }
 

@@ -1,11 +1,12 @@
 //! systemd generator (systemd.generator(7)): what of this node's boot depends on the cluster file, as units.
 //!
 //! Never fails the boot: whatever it cannot read or write is one line in the kernel's log and exit code 0.
-//! Never reads anything but `applied.json`, the marker of high availability and the host name, never runs a
+//! Never reads anything but `applied.json`, which must be a regular file, the marker of high availability and the host name, never runs a
 //! program, never waits, never replaces a unit that another generator or the administrator wrote.
 
 mod applied;
 mod kmsg;
+mod source;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
 /// Does the work and gives back what somebody should read in the log.
 fn run(cli: &Cli) -> Vec<String> {
     let path = cli.root.join(pc_cli::APPLIED_FILE.trim_start_matches('/'));
-    let text = match std::fs::read_to_string(&path) {
+    let text = match source::read(&path) {
         Ok(text) => text,
         // A machine that has no cluster file yet is not worth a line at every boot.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),

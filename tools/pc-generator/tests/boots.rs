@@ -90,6 +90,28 @@ fn what_is_there_already_is_left_alone() {
     assert!(tree(out.path()).len() > 1, "the other units are written all the same");
 }
 
+/// Nobody ever writes into it: a boot that waited for that would wait for ever.
+#[test]
+fn a_named_pipe_does_not_hold_the_boot() {
+    let root = tempfile::tempdir().unwrap();
+    let state = root.path().join("var/lib/personal-cluster");
+    fs::create_dir_all(&state).unwrap();
+    let pipe = state.join("applied.json");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let out = tempfile::tempdir().unwrap();
+    let mut command = Command::new("timeout");
+    command
+        .args(["20", env!("CARGO_BIN_EXE_pc-generator")])
+        .args([out.path(); 3])
+        .arg("--root")
+        .arg(root.path());
+    let answer = command.args(["--node", "node1"]).output().unwrap();
+    assert_eq!(answer.status.code(), Some(0), "124 is the time-out");
+    let said = String::from_utf8_lossy(&answer.stderr);
+    assert!(said.contains(&format!("reading {}: is not a regular file", pipe.display())), "{said}");
+    assert_eq!(tree(out.path()).len(), 0);
+}
+
 #[test]
 fn nothing_fails_the_boot() {
     let root = tempfile::tempdir().unwrap();

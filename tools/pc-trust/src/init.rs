@@ -111,6 +111,7 @@ pub fn init(common: &Common, file: &Path, recovery_key_file: Option<&Path>) -> R
     }
     siblings::check_file(&paths, &names.node, &shown, &content)?;
     apply::refuse_foreign(&paths, &cluster, &names)?;
+    secrets::refuse_left_over(&paths)?;
     let given = recovery::given(recovery_key_file)?;
     let show = given.is_none();
     let keeper = Keeper::new(&paths, &cluster, &content)?;
@@ -164,7 +165,7 @@ fn read_file(file: &Path) -> Result<Zeroizing<String>> {
 fn already(common: &Common, member: Member, cluster: &str) -> Result<Exit> {
     if member.cluster != cluster {
         return Err(refused(format!(
-            "this node is a member of {}, the file describes {cluster}\n  to leave it for good, move /etc/personal-cluster away",
+            "this node is a member of {}, the file describes {cluster}\n  to leave it for good, move /etc/personal-cluster and /run/personal-cluster/secrets away",
             member.cluster
         )));
     }
@@ -184,7 +185,8 @@ fn already(common: &Common, member: Member, cluster: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The one that was given, else that of an init which was interrupted (disks may have it already), else new.
+/// The one that was given, else that of an init which was interrupted (disks may have it already), else new. One of a cluster that
+/// this machine left was refused before.
 fn recovery_key(paths: &Paths, given: Option<RecoveryKey>) -> Result<RecoveryKey> {
     if let Some(key) = given {
         return Ok(key);

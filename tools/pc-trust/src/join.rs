@@ -63,11 +63,12 @@ pub fn join(common: &Common, address: &str, token: &str) -> Result<Exit> {
     };
     let token = Arc::new(Token::parse(&token)?);
     let before = Member::read(&paths)?;
+    secrets::refuse_left_over(&paths)?;
     let mut session = connect(address, &token)?;
     let ca_sha256 = hex(&x509::pem_fingerprint(&session.ca)?);
     if let Some(member) = before.filter(|member| member.ca_sha256 != ca_sha256) {
         return Err(refused(format!(
-            "this node is a member of another cluster, {}\n  to leave it for good, move /etc/personal-cluster away",
+            "this node is a member of another cluster, {}\n  to leave it for good, move /etc/personal-cluster and /run/personal-cluster/secrets away",
             member.cluster
         )));
     }
@@ -204,11 +205,12 @@ fn untrusted(error: &std::io::Error) -> anyhow::Error {
 }
 
 impl Session {
-    fn exchange(&mut self, message: &impl Serialize, patience: Duration) -> Result<Answer> {
+    fn exchange(&mut self, message: &impl Serialize, patience: Duration, limit: usize) -> Result<Answer> {
         self.socket.extend(patience);
         let mut stream = Stream::new(&mut self.connection, &mut self.socket);
-        let answer =
-            pc_run::timed(|| wire::send(&mut stream, message).and_then(|()| wire::receive(&mut stream)));
+        let answer = pc_run::timed(|| {
+            wire::send(&mut stream, message, wire::LIMIT).and_then(|()| wire::receive(&mut stream, limit))
+        });
         match answer.map_err(|error| try_again(format!("talking to the member: {error:#}")))? {
             Answer::Refused { message } => Err(refused(format!("the member refuses: {message}"))),
             Answer::TryAgain { message } => Err(try_again(format!("the member cannot: {message}"))),
@@ -222,7 +224,9 @@ impl Session {
         let verifier = token.verifier();
         let proof = verifier.prove(Side::Joiner, node, session.as_ref());
         let hello = Hello { schema: wire::SCHEMA.into(), node: node.into(), proof };
-        let Answer::Welcome { proof, file, generation } = self.exchange(&hello, TALKING)? else {
+        let Answer::Welcome { proof, file, generation } =
+            self.exchange(&hello, TALKING, wire::WELCOME_LIMIT)?
+        else {
             bail!("the member answered something else");
         };
         if !verifier.check(Side::Member, node, session.as_ref(), &proof) {
@@ -237,7 +241,7 @@ impl Session {
             ssh_host_key: ssh::host_key(paths)?,
             ssh_user_key: keys.ssh.public.clone(),
         };
-        let Answer::Joined(joined) = self.exchange(&request, 2 * TALKING)? else {
+        let Answer::Joined(joined) = self.exchange(&request, 2 * TALKING, wire::LIMIT)? else {
             bail!("the member answered something else");
         };
         Ok(joined)

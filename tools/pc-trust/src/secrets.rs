@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cluster::Cluster;
-use pc_cli::try_again;
+use pc_cli::{refused, try_again};
 use zeroize::Zeroizing;
 
 use crate::files;
@@ -76,6 +76,21 @@ pub fn seal(paths: &Paths, file: &Path, name: &str, secret: &[u8]) -> Result<()>
 pub fn open(paths: &Paths, name: &str, secret: &[u8]) -> Result<bool> {
     files::make_private(&paths.at(cluster::paths::SECRETS))?;
     files::put_private(&paths.secret(name), secret)
+}
+
+/// Refuses open secrets that are kept nowhere: they are those of a cluster that this machine left, and whoever left it because
+/// they were stolen must not be given them again. What an interrupted `init` or `join` has opened it keeps as well.
+pub fn refuse_left_over(paths: &Paths) -> Result<()> {
+    let there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    let left = |name: &&&str| {
+        there(&paths.secret(name)) && !there(&paths.sealed(name)) && !there(&paths.clear(name))
+    };
+    let Some(name) = SECRETS.iter().find(left) else { return Ok(()) };
+    let directory = paths.at(cluster::paths::SECRETS);
+    let directory = directory.display();
+    Err(refused(format!(
+        "{directory}/{name} is open and kept nowhere: it is of a cluster that this machine left\n  mv {directory} {directory}.before"
+    )))
 }
 
 /// An open secret; `None` when it is not there.

@@ -164,20 +164,21 @@ fn converse(host: &Host, socket: TcpStream) -> Result<String> {
     let _ = socket.set_nodelay(true);
     let mut socket = tls::Timed::new(socket, STRANGER);
     let mut connection = ServerConnection::new(host.tls.clone()).context("preparing TLS")?;
-    let hello: Hello = wire::receive(&mut Stream::new(&mut connection, &mut socket))?;
+    let hello: Hello = wire::receive(&mut Stream::new(&mut connection, &mut socket), wire::LIMIT)?;
     let session = tls::session(&connection)?;
     let answer = |connection: &mut ServerConnection, socket: &mut tls::Timed, answer: Result<Answer>| {
         let (message, error) = match answer {
             Ok(message) => (message, None),
             Err(error) => (refusal(&error), Some(error)),
         };
-        wire::send(&mut Stream::new(connection, socket), &message)?;
+        let limit = if matches!(message, Answer::Welcome { .. }) { wire::WELCOME_LIMIT } else { wire::LIMIT };
+        wire::send(&mut Stream::new(connection, socket), &message, limit)?;
         error.map_or(Ok(()), Err)
     };
     let welcome = greet(host, &hello, session.as_ref());
     answer(&mut connection, &mut socket, welcome)?;
     socket.extend(SEALING);
-    let request: Request = wire::receive(&mut Stream::new(&mut connection, &mut socket))?;
+    let request: Request = wire::receive(&mut Stream::new(&mut connection, &mut socket), wire::LIMIT)?;
     let joined = admit(host, &hello.node, &request).map(|joined| Answer::Joined(Box::new(joined)));
     answer(&mut connection, &mut socket, joined)?;
     connection.send_close_notify();

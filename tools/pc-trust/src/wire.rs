@@ -12,8 +12,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// TCP port of the join; not registered with IANA by anybody.
 pub const PORT: u16 = 7625;
-/// Largest message.
+/// Largest message, but for [`Answer::Welcome`].
 pub const LIMIT: usize = 256 * 1024;
+/// Largest `Welcome`: it has the cluster file, of at most 1 MiB, as a string and as a string within two more, where a byte
+/// becomes two and eight. A joiner admits that much from whom the token's CA vouches for, and from nobody else.
+pub const WELCOME_LIMIT: usize = 16 * 1024 * 1024;
 /// First field of a greeting.
 pub const SCHEMA: &str = "pc.trust.join/1";
 
@@ -87,11 +90,11 @@ pub enum Answer {
     },
 }
 
-/// Sends one message.
-pub fn send(stream: &mut impl Write, message: &impl Serialize) -> Result<()> {
+/// Sends one message of at most `limit` bytes.
+pub fn send(stream: &mut impl Write, message: &impl Serialize, limit: usize) -> Result<()> {
     let body = Zeroizing::new(serde_json::to_vec(message).context("writing a message")?);
-    if body.len() > LIMIT {
-        bail!("a message of {} bytes is more than the {LIMIT} that a join allows", body.len());
+    if body.len() > limit {
+        bail!("a message of {} bytes is more than the {limit} that a join allows", body.len());
     }
     let length = u32::try_from(body.len()).context("writing a message")?;
     stream.write_all(&length.to_be_bytes()).context("sending")?;
@@ -100,12 +103,12 @@ pub fn send(stream: &mut impl Write, message: &impl Serialize) -> Result<()> {
 }
 
 /// Receives one message; its length is checked before anything of it is read.
-pub fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> Result<T> {
+pub fn receive<T: DeserializeOwned>(stream: &mut impl Read, limit: usize) -> Result<T> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).context("receiving")?;
     let length = usize::try_from(u32::from_be_bytes(length)).context("receiving")?;
-    if length > LIMIT {
-        bail!("receiving: a message of {length} bytes is more than the {LIMIT} that a join allows");
+    if length > limit {
+        bail!("receiving: a message of {length} bytes is more than the {limit} that a join allows");
     }
     let mut body = Zeroizing::new(vec![0; length]);
     stream.read_exact(&mut body).context("receiving")?;
@@ -120,10 +123,10 @@ mod tests {
     fn what_is_sent_is_received() {
         let mut pipe = Vec::new();
         let hello = Hello { schema: SCHEMA.into(), node: "node2".into(), proof: "00".into() };
-        send(&mut pipe, &hello).unwrap();
-        assert_eq!(receive::<Hello>(&mut pipe.as_slice()).unwrap().node, "node2");
-        assert!(receive::<Request>(&mut pipe.as_slice()).is_err(), "another message");
-        assert!(send(&mut Vec::new(), &"x".repeat(LIMIT)).is_err());
+        send(&mut pipe, &hello, LIMIT).unwrap();
+        assert_eq!(receive::<Hello>(&mut pipe.as_slice(), LIMIT).unwrap().node, "node2");
+        assert!(receive::<Request>(&mut pipe.as_slice(), LIMIT).is_err(), "another message");
+        assert!(send(&mut Vec::new(), &"x".repeat(LIMIT), LIMIT).is_err());
     }
 
     #[test]
@@ -137,11 +140,11 @@ mod tests {
             b"\0\0\0\x02[]",
             b"\0\0\0\x01\xff",
         ] {
-            assert!(receive::<Hello>(&mut &bytes[..]).is_err(), "{bytes:?}");
+            assert!(receive::<Hello>(&mut &bytes[..], LIMIT).is_err(), "{bytes:?}");
         }
         let deep = "[".repeat(100_000);
         let mut frame = u32::try_from(deep.len()).unwrap().to_be_bytes().to_vec();
         frame.extend(deep.bytes());
-        assert!(receive::<Hello>(&mut frame.as_slice()).is_err());
+        assert!(receive::<Hello>(&mut frame.as_slice(), LIMIT).is_err());
     }
 }

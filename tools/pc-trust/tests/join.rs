@@ -87,6 +87,24 @@ fn three_nodes() {
     assert!(!calls.contains(recovery) && !calls.contains("BEGIN"), "no secret in an argv: {calls}");
 }
 
+/// The largest file that the loader takes, of bytes that grow most within strings, and its signed generation.
+#[test]
+fn the_largest_cluster_file_is_joined() {
+    let lab = Lab::new();
+    let file = format!("{}# {}", common::FILE, "\"".repeat((1 << 20) - common::FILE.len() - 2));
+    assert_eq!(file.len(), 1 << 20);
+    fs::write(lab.file(), &file).unwrap();
+    let token = lab.init()["joins"][0]["token"].as_str().unwrap().to_string();
+    let content = serde_json::json!({ "file": file }).to_string();
+    let generation = serde_json::json!({ "content": content }).to_string();
+    assert!(generation.len() > 4_000_000);
+    fs::write(lab.root("node1").join("var/lib/personal-cluster/generation.json"), &generation).unwrap();
+    let member = lab.serve("node1");
+    lab.join("node2", &member.address, &token).json();
+    let put = fs::read_to_string(lab.root("node2").join("etc/personal-cluster/cluster.toml")).unwrap();
+    assert!(put == generation, "pc-config is given the generation, whole");
+}
+
 #[test]
 fn tang_down_leaves_the_machine_as_it_was() {
     let lab = Lab::new();
