@@ -15,6 +15,7 @@ rustPlatform.buildRustPackage {
       ../xtask
       ../units
       ../docs
+      ../telemetry
       ../examples
       ../tests
     ];
