@@ -20,7 +20,7 @@ import time
 # does a client that takes nothing stop whoever writes to it.
 USUAL = (112, 1000)
 LARGE = (20_000, 20)
-STALLED = 6
+STALLED = 7
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 Address = tuple[str, int]
 

@@ -109,7 +109,9 @@ fn welcome(host: &Arc<Host>, socket: TcpStream, peer: IpAddr) {
         if let Err(error) = converse(&guest, &socket) {
             log::debug(format_args!("{peer}: {error}"));
         }
+        // Before the connection is closed: who asks again at the sight of its end finds the place free.
         guest.release(peer);
+        drop(socket);
     });
     if let Err(error) = spawned {
         log::warning(format_args!("serving {peer}: {error}"));
@@ -125,8 +127,7 @@ fn converse(host: &Host, socket: &TcpStream) -> io::Result<()> {
         Ok(request) => respond(host, &request),
         Err(status) => Response::plain(status, "text/plain; charset=utf-8", format!("{status}\n")),
     };
-    send(socket, &response.bytes(), Instant::now() + ANSWERING)?;
-    socket.shutdown(std::net::Shutdown::Write)
+    send(socket, &response.bytes(), Instant::now() + ANSWERING)
 }
 
 /// What was asked.
