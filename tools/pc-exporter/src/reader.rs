@@ -43,20 +43,24 @@ pub fn samples_of(noun: &Noun, answer: Value) -> Result<Samples> {
 pub fn look(root: &Path, board: &Board, known: &mut Vec<String>) {
     let run = root.join("run/personal-cluster");
     let mut found: BTreeMap<String, Told> = BTreeMap::new();
+    let mut tried: BTreeMap<String, SystemTime> = BTreeMap::new();
     for path in json_files(&run.join("facts")) {
         let Some(name) = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else { continue };
         if let Some(noun) = noun_of(&name) {
-            found.insert(name.clone(), of_fact(noun, &name, &path));
+            let (told, at) = of_fact(noun, &name, &path);
+            tried.extend(at.map(|at| (name.clone(), at)));
+            found.insert(name, told);
         }
     }
     for path in json_files(&run) {
         let Some(name) = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else { continue };
         let Some(noun) = nouns::find(|noun| noun.schema.is_some() && noun.name == name) else { continue };
         let Some(told) = of_status(noun, &name, &path) else { continue };
-        // A tool's own run, when it is newer than the last fact.
-        if found.get(&name).is_none_or(|fact| fact.measured < told.measured) {
-            found.insert(name, told);
-        }
+        let told = match found.remove(&name) {
+            Some(fact) => newer(fact, told, tried.get(&name).copied()),
+            None => told,
+        };
+        found.insert(name, told);
     }
     for gone in known.iter().filter(|name| !found.contains_key(*name)) {
         board.forget(gone);
@@ -79,7 +83,22 @@ fn json_files(directory: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-fn of_fact(noun: &Noun, name: &str, path: &Path) -> Told {
+/// A fact, or what the tool's own run has left, when that is newer. A tool that is asked leaves its answer itself, a
+/// moment before it becomes a fact: that is the same answer.
+fn newer(fact: Told, status: Told, tried: Option<SystemTime>) -> Told {
+    const MOMENT: Duration = Duration::from_secs(2);
+    if fact.measured.map(|at| at + MOMENT) >= status.measured {
+        return fact;
+    }
+    // Asked again since that run: how it ended is the last that is known.
+    if tried >= status.measured {
+        return Told { error: fact.error, duration: fact.duration, ..status };
+    }
+    status
+}
+
+/// What a fact tells, and when it was asked for.
+fn of_fact(noun: &Noun, name: &str, path: &Path) -> (Told, Option<SystemTime>) {
     let fact = facts::read_bounded(path).and_then(|bytes| {
         serde_json::from_slice::<Fact>(&bytes).with_context(|| format!("{}: is no fact", path.display()))
     });
@@ -90,14 +109,16 @@ fn of_fact(noun: &Noun, name: &str, path: &Path) -> Told {
     };
     let fact = match fact {
         Ok(fact) => fact,
-        Err(error) => return broken(error, None),
+        Err(error) => return (broken(error, None), None),
     };
     let duration = Duration::try_from_secs_f64(fact.seconds).ok();
+    let tried = facts::time_of(&fact.tried_at).map(SystemTime::from);
     let measured = fact.measured_at.as_deref().and_then(facts::time_of).map(SystemTime::from);
-    match fact.answer.map_or_else(|| Ok(Samples::default()), |answer| samples_of(noun, answer)) {
+    let told = match fact.answer.map_or_else(|| Ok(Samples::default()), |answer| samples_of(noun, answer)) {
         Ok(samples) => Told { samples: samples.0.into(), measured, error: fact.error, duration, keep },
         Err(error) => broken(error, duration),
-    }
+    };
+    (told, tried)
 }
 
 /// A sibling's own file; how long its run took is not known.
@@ -159,6 +180,15 @@ mod tests {
         look(root.path(), &board, &mut known);
         let text = scrape(&board);
         assert!(text.contains("pc_collector_success{collector=\"storage\"} 1"), "{text}");
+        assert!(text.contains("\npc_storage_healthy 1\n"), "{text}");
+        // Asked again since, and it failed: the values are told on, and that it failed.
+        let mut failed = old.clone();
+        failed["tried_at"] = json!("2999-01-01T00:00:00Z");
+        failed["error"] = json!("no answer within 30 s");
+        write(root.path(), "facts/storage.json", &failed);
+        look(root.path(), &board, &mut known);
+        let text = scrape(&board);
+        assert!(text.contains("pc_collector_success{collector=\"storage\"} 0"), "{text}");
         assert!(text.contains("\npc_storage_healthy 1\n"), "{text}");
         // Somebody else's file, a broken fact, and one that is being written.
         write(root.path(), "other.json", &json!({"schema": "x/1"}));

@@ -55,6 +55,14 @@ impl Service {
         self.ask("GET /metrics HTTP/1.1\r\nHost: node1\r\n\r\n")
     }
 
+    /// Threads that serve a client just now.
+    pub fn scrapes(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        // One that has ended meanwhile has no name any more.
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "scrape").count()
+    }
+
     /// A line of `/proc/PID/status`, as a number.
     pub fn status(&self, key: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
