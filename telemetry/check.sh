@@ -1,5 +1,5 @@
 #!/bin/sh
-# What must hold of this directory; needs promtool (Debian: prometheus). PROMTOOL names another one.
+# What must hold of this directory; needs promtool (Debian: prometheus), curl and cargo. PROMTOOL names another one.
 set -eu
 cd "$(dirname "$0")"
 promtool=${PROMTOOL:-promtool}
@@ -24,4 +24,27 @@ done
 for unit in $(grep -oh 'name="[a-z-]*\.\(target\|timer\|service\)"' rules/*.yml | cut -d'"' -f2 | sort -u); do
   [ -e "../units/$unit" ] || fault "units/ has no $unit"
 done
+
+# A real scrape, of every answer that the tools have on record.
+cargo build --quiet --locked -p pc-exporter
+exporter=$(cargo metadata --quiet --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/pc-exporter
+work=$(mktemp -d)
+trap 'kill "$server" 2> /dev/null || true; rm -rf "$work"' EXIT
+server=
+run=$work/run/personal-cluster
+mkdir -p "$run"
+for noun in unlock brick ovs vm trust config; do
+  cp "../tools/pc-$noun/tests/golden/status.json" "$run/$noun.json"
+done
+cp ../tools/pc-vm/tests/golden/list.json "$run/vm-list.json"
+cp ../tools/pc-gluster/tests/golden/status-degraded.json "$run/gluster.json"
+cp ../tools/pc-gluster/tests/golden/storage.json "$run/storage.json"
+mkfifo "$work/log"
+"$exporter" serve --listen 127.0.0.1:0 --root "$work" 2> "$work/log" &
+server=$!
+exec 3< "$work/log"
+read -r line <&3
+curl -sf -m 10 "http://${line##* }/metrics" > "$work/scrape"
+[ "$(grep -c '^pc_collector_success{.*} 1$' "$work/scrape")" -ge 9 ] || fault "a scrape lacks collectors"
+"$promtool" check metrics < "$work/scrape" || fault "promtool finds fault with a scrape"
 exit "$faults"

@@ -1,0 +1,177 @@
+//! Which facts are worth asking on this node: a pure function of the cluster file and of what is there.
+
+use std::time::Duration;
+
+use cluster::{NodeView, Use};
+
+/// Something to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Name of the fact.
+    pub name: String,
+    /// So often it is asked.
+    pub every: Duration,
+    /// What is asked.
+    pub work: Work,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// A program, and how its answer is to be taken.
+    Program {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// The answer is text or XML, not JSON.
+        text: bool,
+        /// Exit codes beside 0 that are answers.
+        codes: Vec<i32>,
+    },
+    /// Versions of programs, by the flag that makes them tell.
+    Versions(Vec<(&'static str, &'static str)>),
+}
+
+/// Programs that the cluster stands on.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("borg", "--version"),
+    ("corosync", "-v"),
+    ("glusterfs", "--version"),
+    ("libvirtd", "--version"),
+    ("ovs-vsctl", "--version"),
+    ("pacemakerd", "--version"),
+    ("pc-config", "--version"),
+    ("qemu-img", "--version"),
+    ("systemctl", "--version"),
+];
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Job {
+    /// A program whose answer is JSON.
+    pub fn program(name: &str, every: Duration, argv: &[&str]) -> Job {
+        let argv = argv.iter().map(ToString::to_string).collect();
+        let work = Work::Program { argv, text: false, codes: Vec::new() };
+        Job { name: name.into(), every, work }
+    }
+
+    fn text(name: &str, argv: &[&str], codes: &[i32]) -> Job {
+        let argv = argv.iter().map(ToString::to_string).collect();
+        let work = Work::Program { argv, text: true, codes: codes.to_vec() };
+        Job { work, ..Job::program(name, MINUTE, &[]) }
+    }
+}
+
+/// What of the machine decides beside the file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Here {
+    /// The node belongs to a cluster's CA.
+    pub member: bool,
+    /// Pacemaker has taken over.
+    pub ha: bool,
+}
+
+/// The jobs of this node; `flags` are handed to the siblings.
+pub fn jobs(view: &NodeView<'_>, here: Here, flags: &[String]) -> Vec<Job> {
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let sibling = |noun: &str, verb: &str, name: &str, every: Duration| {
+        let program = format!("pc-{noun}");
+        let argv = [&[program.as_str(), verb, "--json"], flags.as_slice()].concat();
+        Job::program(name, every, &argv)
+    };
+    let file = view.cluster;
+    let bricks = view.bricks();
+    let mut jobs = vec![sibling("config", "status", "config", MINUTE)];
+    if file.unlock.is_some() || !bricks.is_empty() {
+        jobs.push(sibling("unlock", "status", "unlock", MINUTE));
+    }
+    if !bricks.is_empty() {
+        jobs.push(sibling("brick", "status", "brick", MINUTE));
+    }
+    if file.volumes.values().any(|volume| volume.purpose != Use::Local) {
+        jobs.push(sibling("gluster", "status", "gluster", MINUTE));
+    }
+    if !view.node.nics.is_empty() {
+        jobs.push(sibling("ovs", "status", "ovs", MINUTE));
+    }
+    if !file.vms.is_empty() {
+        jobs.push(sibling("vm", "status", "vm", MINUTE / 2));
+        jobs.push(sibling("vm", "list", "vm-list", 2 * MINUTE));
+    }
+    if here.member {
+        jobs.push(sibling("trust", "status", "trust", 5 * MINUTE));
+    }
+    if here.ha {
+        // 1 and 2: the node has no quorum, which is an answer.
+        jobs.push(Job::text("corosync", &["corosync-quorumtool", "-s"], &[1, 2]));
+        let crm_mon = ["crm_mon", "--one-shot", "--output-as=xml", "--inactive", "--fence-history=1"];
+        jobs.push(Job::text("pacemaker", &crm_mon, &[]));
+    }
+    jobs.extend(bricks.iter().map(|brick| smart(brick.name(), brick.device.as_str())));
+    let work = Work::Versions(PROGRAMS.to_vec());
+    jobs.push(Job { work, ..Job::program("versions", 60 * MINUTE, &[]) });
+    jobs
+}
+
+/// A disk that sleeps is let sleep. Bits 2 to 7 of smartctl's exit code tell of the disk, 0 and 1 of a failed call.
+fn smart(disk: &str, device: &str) -> Job {
+    let argv = ["smartctl", "--json", "--all", "--nocheck=standby,0", device].map(str::to_string).to_vec();
+    let codes = (4..=252).step_by(4).collect();
+    let work = Work::Program { argv, text: false, codes };
+    Job { work, ..Job::program(&format!("smart-{disk}"), 5 * MINUTE, &[]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+schema = "personal-cluster/1"
+name = "home"
+[[node]]
+name = "node1"
+address = "192.168.0.50/24"
+disks.vms = ["/dev/disk/by-id/nvme-A"]
+nics.lan = ["eth0"]
+[volume.vms]
+use = "vm"
+replicas = 1
+[network.lan]
+uplink = "lan"
+[vm.mail]
+memory = "1GiB"
+disk = "1GiB"
+volume = "vms"
+networks = ["lan"]
+"#;
+
+    fn names(file: &str, here: Here) -> Vec<String> {
+        let cluster = cluster::parse("test", file).unwrap();
+        let jobs = jobs(&cluster.view("node1").unwrap(), here, &["--applied".into()]);
+        jobs.into_iter().map(|job| job.name).collect()
+    }
+
+    #[test]
+    fn only_what_the_file_has_is_asked_for() {
+        let all = ["config", "unlock", "brick", "gluster", "ovs", "vm", "vm-list", "trust", "corosync"];
+        let full = names(FILE, Here { member: true, ha: true });
+        assert_eq!(full[..9], all);
+        assert_eq!(full[9..], ["pacemaker", "smart-nvme-A", "versions"]);
+        let bare = "schema = \"personal-cluster/1\"\nname = \"home\"\n[[node]]\nname = \"node1\"\naddress = \"192.168.0.50\"\n";
+        assert_eq!(names(bare, Here::default()), ["config", "versions"]);
+    }
+
+    #[test]
+    fn siblings_are_asked_for_the_applied_file() {
+        let cluster = cluster::parse("test", FILE).unwrap();
+        let jobs = jobs(&cluster.view("node1").unwrap(), Here::default(), &["--applied".into()]);
+        let Work::Program { argv, text, .. } = &jobs[3].work else { panic!("no program") };
+        assert_eq!((argv.join(" ").as_str(), *text), ("pc-gluster status --json --applied", false));
+    }
+
+    #[test]
+    fn smartctl_that_tells_of_a_failing_disk_has_answered() {
+        let Work::Program { codes, .. } = smart("a", "/dev/disk/by-id/a").work else { panic!("no program") };
+        assert!(codes.contains(&8) && codes.contains(&64) && codes.contains(&200));
+        assert!(!codes.contains(&1) && !codes.contains(&2) && !codes.contains(&10));
+    }
+}

@@ -1,0 +1,8 @@
+//! The program itself: over TCP, with siblings that hang, with a D-Bus that does not answer. Loopback only.
+
+#![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
+
+mod answers;
+mod hangs;
+mod service;
+mod serving;
