@@ -1,0 +1,19 @@
+# pc-segments: disk images as directories of segments, for borg and restic.
+{ config, lib, pkgs, ... }:
+let
+  cfg = config.services.personal-cluster;
+in
+{
+  options.services.personal-cluster.segments.enable = lib.mkOption {
+    type = lib.types.bool;
+    default = cfg.enable;
+    defaultText = lib.literalExpression "config.services.personal-cluster.enable";
+    description = "pc-segments: disk images as directories of segments, for borg and restic.";
+  };
+
+  config = lib.mkIf cfg.segments.enable {
+    # qemu-nbd for qcow2; fusermount3 has its wrapper on every NixOS.
+    environment.systemPackages = [ cfg.package pkgs.qemu-utils ];
+    boot.kernelModules = [ "fuse" ];
+  };
+}
