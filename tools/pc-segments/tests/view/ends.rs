@@ -87,7 +87,7 @@ fn a_killed_run_does_not_stop_the_next() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(is_mounted(&lab.view()), "that is what a kill leaves");
-    assert_eq!(std::fs::metadata(lab.view()).unwrap_err().raw_os_error(), Some(107), "ENOTCONN");
+    assert_eq!(nix::sys::statvfs::statvfs(&lab.view()).unwrap_err(), nix::errno::Errno::ENOTCONN);
     let mut command = lab.segments();
     command.args(["--", "sh", "-c", "cat \"$0\"/vda/* > /dev/null"]).arg(lab.view());
     let output = command.output().unwrap();
@@ -130,4 +130,14 @@ fn a_command_that_is_not_there_leaves_no_mount() {
     let output = lab.segments().args(["--", "no-such-program"]).output().unwrap();
     assert!(ended(&output, 1).contains("running no-such-program: No such file"));
     assert!(!is_mounted(&lab.view()));
+}
+
+#[test]
+fn bare_file_names_do() {
+    let lab = Lab::new();
+    lab.image(&[1; 10]);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pc-segments"));
+    command.args(["vda.img", "view", "--state", "state", "--report", "report", "--", "true"]);
+    ok(&command.current_dir(lab.path("")).stdin(Stdio::null()).output().unwrap());
+    assert_eq!(lab.committed(), lab.report()["state"].as_str().unwrap());
 }
