@@ -39,7 +39,7 @@ impl Hasher {
         if let Some((_, digest)) = self.zeros.iter().find(|(known, _)| *known == length) {
             return *digest;
         }
-        let block = [0_u8; 65536];
+        let block = [0_u8; 8192];
         let mut hasher = sha2::Sha256::new();
         let mut left = length;
         while left > 0 {

@@ -39,11 +39,13 @@ impl Image {
     pub fn open(source: &Source) -> Result<Image> {
         match &source.format {
             Format::Raw(path) => Image::raw(path),
-            Format::Nbd { export, socket } => Image::nbd(export, socket, None),
+            Format::Nbd { export, socket } => {
+                let connected = Client::connect(socket, export).map_err(Into::into);
+                connected.map(|client| Image::nbd(export, socket, client, None))
+            }
             Format::Qcow2(path) => {
-                let server = Export::qcow2(path, None)?;
-                let socket = server.socket();
-                Image::nbd("", &socket, Some(server))
+                let started = Export::qcow2(path, None);
+                started.map(|(server, client)| Image::nbd("", &server.socket(), client, Some(server)))
             }
         }
         .with_context(|| format!("opening {}", source.format))
@@ -61,8 +63,7 @@ impl Image {
         Ok(Image { size, bytes: Bytes::File(file) })
     }
 
-    fn nbd(export: &str, socket: &Path, server: Option<Export>) -> Result<Image> {
-        let client = Client::connect(socket, export)?;
+    fn nbd(export: &str, socket: &Path, client: Client, server: Option<Export>) -> Image {
         let size = client.size();
         let holes = qemu::holes(socket, export, size).unwrap_or_else(|error| {
             pc_cli::log::debug(format_args!("{}: holes are read too: {error:#}", socket.display()));
@@ -71,7 +72,7 @@ impl Image {
         if let Some(server) = &server {
             server.hide();
         }
-        Ok(Image { size, bytes: Bytes::Nbd { client, holes, _export: server } })
+        Image { size, bytes: Bytes::Nbd { client, holes, _export: server } }
     }
 
     /// Bytes of the disk.

@@ -16,6 +16,6 @@ pub use digest::{Digest, Hasher};
 pub use extents::{DiskExtents, Extent, Extents, Method, SCHEMA as EXTENTS_SCHEMA, merge};
 pub use geometry::{Geometry, parse_segment};
 pub use image::Image;
-pub use qemu::{Export, changed_since};
+pub use qemu::changed_since;
 pub use source::{Format, Source, valid_name};
 pub use state::{DiskState, LOST, Lock, Record, SCHEMA as STATE_SCHEMA, State};

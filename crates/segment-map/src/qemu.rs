@@ -1,7 +1,6 @@
 //! qemu-nbd and qemu-img: qcow2 is theirs to read.
 
 use std::io::Read;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::nbd::Client;
 use crate::source::Format;
 
 /// qemu-nbd opens an image and its socket within milliseconds; a volume that hangs takes longer.
@@ -18,17 +18,18 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A qemu-nbd that shows one image read-only on a socket of its own. It ends when its last client has gone, so also
 /// when this process is killed.
 #[derive(Debug)]
-pub struct Export {
+pub(crate) struct Export {
     server: Child,
     directory: PathBuf,
 }
 
 impl Export {
-    /// Starts it for a qcow2 file, with a dirty bitmap when one is named. QEMU's image lock refuses an image that a VM uses.
+    /// Starts it for a qcow2 file, with a dirty bitmap when one is named, and connects to it. QEMU's image lock refuses an
+    /// image that a VM uses.
     ///
     /// # Errors
     /// qemu-nbd is not there, or refuses the image.
-    pub fn qcow2(path: &Path, bitmap: Option<&str>) -> Result<Export> {
+    pub(crate) fn qcow2(path: &Path, bitmap: Option<&str>) -> Result<(Export, Client)> {
         let path = std::path::absolute(path)?;
         std::fs::metadata(&path)?;
         let directory = private_directory()?;
@@ -45,8 +46,8 @@ impl Export {
             anyhow::Error::new(error).context("running qemu-nbd\n  apt-get install qemu-utils")
         })?;
         let mut export = Export { server, directory };
-        export.wait()?;
-        Ok(export)
+        let client = export.wait()?;
+        Ok((export, client))
     }
 
     /// Where it listens.
@@ -60,11 +61,15 @@ impl Export {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 
-    /// Until it accepts; a connection that asks for nothing does not count as its last client.
-    fn wait(&mut self) -> Result<()> {
+    /// Until it has answered. It listens before it has looked at the image: only an answer says that it likes it.
+    fn wait(&mut self) -> Result<Client> {
         let until = Instant::now() + DEADLINE;
         let mut pause = Duration::from_millis(1);
-        while UnixStream::connect(self.socket()).is_err() {
+        loop {
+            let refused = match Client::connect(&self.socket(), "") {
+                Ok(client) => return Ok(client),
+                Err(error) => error,
+            };
             if let Some(status) = self.server.try_wait().context("waiting for qemu-nbd")? {
                 let mut said = String::new();
                 if let Some(stderr) = self.server.stderr.as_mut() {
@@ -74,12 +79,11 @@ impl Export {
                 bail!("{}{end}", said.trim());
             }
             if Instant::now() > until {
-                bail!("qemu-nbd: not ready within {} s", DEADLINE.as_secs());
+                bail!("qemu-nbd: not ready within {} s: {refused}", DEADLINE.as_secs());
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
         }
-        Ok(())
     }
 }
 
@@ -129,7 +133,8 @@ pub fn changed_since(format: &Format, bitmap: &str, size: u64) -> Result<Vec<(u6
     match format {
         Format::Raw(_) => bail!("a raw image has none"),
         Format::Qcow2(path) => {
-            let server = Export::qcow2(path, Some(bitmap))?;
+            // Its last client would end it: ours stays until the answer is there.
+            let (server, _client) = Export::qcow2(path, Some(bitmap))?;
             changed(&server.socket(), "", bitmap, size)
         }
         Format::Nbd { export, socket } => changed(socket, export, bitmap, size),

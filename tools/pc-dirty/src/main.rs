@@ -26,7 +26,7 @@ struct Cli {
     /// VM, as libvirt on this node calls it
     #[arg(required_unless_present = "image", conflicts_with = "image")]
     vm: Option<String>,
-    /// `[NAME=]IMAGE`: a raw file or block device, qcow2:PATH, or nbd+unix:///EXPORT?socket=PATH; more than once for more
+    /// `[NAME=]IMAGE`: a raw file or block device, qcow2:PATH, or `nbd+unix:///EXPORT?socket=PATH`; more than once for more
     #[arg(long, value_name = "IMAGE")]
     image: Vec<String>,
     /// State file of pc-segments; without it everything counts as changed

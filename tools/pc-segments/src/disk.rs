@@ -237,7 +237,7 @@ mod tests {
         read(1, 0, SEGMENT - 1);
         let committed = disk.committed(9).records;
         assert_eq!(committed.iter().map(|record| record.stamp).collect::<Vec<_>>(), [9, 0, 0]);
-        assert_eq!(committed[0].digest, Digest::of(&[7; 1 << 16]));
+        assert_eq!(committed[0].digest, Digest::of(&vec![7; 1 << 16]));
         assert_eq!(disk.changed(), (3, 3 << 16, 2));
         assert_eq!((disk.read_bytes, disk.served_bytes), (2 << 16, 40_000 - 14_464 + 50_000 + SEGMENT - 1));
     }

@@ -26,13 +26,17 @@ use pc_cli::Exit;
 
 /// Disk images as directories of segments that borg and restic skip when they did not change
 #[derive(Debug, clap::Parser)]
-#[command(name = "pc-segments", version)]
+#[command(
+    name = "pc-segments",
+    version,
+    override_usage = "pc-segments [OPTIONS] [NAME=]IMAGE... MOUNTPOINT [-- COMMAND [ARGUMENT]...]"
+)]
 struct Cli {
     /// `[NAME=]IMAGE` for each disk, then the mount point
     ///
-    /// IMAGE is a raw file or block device, qcow2:PATH, or nbd+unix:///EXPORT?socket=PATH. Without NAME: the file name
+    /// IMAGE is a raw file or block device, qcow2:PATH, or `nbd+unix:///EXPORT?socket=PATH`. Without NAME: the file name
     /// up to its first dot.
-    #[arg(required = true, num_args = 2.., value_name = "IMAGE... MOUNTPOINT")]
+    #[arg(required = true, num_args = 2.., value_names = ["IMAGE", "MOUNTPOINT"])]
     places: Vec<OsString>,
     /// Digest and time stamp of every segment; without it everything is new in every run
     #[arg(long, value_name = "FILE")]

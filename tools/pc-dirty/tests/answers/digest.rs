@@ -54,7 +54,7 @@ fn holes_are_not_read() {
 #[test]
 fn what_cannot_be_compared_says_why() {
     let directory = tempfile::tempdir().unwrap();
-    let image = write(directory.path(), "vda.img", &[1; 3 * SEGMENT]);
+    let image = write(directory.path(), "vda.img", &vec![1; 3 * SEGMENT]);
     let image = image.to_str().unwrap();
     let state = directory.path().join("state");
     answer(of(image, &state, &["--update"]));
@@ -70,7 +70,7 @@ fn what_cannot_be_compared_says_why() {
         );
     };
     full(&["--method", "full"], "asked for");
-    std::fs::write(image, [1; 3 * SEGMENT + 1]).unwrap();
+    std::fs::write(image, vec![1; 3 * SEGMENT + 1]).unwrap();
     full(&[], "has 196608 bytes in segments of 65536, the disk 196609");
     std::fs::write(&state, "not a state").unwrap();
     full(&[], "state: damaged");

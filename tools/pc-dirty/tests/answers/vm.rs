@@ -5,7 +5,7 @@ use crate::{dirty, ended, write};
 #[test]
 fn disks_of_a_vm_are_those_of_its_definition() {
     let directory = tempfile::tempdir().unwrap();
-    let image = write(directory.path(), "disk.img", &[1; 100_000]);
+    let image = write(directory.path(), "disk.img", &vec![1; 100_000]);
     let node = format!(
         "<node><domain type='test'><name>mail</name><uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid><memory>65536</memory>\
          <os><type>hvm</type></os><devices><disk type='file' device='disk'><source file='{}'/><target dev='vda'/></disk>\

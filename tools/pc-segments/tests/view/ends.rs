@@ -4,13 +4,13 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, SEGMENT, cat, ended, is_mounted, ok, signal, wait};
+use crate::lab::{Lab, SEGMENT, cat, ended, is_mounted, mounted, ok, signal, wait};
 
 #[test]
 fn usr1_commits_and_term_does_not() {
     let lab = Lab::new();
     lab.image(&vec![1; 3 * SEGMENT]);
-    let child = lab.mounted(lab.segments());
+    let child = mounted(lab.segments());
     cat(&lab.view().join("vda"));
     signal(&child, Signal::SIGTERM);
     ok(&wait(child));
@@ -18,7 +18,7 @@ fn usr1_commits_and_term_does_not() {
     assert_eq!((&lab.report()["committed"], &lab.report()["ended_by"]), (&false.into(), &"signal".into()));
     assert_eq!(lab.committed(), "");
 
-    let child = lab.mounted(lab.segments());
+    let child = mounted(lab.segments());
     assert_eq!(cat(&lab.view().join("vda")).len(), 3 * SEGMENT);
     signal(&child, Signal::SIGUSR1);
     ok(&wait(child));
@@ -51,7 +51,7 @@ fn what_nobody_read_stays_changed() {
 fn umount_ends_it() {
     let lab = Lab::new();
     lab.image(&[1; 10]);
-    let child = lab.mounted(lab.segments());
+    let child = mounted(lab.segments());
     nix::mount::umount(&lab.view()).unwrap();
     ok(&wait(child));
     assert_eq!(lab.report()["ended_by"], "unmount");
@@ -82,7 +82,7 @@ fn a_signal_ends_the_command_first() {
 fn a_killed_run_does_not_stop_the_next() {
     let lab = Lab::new();
     lab.image(&vec![1; 3 * SEGMENT]);
-    let mut child = lab.mounted(lab.segments());
+    let mut child = mounted(lab.segments());
     cat(&lab.view().join("vda"));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -101,7 +101,7 @@ fn a_killed_run_does_not_stop_the_next() {
 fn two_runs_do_not_meet() {
     let lab = Lab::new();
     lab.image(&[1; 10]);
-    let child = lab.mounted(lab.segments());
+    let child = mounted(lab.segments());
     let same_state = lab.segments().output().unwrap();
     assert!(ended(&same_state, 75).contains("state.lock: another run has it"));
     let mut same_place = std::process::Command::new(env!("CARGO_BIN_EXE_pc-segments"));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, Random, SEGMENT, cat, ok, signal, wait};
+use crate::lab::{Lab, Random, SEGMENT, cat, mounted, ok, signal, wait};
 
 #[test]
 fn disks_of_any_size_are_their_segments() {
@@ -16,7 +16,7 @@ fn disks_of_any_size_are_their_segments() {
         let lab = Lab::new();
         let content = random.bytes(size);
         lab.image(&content);
-        let child = lab.mounted(lab.segments());
+        let child = mounted(lab.segments());
         assert_eq!(cat(&lab.view().join("vda")), content, "{size} bytes");
         assert_eq!(std::fs::read_dir(lab.view().join("vda")).unwrap().count(), size.div_ceil(SEGMENT));
         let mut check = Command::new("sha256sum");
@@ -55,7 +55,7 @@ fn several_disks_in_one_view_have_inodes_that_stay() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pc-segments"));
         command.args(images.iter().map(|name| lab.path(name))).arg(lab.view()).args(["--segment", "64KiB"]);
         command.stdin(Stdio::null());
-        let child = lab.mounted(command);
+        let child = mounted(command);
         let inode = |name: &str| std::fs::metadata(lab.view().join(name)).unwrap().ino();
         let found = (inode("a/0000000000"), inode("b/0000000001"));
         signal(&child, nix::sys::signal::Signal::SIGINT);
@@ -111,7 +111,7 @@ fn an_nbd_export_is_read_without_its_holes() {
     let encoded = socket.display().to_string().replace(' ', "%20");
     command.arg(format!("vda=nbd+unix:///disk%20one?socket={encoded}")).arg(lab.view());
     command.arg("--report").arg(lab.path("report")).args(["--segment", "64KiB"]).stdin(Stdio::null());
-    let child = lab.mounted(command);
+    let child = mounted(command);
     assert_eq!(cat(&lab.view().join("vda")), content);
     signal(&child, nix::sys::signal::Signal::SIGTERM);
     ok(&wait(child));
@@ -133,7 +133,7 @@ fn qcow2_is_what_its_guest_sees_and_is_never_guessed() {
     let shown = |image: String| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pc-segments"));
         command.arg(format!("vda={image}")).arg(lab.view()).stdin(Stdio::null());
-        let child = lab.mounted(command);
+        let child = mounted(command);
         let shown = cat(&lab.view().join("vda"));
         let socket = std::env::temp_dir().join(format!("pc-nbd-{}-0", child.id()));
         assert!(!socket.exists(), "nothing that a kill could leave");

@@ -57,16 +57,6 @@ impl Lab {
         command
     }
 
-    /// Starts it without a command and waits until it says that the view is there.
-    pub fn mounted(&self, mut command: Command) -> Child {
-        use std::io::BufRead;
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains(": mounted, "), "{line}");
-        child
-    }
-
     pub fn report(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.path("report")).unwrap()).unwrap()
     }
@@ -101,6 +91,16 @@ impl Lab {
             self.committed(),
         )
     }
+}
+
+/// Starts it without a command and waits until it says that the view is there.
+pub fn mounted(mut command: Command) -> Child {
+    use std::io::BufRead;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains(": mounted, "), "{line}");
+    child
 }
 
 pub fn ok(output: &Output) {

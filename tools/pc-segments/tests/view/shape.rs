@@ -12,7 +12,9 @@ use crate::lab::{Lab, ok, signal, wait};
 fn keys(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
-            fields.iter().for_each(|(key, value)| keys(value, &format!("{at}.{key}"), found))
+            for (key, value) in fields {
+                keys(value, &format!("{at}.{key}"), found);
+            }
         }
         Value::Array(items) => items.iter().for_each(|item| keys(item, &format!("{at}[]"), found)),
         Value::Number(_) => drop(found.insert(format!("{at}: number"))),

@@ -87,7 +87,7 @@ fn hostile_and_foreign_extents_are_refused_before_anything_is_shown() {
     let content = vec![1; 3 * SEGMENT];
     lab.image(&content);
     save(&lab);
-    let good = lab.extents(&[0; 3 * SEGMENT], &content, "digest");
+    let good = lab.extents(&vec![0; 3 * SEGMENT], &content, "digest");
     let refused = |extents: &str| {
         let mut command = lab.with_extents(extents);
         let output = command.args(["--", "touch"]).arg(lab.path("ran")).output().unwrap();
