@@ -1,5 +1,5 @@
 # pc-dirty: what changed on a disk image since the last backup.
-{ config, lib, pkgs, ... }:
+{ config, lib, ... }:
 let
   cfg = config.services.personal-cluster;
 in
@@ -12,7 +12,6 @@ in
   };
 
   config = lib.mkIf cfg.dirty.enable {
-    # qemu-nbd and qemu-img for qcow2; virsh comes with libvirt where there is a VM to ask for.
-    environment.systemPackages = [ cfg.package pkgs.qemu-utils ];
+    environment.systemPackages = [ cfg.package ];
   };
 }

@@ -1,5 +1,5 @@
 # pc-segments: disk images as directories of segments, for borg and restic.
-{ config, lib, pkgs, ... }:
+{ config, lib, ... }:
 let
   cfg = config.services.personal-cluster;
 in
@@ -12,8 +12,7 @@ in
   };
 
   config = lib.mkIf cfg.segments.enable {
-    # qemu-nbd for qcow2; fusermount3 has its wrapper on every NixOS.
-    environment.systemPackages = [ cfg.package pkgs.qemu-utils ];
+    environment.systemPackages = [ cfg.package ];
     boot.kernelModules = [ "fuse" ];
   };
 }
