@@ -23,6 +23,7 @@ pkgs: {
   mount = pkgs.util-linux;
   pvs = pkgs.lvm2;
   qemu-img = pkgs.qemu-utils;
+  qemu-nbd = pkgs.qemu-utils;
   qrencode = pkgs.qrencode;
   setpriv = pkgs.util-linux;
   ssh = pkgs.openssh;

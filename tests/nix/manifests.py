@@ -13,9 +13,12 @@ CALL = re.compile(r'(?:cmd!\(\s*\w+,|Command::new\()\s*"([A-Za-z][\w.-]*)')
 
 
 def _sources(tool: Path) -> str:
-    """Without tests: in files of their own, or at the end of one."""
+    """Its own and those of the crates it is made of, without tests: in files of their own, or at the end of one."""
+    manifest = (tool / "Cargo.toml").read_text()
+    crates = re.findall(r"^([\w-]+)\.workspace = true$", manifest, flags=re.MULTILINE)
+    places = [tool, *(tool.parents[1] / "crates" / name for name in crates)]
     text = ""
-    for file in sorted((tool / "src").rglob("*.rs")):
+    for file in sorted(file for place in places for file in (place / "src").rglob("*.rs")):
         if "tests" in file.parts or file.stem.endswith("tests"):
             continue
         text += re.split(r"^#\[cfg\(test\)\]\n(?:#.*\n)*mod \w+ \{", file.read_text(), maxsplit=1, flags=re.MULTILINE)[0]

@@ -12,6 +12,7 @@ use crate::{cache, deb, lab, packages, tidy};
 /// Programs that the tests run for real.
 const TEST: &[&str] = &[
     "bindfs",
+    "borgbackup",
     "clevis",
     "clevis-luks",
     "clevis-tpm2",
@@ -20,6 +21,7 @@ const TEST: &[&str] = &[
     "dbus-daemon",
     "dosfstools",
     "fdisk",
+    "fuse3",
     "gdisk",
     "glusterfs-client",
     "glusterfs-server",
@@ -45,6 +47,7 @@ const TEST: &[&str] = &[
     "python3-jsonschema",
     "qemu-system-x86",
     "qemu-utils",
+    "restic",
     "socat",
     "strace",
     "swtpm",
