@@ -12,6 +12,7 @@ use crate::{cache, deb, lab, packages, tidy};
 /// Programs that the tests run for real.
 const TEST: &[&str] = &[
     "bindfs",
+    "borgbackup",
     "clevis",
     "clevis-luks",
     "clevis-tpm2",
@@ -45,6 +46,7 @@ const TEST: &[&str] = &[
     "python3-jsonschema",
     "qemu-system-x86",
     "qemu-utils",
+    "qrencode",
     "socat",
     "strace",
     "swtpm",
