@@ -26,6 +26,7 @@ enum Kind {
     Damaged,
     Moved,
     NoFuse,
+    NotInstalled,
     Other,
 }
 
@@ -63,6 +64,7 @@ const TEXTS: &[(&str, Kind)] = &[
     ("Data integrity error", Kind::Damaged),
     ("checksum mismatch", Kind::Damaged),
     ("IntegrityError", Kind::Damaged),
+    ("failed to execute borg", Kind::NotInstalled),
     ("no FUSE support", Kind::NoFuse),
     ("FUSE support", Kind::NoFuse),
     ("Connection refused", Kind::Unreachable),
@@ -131,6 +133,7 @@ impl Fault {
                 "borg knows this repository from another place, or in a later state",
                 "see docs/runbooks/backups.md",
             )),
+            Kind::NotInstalled => anyhow!("borg is not installed\n  apt-get install borgbackup"),
             Kind::NoFuse => anyhow!(told("borg cannot mount", "apt-get install python3-pyfuse3")),
             Kind::Other => anyhow!("backup.{policy}: {repository}: {said}"),
         }

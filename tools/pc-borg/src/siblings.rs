@@ -130,6 +130,9 @@ fn ours(error: &pc_run::Error) -> anyhow::Error {
 
 /// Turns a sibling's exit code into the error that we end with.
 pub fn answered(program: &str, code: Option<i32>, how: &str, stderr: &str) -> Result<()> {
+    if stderr.contains(&format!("failed to execute {program}")) {
+        return Err(anyhow!("{program} is not installed\n  apt-get install {program}"));
+    }
     let mut lines = stderr.lines().filter(|line| !line.starts_with("warning: "));
     let said: Vec<&str> = lines.by_ref().map(|line| line.trim_start_matches("error: ")).collect();
     let said = said.join("\n");
@@ -156,6 +159,10 @@ mod tests {
         assert_eq!(
             of(Some(75), "warning: slow\nerror: another run holds it\n  wait\n"),
             (Exit::TryAgain, "pc-dirty: another run holds it\n  wait".into())
+        );
+        assert_eq!(
+            of(Some(127), "setpriv: failed to execute pc-dirty: No such file or directory\n"),
+            (Exit::Failed, "pc-dirty is not installed\n  apt-get install pc-dirty".into())
         );
         assert_eq!(of(Some(2), "error: bad\n"), (Exit::Refused, "pc-dirty: bad".into()));
         assert_eq!(of(None, ""), (Exit::Failed, "pc-dirty: killed by signal 9".into()));
