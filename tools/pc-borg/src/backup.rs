@@ -34,7 +34,7 @@ pub struct Options {
     #[arg(long)]
     pub due: bool,
     #[command(flatten)]
-    pub lock: session::Options,
+    pub lock: session::LockOptions,
 }
 
 /// Runs; the answer says what became of each VM, and the error is the one that decides the exit code.

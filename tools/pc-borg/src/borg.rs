@@ -319,11 +319,14 @@ impl Borg<'_> {
         self.run(command, &mut |_| Ok(()), &[]).map(drop)
     }
 
-    /// Takes away the lock of a borg whose end is proven.
+    /// Takes away the lock of a borg whose end is proven; of a repository that was never made there is none.
     pub fn break_lock(&self) -> Result<()> {
         let mut command = self.command();
         command.args(["break-lock", &self.repository]);
-        self.run(command, &mut |_| Ok(()), &[]).map(drop)
+        match self.attempt(command, &mut |_| Ok(()), &mut |_| (), &[])? {
+            Err(fault) if !fault.is_missing() => Err(fault.told(&self.policy, &self.repository)),
+            _ => Ok(()),
+        }
     }
 
     /// `borg mount` in the foreground, until somebody unmounts it or we are ended.

@@ -22,7 +22,7 @@ pub struct InitOptions {
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     #[command(flatten)]
-    pub lock: session::Options,
+    pub lock: session::LockOptions,
 }
 
 /// `pc.borg.init/1`.
@@ -59,23 +59,23 @@ impl fmt::Display for Initialised {
 pub fn init(site: &Site, options: &InitOptions) -> Result<Initialised> {
     let policy = site.policy(&options.policy)?;
     site.require_policy(policy)?;
-    let known = if options.passphrase_file.is_some() { None } else { passphrase::find(site, policy)? };
-    let secret = match (&options.passphrase_file, known) {
-        (Some(file), _) => passphrase::given(file)?,
-        (None, Some(known)) => known,
-        (None, None) => {
-            let new = passphrase::new()?;
-            // First kept, then used: a repository whose passphrase nobody knows is no backup.
-            passphrase::keep(site, policy, &new)?;
-            new
+    let session = Session::open_with(site, policy, "init", &options.lock, || {
+        if let Some(file) = &options.passphrase_file {
+            return passphrase::given(file);
         }
-    };
-    let session = Session::open_anyhow(site, policy, "init", &options.lock, Some(secret.clone()))?;
+        if let Some(known) = passphrase::find(site, policy)? {
+            return Ok(known);
+        }
+        let new = passphrase::new()?;
+        // First kept, then used: a repository whose passphrase nobody knows is no backup.
+        passphrase::keep(site, policy, &new)?;
+        Ok(new)
+    })?;
     let guard = session.guard(site);
     let made = site.borg(policy, Some(session.passphrase.clone()), &guard).init()?;
     if options.passphrase_file.is_some() {
         // It opens the repository, or made it: now it is worth keeping.
-        passphrase::keep(site, policy, &secret)?;
+        passphrase::keep(site, policy, &session.passphrase)?;
     }
     if made {
         log::info(format_args!("backup.{}: {} made", policy.name, policy.repository()));
@@ -100,7 +100,7 @@ pub enum KeyVerb {
         #[arg(long)]
         qr: bool,
         #[command(flatten)]
-        lock: session::Options,
+        lock: session::LockOptions,
     },
     /// Vouch for a copy of the key: CODE stands on it
     Acknowledge {
@@ -109,7 +109,7 @@ pub enum KeyVerb {
         /// The code that `key export` printed
         code: String,
         #[command(flatten)]
-        lock: session::Options,
+        lock: session::LockOptions,
     },
 }
 
@@ -155,7 +155,7 @@ impl fmt::Display for Exported {
 }
 
 /// The key and its passphrase.
-pub fn export(site: &Site, policy: &str, qr: bool, lock: &session::Options) -> Result<Exported> {
+pub fn export(site: &Site, policy: &str, qr: bool, lock: &session::LockOptions) -> Result<Exported> {
     let policy = site.policy(policy)?;
     let session = Session::open(site, policy, "key export", lock)?;
     let guard = session.guard(site);
@@ -196,7 +196,12 @@ impl fmt::Display for Acknowledged {
 }
 
 /// Notes that a copy exists; the code proves that somebody looked at it.
-pub fn acknowledge(site: &Site, policy: &str, given: &str, lock: &session::Options) -> Result<Acknowledged> {
+pub fn acknowledge(
+    site: &Site,
+    policy: &str,
+    given: &str,
+    lock: &session::LockOptions,
+) -> Result<Acknowledged> {
     let policy = site.policy(policy)?;
     let session = Session::open(site, policy, "key acknowledge", lock)?;
     let guard = session.guard(site);

@@ -22,7 +22,7 @@ pub struct Options {
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<String>,
     #[command(flatten)]
-    pub lock: session::Options,
+    pub lock: session::LockOptions,
 }
 
 /// `pc.borg.list/1`.
@@ -107,7 +107,7 @@ pub struct MountOptions {
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<String>,
     #[command(flatten)]
-    pub lock: session::Options,
+    pub lock: session::LockOptions,
 }
 
 /// Mounts an archive, read-only, until Ctrl-C or `umount`.

@@ -38,7 +38,7 @@ pub struct Options {
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<String>,
     #[command(flatten)]
-    pub lock: session::Options,
+    pub lock: session::LockOptions,
 }
 
 /// `pc.borg.restore/1`.

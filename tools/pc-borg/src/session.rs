@@ -14,7 +14,7 @@ use crate::want::Policy;
 
 /// How the lock of a repository is taken.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub struct LockOptions {
     /// Wait this long for another run to end
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub lock_wait: u64,
@@ -36,7 +36,7 @@ pub struct Session {
 
 impl Session {
     /// Prepares `policy` for `what`, a run that only goes on with a copy of the key elsewhere when it writes archives.
-    pub fn open(site: &Site, policy: &Policy, what: &str, options: &Options) -> Result<Session> {
+    pub fn open(site: &Site, policy: &Policy, what: &str, options: &LockOptions) -> Result<Session> {
         site.require_policy(policy)?;
         if what == "backup" && site.records(policy).key()?.is_none() {
             let passphrase = passphrase::find(site, policy);
@@ -46,16 +46,16 @@ impl Session {
                 policy.name
             )));
         }
-        Session::open_anyhow(site, policy, what, options, None)
+        Session::open_with(site, policy, what, options, || passphrase::require(site, policy))
     }
 
-    /// As `open`, for a repository that may have no key yet.
-    pub fn open_anyhow(
+    /// As `open`, for a repository that may have no key yet; `passphrase` is asked for under the lock.
+    pub fn open_with(
         site: &Site,
         policy: &Policy,
         what: &str,
-        options: &Options,
-        passphrase: Option<Zeroizing<Vec<u8>>>,
+        options: &LockOptions,
+        passphrase: impl FnOnce() -> Result<Zeroizing<Vec<u8>>>,
     ) -> Result<Session> {
         let patience = Duration::from_secs(options.lock_wait);
         if !patience.is_zero() {
@@ -65,10 +65,7 @@ impl Session {
             site.lock_files(policy)
                 .acquire(&site.me()?, what, patience, &options.holder_is_dead, &|| site.interrupts.check())?;
         let disk = Plugged::mount(site, policy)?;
-        let passphrase = match passphrase {
-            Some(passphrase) => passphrase,
-            None => passphrase::require(site, policy)?,
-        };
+        let passphrase = passphrase()?;
         let session = Session { passphrase, _disk: disk, lock };
         if session.lock.was_stale {
             let guard = session.guard(site);

@@ -27,7 +27,7 @@ pub struct PruneOptions {
     #[arg(long)]
     pub due: bool,
     #[command(flatten)]
-    pub lock: session::Options,
+    pub lock: session::LockOptions,
 }
 
 /// How `check` is asked.
@@ -42,7 +42,7 @@ pub struct CheckOptions {
     #[arg(long, conflicts_with = "data")]
     pub due: bool,
     #[command(flatten)]
-    pub lock: session::Options,
+    pub lock: session::LockOptions,
 }
 
 /// `pc.borg.upkeep.run/1`: what `prune` and `check` did.

@@ -168,7 +168,7 @@ fn plain_borg_and_coreutils_restore_it() {
 fn old_archives_go_and_others_stay() {
     let machine = Machine::ready();
     machine.file(|file| {
-        file["backup"]["daily"]["keep"] = serde_json::json!({"daily": 1, "weekly": 0, "monthly": 0})
+        file["backup"]["daily"]["keep"] = serde_json::json!({"daily": 1, "weekly": 0, "monthly": 0});
     });
     machine.ok(&["backup"]);
     let first = machine.archives("mail").pop().unwrap();
