@@ -61,13 +61,12 @@ pub fn parse_list(json: &[u8]) -> Result<Vec<Archive>> {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond]");
     let read = |archive: ListedArchive| {
         let ours = parse_name(&archive.name).map(|(vm, time)| (Some(vm.to_string()), time));
-        let (vm, taken_at) = match ours {
-            Some(ours) => ours,
-            None => {
-                let start = PrimitiveDateTime::parse(&archive.start, format)
-                    .with_context(|| format!("borg list: the time of {}", archive.name))?;
-                (None, start.assume_utc())
-            }
+        let (vm, taken_at) = if let Some(ours) = ours {
+            ours
+        } else {
+            let start = PrimitiveDateTime::parse(&archive.start, format)
+                .with_context(|| format!("borg list: the time of {}", archive.name))?;
+            (None, start.assume_utc())
         };
         Ok(Archive { name: archive.name, vm, taken_at })
     };
@@ -97,7 +96,7 @@ pub fn parse_at(text: &str) -> Result<OffsetDateTime, String> {
 pub fn choose<'a>(archives: &'a [Archive], vm: &str, at: Option<OffsetDateTime>) -> Result<&'a Archive> {
     let mut own = archives.iter().filter(|archive| archive.vm.as_deref() == Some(vm)).peekable();
     let first = own.peek().map(|archive| archive.taken_at);
-    let chosen = own.filter(|archive| at.is_none_or(|at| archive.taken_at <= at)).next_back();
+    let chosen = own.rfind(|archive| at.is_none_or(|at| archive.taken_at <= at));
     match (chosen, first, at) {
         (Some(archive), ..) => Ok(archive),
         (None, Some(first), Some(at)) => Err(refused(format!(

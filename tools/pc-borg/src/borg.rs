@@ -137,10 +137,9 @@ impl Borg<'_> {
             Ok(line) if line.kind == "log_message" => {
                 said.borrow_mut().push((line.levelname, line.msgid, line.message));
             }
-            Ok(_) => (),
             // Python's own words when something is very wrong, or ssh's.
             Err(_) if !line.is_empty() => said.borrow_mut().push(("ERROR".into(), None, line.to_string())),
-            Err(_) => (),
+            Ok(_) | Err(_) => (),
         };
         let ended = attend(command, self.passphrase.as_ref(), out, &mut hear, self.may_go_on)?;
         let said = said.into_inner();

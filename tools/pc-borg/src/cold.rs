@@ -71,7 +71,7 @@ impl Drop for Plugged {
         match pc_run::run(command).deadline(PATIENCE).output() {
             Ok(_) => log::info(format_args!("{}: safe to unplug", self.label)),
             Err(error) => {
-                log::error(format_args!("{}: do NOT unplug, it is still mounted: {error}", self.label))
+                log::error(format_args!("{}: do NOT unplug, it is still mounted: {error}", self.label));
             }
         }
     }

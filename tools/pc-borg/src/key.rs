@@ -180,7 +180,7 @@ pub fn export(site: &Site, policy: &str, qr: bool, lock: &session::LockOptions) 
 
 /// `pc.borg.key.acknowledge/1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Acknowledged {
+pub struct Vouched {
     /// `pc.borg.key.acknowledge/1`.
     pub schema: &'static str,
     /// The policy.
@@ -189,19 +189,14 @@ pub struct Acknowledged {
     pub acknowledged_at: String,
 }
 
-impl fmt::Display for Acknowledged {
+impl fmt::Display for Vouched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "backup.{}: a copy of the key is elsewhere, backups may run", self.policy)
     }
 }
 
 /// Notes that a copy exists; the code proves that somebody looked at it.
-pub fn acknowledge(
-    site: &Site,
-    policy: &str,
-    given: &str,
-    lock: &session::LockOptions,
-) -> Result<Acknowledged> {
+pub fn acknowledge(site: &Site, policy: &str, given: &str, lock: &session::LockOptions) -> Result<Vouched> {
     let policy = site.policy(policy)?;
     let session = Session::open(site, policy, "key acknowledge", lock)?;
     let guard = session.guard(site);
@@ -214,7 +209,7 @@ pub fn acknowledge(
         )));
     }
     let record = site.records(policy).acknowledge(&code(&key), site.node(), now())?;
-    Ok(Acknowledged {
+    Ok(Vouched {
         schema: "pc.borg.key.acknowledge/1",
         policy: policy.name.to_string(),
         acknowledged_at: record.acknowledged_at,

@@ -1,4 +1,4 @@
-//! pc-borg: backups of the VMs with BorgBackup, at a cost that follows what changed.
+//! pc-borg: backups of the VMs with `BorgBackup`, at a cost that follows what changed.
 //!
 //! Never writes to a VM's disk, never writes over one that exists, never backs up to a repository whose key nobody keeps
 //! elsewhere, never deletes an archive that `keep` does not name, never hands a passphrase to argv or the environment,

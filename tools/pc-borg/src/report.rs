@@ -89,8 +89,8 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Entry { vm, policy, outcome, reason, archive } in &self.backups {
-            match archive {
-                Some(made) => writeln!(
+            if let Some(made) = archive {
+                writeln!(
                     f,
                     "{vm} to {policy}: {} changed of {}, {} added, {}, {:.1} s",
                     Bytes(made.changed_bytes),
@@ -98,11 +98,10 @@ impl fmt::Display for Summary {
                     Bytes(made.added_bytes),
                     made.consistency,
                     made.seconds
-                )?,
-                None => {
-                    let reason = reason.as_deref().unwrap_or_default();
-                    writeln!(f, "{vm} to {policy}: {}: {reason}", outcome.replace('_', " "))?;
-                }
+                )?;
+            } else {
+                let reason = reason.as_deref().unwrap_or_default();
+                writeln!(f, "{vm} to {policy}: {}: {reason}", outcome.replace('_', " "))?;
             }
         }
         if let Some(nothing) = &self.nothing {

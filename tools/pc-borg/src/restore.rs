@@ -43,7 +43,7 @@ pub struct Options {
 
 /// `pc.borg.restore/1`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Restored {
+pub struct Answer {
     /// `pc.borg.restore/1`.
     pub schema: &'static str,
     /// The VM whose archive it is.
@@ -69,7 +69,7 @@ pub struct Restored {
     pub cost: Cost,
 }
 
-impl fmt::Display for Restored {
+impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -103,7 +103,7 @@ struct ManifestDisk {
 const DISK: &str = "vda";
 
 /// Restores; nothing that exists is written to.
-pub fn restore(site: &Site, options: &Options) -> Result<Restored> {
+pub fn restore(site: &Site, options: &Options) -> Result<Answer> {
     let started = Instant::now();
     let name =
         Name::try_from(options.name.clone().unwrap_or_else(|| options.vm.clone())).map_err(|fault| {
@@ -136,7 +136,7 @@ pub fn restore(site: &Site, options: &Options) -> Result<Restored> {
         // Half a disk is nobody's.
         let _ = fs::remove_file(&incomplete);
     }
-    Ok(Restored {
+    Ok(Answer {
         schema: "pc.borg.restore/1",
         vm: options.vm.clone(),
         restored_as: name.to_string(),

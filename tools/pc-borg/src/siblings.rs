@@ -41,10 +41,6 @@ pub struct Dirty {
 /// One disk.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct DirtyDisk {
-    /// As the guest sees it.
-    pub size_bytes: u64,
-    /// What has changed.
-    pub dirty_bytes: u64,
     /// What was read to find out.
     #[serde(default)]
     pub read_bytes: u64,

@@ -31,7 +31,7 @@ pub fn digests(text: &str, disk: &str) -> Result<Vec<String>> {
         let expected = format!("{disk}/{index:010}");
         match line.split_once("  ") {
             Some((digest, file)) if file == expected && digest.len() == 64 => {
-                digests.push(digest.to_string())
+                digests.push(digest.to_string());
             }
             _ => bail!("{disk}.sha256:{}: {line:?} is not the digest of {expected}", index + 1),
         }
@@ -112,7 +112,7 @@ mod tests {
     fn disk() -> Vec<u8> {
         let mut disk = vec![0; 300_000];
         for (index, byte) in disk.iter_mut().enumerate() {
-            if index < 70_000 || index > 262_200 {
+            if !(70_000..=262_200).contains(&index) {
                 *byte = u8::try_from(index % 251).unwrap();
             }
         }
