@@ -179,7 +179,7 @@ impl LockFiles {
         let path = self.directory.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = file.map_err(|error| unusable(&path, &error))?;
-        let Some(file) = wait(&path, file, patience, may_go_on)? else { return Err(self.busy()) };
+        let Some(file) = wait(&path, file, patience, may_go_on)? else { return Err(self.busy(me)) };
         let last = self.last()?;
         let boot_of = |node: &str| fs::read_to_string(self.boots.join(node)).ok();
         let alive = |pid, ticks| started(&self.proc, pid) == Some(ticks);
@@ -193,7 +193,7 @@ impl LockFiles {
         }
         let was_stale = match &verdict {
             Verdict::Free => false,
-            Verdict::Held => return Err(self.busy()),
+            Verdict::Held => return Err(self.busy(me)),
             Verdict::Stale(proof) => {
                 let what = last.as_ref().map_or("", |last| last.what.as_str());
                 log::warning(format_args!(
@@ -217,14 +217,19 @@ impl LockFiles {
         Ok(Lock { _file: file, record: self.record(), mine, was_stale })
     }
 
-    fn busy(&self) -> anyhow::Error {
+    fn busy(&self, me: &Me) -> anyhow::Error {
         // Who it is, when that can be read: it may be about to end.
         match self.holder() {
             Ok(Some(holder)) => {
                 let Holder { node, what, since, pid, .. } = holder;
+                let remedy = if node == me.node {
+                    "wait for it: --lock-wait 3600".to_string()
+                } else {
+                    format!("when {node} is switched off for certain: --holder-is-dead {node}")
+                };
+                let directory = self.directory.display();
                 try_again(format!(
-                    "{}: in use by {node} since {since} ({what}, process {pid})\n  when {node} is switched off for certain: --holder-is-dead {node}",
-                    self.directory.display()
+                    "{directory}: in use by {node} since {since} ({what}, process {pid})\n  {remedy}"
                 ))
             }
             _ => try_again(format!("{}: another pc-borg is at work", self.directory.display())),
