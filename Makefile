@@ -31,5 +31,7 @@ install:
 	install -d $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 0644 docs/man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	cp -r --preserve=mode --no-dereference units/. $(DESTDIR)$(UNITDIR)/
+	install -d $(DESTDIR)$(PREFIX)/lib/udev/rules.d
+	install -m 0644 udev/*.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d
 	install -d $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples
 	install -m 0644 examples/*.toml $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples

@@ -31,6 +31,7 @@ let
         ../tools
         ../xtask
         ../units
+        ../udev
         ../docs
         ../examples
       ];

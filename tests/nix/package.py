@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def build(repository: Path, work: Path, seen: dict[str, Any], script: str) -> tu
     return out, "" if ended.returncode == 0 else ended.stdout + ended.stderr
 
 
-def stand_ins(built: Path, tools: list[str]) -> None:
+def stand_ins(repository: Path, built: Path, tools: list[str]) -> None:
     """What `make install` leaves."""
     pages = ("share/man/man8/{}.8", "share/bash-completion/completions/{}", "share/zsh/site-functions/_{}", "share/fish/vendor_completions.d/{}.fish")
     for tool in tools:
@@ -42,6 +43,9 @@ def stand_ins(built: Path, tools: list[str]) -> None:
             file = built / name.format(tool)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(tool)
+    for rules in (repository / "udev").glob("*.rules"):
+        (built / "lib/udev/rules.d").mkdir(parents=True, exist_ok=True)
+        shutil.copy(rules, built / "lib/udev/rules.d")
     for name in ("share/man/man7/personal-cluster.7", "share/doc/personal-cluster/examples/home.toml"):
         (built / name).parent.mkdir(parents=True, exist_ok=True)
         (built / name).write_text("")
@@ -73,7 +77,7 @@ def faults(repository: Path, seen: dict[str, Any], runtime: dict[str, Any]) -> I
     for what, tools, package in packages:
         with tempfile.TemporaryDirectory() as directory:
             work = Path(directory)
-            stand_ins(work / "built", list(runtime))
+            stand_ins(repository, work / "built", list(runtime))
             out, said = build(repository, work, seen, package["script"])
             if said:
                 yield f"{what}: building it: {said[-2000:]}"

@@ -47,6 +47,7 @@ const TEST: &[&str] = &[
     "python3-jsonschema",
     "qemu-system-x86",
     "qemu-utils",
+    "qrencode",
     "restic",
     "socat",
     "strace",

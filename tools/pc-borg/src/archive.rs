@@ -1,0 +1,167 @@
+//! Archives: their names, what borg tells about them, and which of them is meant. Pure.
+//!
+//! An archive is called `VM.TIME`. A VM's name is a DNS label and has no dot, so that `VM.*` is exactly its archives:
+//! neither `mail-2` nor what somebody else keeps in the same repository.
+
+use anyhow::{Context, Result};
+use pc_cli::refused;
+use serde::Deserialize;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
+
+/// One archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// As borg calls it.
+    pub name: String,
+    /// The VM; `None` when the name is not one of ours.
+    pub vm: Option<String>,
+    /// When its data was taken; of an archive of others, when borg began it.
+    pub taken_at: OffsetDateTime,
+}
+
+/// The name of an archive of `vm`.
+pub fn name(vm: &str, taken_at: OffsetDateTime) -> Result<String> {
+    Ok(format!("{vm}.{}", rfc3339(taken_at)?))
+}
+
+/// Seconds are enough for people and for archives.
+pub fn rfc3339(time: OffsetDateTime) -> Result<String> {
+    let time = time.to_offset(UtcOffset::UTC).replace_nanosecond(0).context("rounding a time")?;
+    time.format(&Rfc3339).context("writing a time")
+}
+
+/// What `--glob-archives` takes for exactly the archives of one VM.
+pub fn glob(vm: &str) -> String {
+    format!("{vm}.*")
+}
+
+/// Reads one of our names.
+pub fn parse_name(name: &str) -> Option<(&str, OffsetDateTime)> {
+    let (vm, time) = name.split_once('.')?;
+    Some((vm, OffsetDateTime::parse(time, &Rfc3339).ok()?))
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    archives: Vec<ListedArchive>,
+}
+
+#[derive(Deserialize)]
+struct ListedArchive {
+    name: String,
+    start: String,
+}
+
+/// Reads `borg list --json`, oldest first. Times of borg are local ones without an offset (docs/internals/frontends);
+/// borg runs under `TZ=UTC` here.
+pub fn parse_list(json: &[u8]) -> Result<Vec<Archive>> {
+    let listed: Listed = serde_json::from_slice(json).context("reading what borg list said")?;
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond]");
+    let read = |archive: ListedArchive| {
+        let ours = parse_name(&archive.name).map(|(vm, time)| (Some(vm.to_string()), time));
+        let (vm, taken_at) = if let Some(ours) = ours {
+            ours
+        } else {
+            let start = PrimitiveDateTime::parse(&archive.start, format)
+                .with_context(|| format!("borg list: the time of {}", archive.name))?;
+            (None, start.assume_utc())
+        };
+        Ok(Archive { name: archive.name, vm, taken_at })
+    };
+    let mut archives = listed.archives.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    archives.sort_by(|a, b| (a.taken_at, &a.name).cmp(&(b.taken_at, &b.name)));
+    Ok(archives)
+}
+
+/// A time as a person gives it: RFC 3339, or `2026-11-21` (the end of that day, UTC), or `2026-11-21 18:00` (UTC).
+pub fn parse_at(text: &str) -> Result<OffsetDateTime, String> {
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(time);
+    }
+    if let Ok(day) = time::Date::parse(text, format_description!("[year]-[month]-[day]")) {
+        return Ok(day.with_time(Time::MIDNIGHT).assume_utc() + time::Duration::seconds(86_399));
+    }
+    let minute = format_description!("[year]-[month]-[day] [hour]:[minute]");
+    PrimitiveDateTime::parse(text, minute)
+        .map(|time| time.assume_utc() + time::Duration::seconds(59))
+        .map_err(|_| "write 2026-11-21, \"2026-11-21 18:00\" or 2026-11-21T18:00:00Z (UTC)".into())
+}
+
+/// The archive of `vm` that is meant: the newest, or the newest that is not later than `at`.
+///
+/// # Errors
+/// When there is none.
+pub fn choose<'a>(archives: &'a [Archive], vm: &str, at: Option<OffsetDateTime>) -> Result<&'a Archive> {
+    let mut own = archives.iter().filter(|archive| archive.vm.as_deref() == Some(vm)).peekable();
+    let first = own.peek().map(|archive| archive.taken_at);
+    let chosen = own.rfind(|archive| at.is_none_or(|at| archive.taken_at <= at));
+    match (chosen, first, at) {
+        (Some(archive), ..) => Ok(archive),
+        (None, Some(first), Some(at)) => Err(refused(format!(
+            "vm {vm}: no archive of {} or before: the oldest is of {}\n  pc-borg list {vm}",
+            rfc3339(at)?,
+            rfc3339(first)?
+        ))),
+        _ => Err(refused(format!("vm {vm}: there is no archive of it\n  pc-borg list"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    /// borg 1.2.4 on a repository with an archive of somebody's own script in it.
+    const LISTED: &str = r#"{"archives": [
+        {"archive": "x", "barchive": "x", "id": "ba", "name": "mail.2026-11-21T18:20:00Z",
+         "start": "2026-11-21T18:20:18.000000", "time": "2026-11-21T18:20:18.000000"},
+        {"archive": "x", "barchive": "x", "id": "bb", "name": "gv0-2026-01-01",
+         "start": "2026-01-01T03:00:00.000000", "time": "2026-01-01T03:00:00.000000"},
+        {"archive": "x", "barchive": "x", "id": "bc", "name": "mail-2.2026-11-20T00:00:00Z",
+         "start": "2026-11-20T00:00:02.000000", "time": "2026-11-20T00:00:02.000000"},
+        {"archive": "x", "barchive": "x", "id": "bd", "name": "mail.2026-11-19T18:20:00Z",
+         "start": "2026-11-19T18:20:18.000000", "time": "2026-11-19T18:20:18.000000"}],
+        "encryption": {"mode": "repokey-blake2"}, "repository": {"id": "4a", "location": "/x"}}"#;
+
+    #[test]
+    fn names_are_read_back_and_others_are_left_alone() {
+        let time = datetime!(2026-11-21 18:20:00.5 UTC);
+        assert_eq!(name("mail", time).unwrap(), "mail.2026-11-21T18:20:00Z");
+        let archives = parse_list(LISTED.as_bytes()).unwrap();
+        let shown: Vec<(Option<&str>, &str)> =
+            archives.iter().map(|archive| (archive.vm.as_deref(), archive.name.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                (None, "gv0-2026-01-01"),
+                (Some("mail"), "mail.2026-11-19T18:20:00Z"),
+                (Some("mail-2"), "mail-2.2026-11-20T00:00:00Z"),
+                (Some("mail"), "mail.2026-11-21T18:20:00Z"),
+            ]
+        );
+        assert_eq!(archives[0].taken_at, datetime!(2026-01-01 03:00 UTC));
+        assert_eq!(parse_name("mail.2026-11-21T18:20:00Z.checkpoint"), None);
+    }
+
+    #[test]
+    fn the_newest_that_is_not_too_late_is_meant() {
+        let archives = parse_list(LISTED.as_bytes()).unwrap();
+        let meant = |vm: &str, at: Option<&str>| {
+            let at = at.map(|at| parse_at(at).unwrap());
+            choose(&archives, vm, at).map(|archive| archive.name.clone()).map_err(|error| error.to_string())
+        };
+        assert_eq!(meant("mail", None).unwrap(), "mail.2026-11-21T18:20:00Z");
+        assert_eq!(meant("mail", Some("2026-11-21")).unwrap(), "mail.2026-11-21T18:20:00Z");
+        assert_eq!(meant("mail", Some("2026-11-21 18:19")).unwrap(), "mail.2026-11-19T18:20:00Z");
+        assert_eq!(meant("mail", Some("2026-11-19T18:20:00Z")).unwrap(), "mail.2026-11-19T18:20:00Z");
+        assert_eq!(
+            meant("mail", Some("2026-11-18")).unwrap_err(),
+            "vm mail: no archive of 2026-11-18T23:59:59Z or before: the oldest is of 2026-11-19T18:20:00Z\n  \
+             pc-borg list mail"
+        );
+        assert_eq!(meant("web", None).unwrap_err(), "vm web: there is no archive of it\n  pc-borg list");
+        assert!(parse_at("yesterday").is_err());
+    }
+}

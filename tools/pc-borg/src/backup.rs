@@ -1,0 +1,225 @@
+//! `backup`: policy by policy, VM by VM. One VM that fails fails the run, not the others.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use cluster::Name;
+use pc_cli::{Exit, log, refused, together, try_again};
+use pc_run::Cost;
+
+use crate::archive::rfc3339;
+use crate::calendar;
+use crate::cold;
+use crate::duty::{Duty, Guest, duty};
+use crate::making::Work;
+use crate::records::Failure;
+use crate::report::{Entry, Made, Summary};
+use crate::session::{self, Session};
+use crate::siblings;
+use crate::site::{Site, now};
+use crate::stage::{GuestFiles, Stage};
+use crate::systemd;
+use crate::want::{Pair, Policy, Target, pairs};
+
+/// How `backup` is asked.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// VMs (by default all that this node runs, and stopped ones whose home it is)
+    pub vms: Vec<String>,
+    /// Only to this policy's repository
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Option<String>,
+    /// Only VMs whose schedule had an event since their last archive (what the timer does)
+    #[arg(long)]
+    pub due: bool,
+    #[command(flatten)]
+    pub lock: session::LockOptions,
+}
+
+/// Runs; the answer says what became of each VM, and the error is the one that decides the exit code.
+pub fn backup(site: &Site, options: &Options) -> Result<(Summary, Result<()>)> {
+    let started = Instant::now();
+    let started_at = now();
+    let pairs = pairs(site.cluster(), &options.vms, options.policy.as_deref())?;
+    let mut run = Run { site, options, guests: None, entries: Vec::new(), errors: Vec::new() };
+    let mut policies: Vec<&Name> = pairs.iter().map(|pair| &pair.policy).collect();
+    policies.dedup();
+    for policy in policies {
+        let own: Vec<&Pair> = pairs.iter().filter(|pair| pair.policy == *policy).collect();
+        run.policy(site.policy(policy.as_str())?, &own)?;
+    }
+    let Run { entries, errors, .. } = run;
+    let summary = Summary {
+        schema: "pc.borg.backup/1",
+        node: site.node().into(),
+        started_at: rfc3339(started_at)?,
+        nothing: Summary::why_nothing(&entries),
+        backups: entries,
+        cost: Cost::since(started),
+    };
+    Ok((summary, together(errors)))
+}
+
+struct Run<'a> {
+    site: &'a Site<'a>,
+    options: &'a Options,
+    /// Where every VM runs; asked once, when it matters.
+    guests: Option<BTreeMap<String, Guest>>,
+    entries: Vec<Entry>,
+    errors: Vec<anyhow::Error>,
+}
+
+impl Run<'_> {
+    /// All pairs of one policy, under one lock. An error here ends the whole run: nothing more may be begun.
+    fn policy(&mut self, policy: &Policy, pairs: &[&Pair]) -> Result<()> {
+        let mut mine = Vec::new();
+        for pair in pairs {
+            match self.sort_out(policy, pair) {
+                Ok(Some(running)) => mine.push((*pair, running)),
+                Ok(None) => (),
+                Err(error) => self.failed(pair, error),
+            }
+        }
+        if mine.is_empty() {
+            return Ok(());
+        }
+        let session = match Session::open(self.site, policy, "backup", &self.options.lock) {
+            Ok(session) => session,
+            Err(error) => {
+                // Each of them was not backed up for the same reason, told once.
+                let told = format!("{error:#}");
+                for (pair, _) in mine {
+                    self.entries.push(entry(pair, outcome(&error), Some(told.clone()), None));
+                }
+                self.errors.push(error);
+                return Ok(());
+            }
+        };
+        for (pair, running) in mine {
+            self.site.interrupts.check()?;
+            session.lock.still_ours()?;
+            let result = self.one(&session, policy, pair, running);
+            match result {
+                Ok(made) => self.entries.push(entry(pair, "done", None, Some(made))),
+                Err(error) => {
+                    let failure =
+                        Failure { at: now(), node: self.site.node().into(), error: format!("{error:#}") };
+                    if let Err(also) = self.site.records(policy).failed(pair.vm.as_str(), failure) {
+                        log::warning(format_args!("noting the failure: {also:#}"));
+                    }
+                    self.failed(pair, error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, pair: &Pair, error: anyhow::Error) {
+        let error = error.context(format!("vm {} to {}", pair.vm, pair.policy));
+        self.entries.push(entry(pair, outcome(&error), Some(format!("{error:#}")), None));
+        self.errors.push(error);
+    }
+
+    /// Whether this node backs the VM up now, and whether it runs; `None` when not, which is an entry.
+    fn sort_out(&mut self, policy: &Policy, pair: &Pair) -> Result<Option<bool>> {
+        // First, for it asks no other node.
+        if self.options.due {
+            if let Some(reason) = why_not_due(self.site, policy, pair)? {
+                self.entries.push(entry(pair, "not_due", Some(reason), None));
+                return Ok(None);
+            }
+        }
+        let named = !self.options.vms.is_empty();
+        let guests = match &self.guests {
+            Some(guests) => guests,
+            None => &*self.guests.insert(siblings::guests(self.site.common)?),
+        };
+        let running = match duty(self.site.node(), guests.get(pair.vm.as_str()), named) {
+            Duty::Running => true,
+            Duty::Stopped => false,
+            Duty::Elsewhere(node) if named => {
+                bail!(refused(format!("runs on {node}\n  ssh {node} pc-borg backup {}", pair.vm)))
+            }
+            Duty::Elsewhere(node) => {
+                self.entries.push(entry(pair, "elsewhere", Some(format!("runs on {node}")), None));
+                return Ok(None);
+            }
+            Duty::Home(home) => {
+                let reason = format!("does not run, and its home is {home}");
+                self.entries.push(entry(pair, "elsewhere", Some(reason), None));
+                return Ok(None);
+            }
+            Duty::Unknown(reason) => {
+                bail!(try_again(format!("nobody knows where it runs: {reason}\n  pc-vm list")))
+            }
+        };
+        Ok(Some(running))
+    }
+
+    fn one(&self, session: &Session, policy: &Policy, pair: &Pair, running: bool) -> Result<Made> {
+        let site = self.site;
+        let Some(vm) = site.cluster().vms.get(&pair.vm) else { bail!("is not in the file") };
+        site.require_volumes([&vm.volume])?;
+        let files = GuestFiles::of(site, &pair.vm, &vm.volume);
+        if !files.disk().exists() {
+            bail!(refused(format!(
+                "{} is not there: it was never started\n  pc-vm start {}",
+                files.disk().display(),
+                pair.vm
+            )));
+        }
+        let stage = Stage::of(site, pair);
+        stage.begin(site)?;
+        let work = Work {
+            site,
+            policy,
+            pair,
+            stage: &stage,
+            files: &files,
+            records: site.records(policy),
+            lock: &session.lock,
+        };
+        let may_go_on = session.guard(site);
+        let borg = site.borg(policy, Some(session.passphrase.clone()), &may_go_on);
+        let result = work.archive(&borg, running, &may_go_on);
+        // The view and the export are gone by now; what is left are copies on a tmpfs.
+        let cleared = stage.clear(site);
+        let made = result?;
+        cleared?;
+        Ok(made)
+    }
+}
+
+/// Why a run by the clock leaves a VM alone; `None` when it is due.
+fn why_not_due(site: &Site, policy: &Policy, pair: &Pair) -> Result<Option<String>> {
+    if let Target::Disk { label } = &policy.target {
+        if !cold::is_plugged(site, label) {
+            return Ok(Some(format!("no disk is labelled {label:?}")));
+        }
+    }
+    site.require_policy(policy)?;
+    let record = site.records(policy).vm(pair.vm.as_str())?;
+    let last = record.last.as_ref().map(|last| last.taken_at);
+    let next = last.map(|last| systemd::next(&policy.settings.schedule, last)).transpose()?.flatten();
+    let failed = record.failure.map(|failure| failure.at);
+    if calendar::is_due(last, next, failed, now()) {
+        return Ok(None);
+    }
+    Ok(Some(match last.map(rfc3339).transpose()? {
+        Some(last) => format!("the last archive is of {last}"),
+        None => "the last attempt failed within the hour".into(),
+    }))
+}
+
+fn outcome(error: &anyhow::Error) -> &'static str {
+    match Exit::of(error) {
+        Exit::Refused => "refused",
+        Exit::TryAgain => "try_again",
+        _ => "failed",
+    }
+}
+
+fn entry(pair: &Pair, outcome: &'static str, reason: Option<String>, archive: Option<Made>) -> Entry {
+    Entry { vm: pair.vm.to_string(), policy: pair.policy.to_string(), outcome, reason, archive }
+}

@@ -1,0 +1,207 @@
+//! One VM's archive in the making: what changed, the view of it, borg, and only then the commit.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use pc_cli::{log, try_again};
+use time::OffsetDateTime;
+
+use crate::archive::{self, rfc3339};
+use crate::borg::{Borg, Create};
+use crate::hypervisor::{Export, Places};
+use crate::lock::Lock;
+use crate::records::{Last, Records};
+use crate::report::Made;
+use crate::siblings::dirty;
+use crate::site::{Site, now, tell};
+use crate::stage::{About, GuestFiles, STORED, Stage};
+use crate::view::{Ending, View, Wanted};
+use crate::want::{Pair, Policy};
+
+/// One VM's archive in the making.
+pub struct Work<'a> {
+    /// Where.
+    pub site: &'a Site<'a>,
+    /// Where to.
+    pub policy: &'a Policy<'a>,
+    /// Of what.
+    pub pair: &'a Pair,
+    /// Its directory.
+    pub stage: &'a Stage,
+    /// The VM's files.
+    pub files: &'a GuestFiles,
+    /// What is remembered.
+    pub records: Records,
+    /// What lets us write.
+    pub lock: &'a Lock,
+}
+
+impl Work<'_> {
+    /// Makes it; `running`: of a frozen moment, else out of the files of a VM that is stopped.
+    pub fn archive(&self, borg: &Borg, running: bool, may_go_on: &dyn Fn() -> Result<()>) -> Result<Made> {
+        let started = Instant::now();
+        let vm = self.pair.vm.as_str();
+        let before = self.files.fingerprint()?;
+        let taken_at = now();
+        let work = self.stage.work();
+        let export = if running {
+            tell(&format!("{vm}: freezing"));
+            // libvirt's own place for what QEMU makes: its user may write there, and its profile allows it.
+            let socket = self.site.at(&format!("/var/lib/libvirt/qemu/pc-borg-{vm}.sock"));
+            let scratch = self.files.directory.join("backup-scratch.img");
+            Some(Export::begin(vm, &Places { work: &work, socket: &socket, scratch: &scratch })?)
+        } else {
+            None
+        };
+        let disk = self.files.disk();
+        let source =
+            export.as_ref().map_or_else(|| disk.display().to_string(), |export| export.source.clone());
+        let consistency = export.as_ref().map_or("stopped", |export| export.consistency);
+        let moment = Moment { started, taken_at, source, consistency, disk_bytes: before.1 };
+        let (made, name) = match self.attempt(borg, &moment, may_go_on)? {
+            Some(made) => made,
+            None => match self.attempt(borg, &moment, may_go_on)? {
+                Some(made) => made,
+                None => bail!("its disk differs from its digests twice in a row: is the volume failing?"),
+            },
+        };
+        drop(export);
+        if !running && self.files.fingerprint()? != before {
+            borg.delete(&name)?;
+            bail!(try_again(
+                "it was started, or its disk written to, while it was read: no archive was kept"
+            ));
+        }
+        let last =
+            Last { archive: name, taken_at, node: self.site.node().into(), consistency: consistency.into() };
+        self.records.succeeded(vm, last)?;
+        log::info(format_args!(
+            "vm {vm}: {} in {} ({consistency}), token {}",
+            made.name,
+            self.policy.settings.repository,
+            self.lock.token()
+        ));
+        Ok(made)
+    }
+
+    /// One archive; `None` when segments that counted as unchanged had changed: the archive was deleted, and everything
+    /// counts as changed in the next attempt.
+    fn attempt(
+        &self,
+        borg: &Borg,
+        moment: &Moment,
+        may_go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<(Made, String)>> {
+        let vm = self.pair.vm.as_str();
+        let work = self.stage.work();
+        let (known, extents, report) =
+            (self.records.segments(vm), work.join("extents.json"), work.join("report.json"));
+        if let Some(directory) = known.parent() {
+            std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+        }
+        let segment_bytes = segment_bytes(moment.disk_bytes);
+        let image = format!("vda={}", moment.source);
+        tell(&format!("{vm}: looking for what has changed"));
+        let found = dirty(&image, &known, segment_bytes, &extents, may_go_on)?;
+        let name = archive::name(vm, moment.taken_at)?;
+        let taken_at = rfc3339(moment.taken_at)?;
+        self.stage.fill(
+            self.site.cluster(),
+            self.files,
+            &About {
+                schema: "pc.borg.archive/1",
+                vm,
+                policy: self.policy.name.as_str(),
+                node: self.site.node(),
+                taken_at: &taken_at,
+                consistency: moment.consistency,
+                disk_bytes: moment.disk_bytes,
+                method: &found.method,
+                version: env!("CARGO_PKG_VERSION"),
+            },
+        )?;
+        let mut view = View::open(&Wanted {
+            image: &image,
+            mount_point: &self.stage.view(),
+            state: &known,
+            extents: &extents,
+            segment_bytes,
+            report: &report,
+        })?;
+        self.lock.still_ours()?;
+        let changed_bytes = view.dirty_bytes;
+        tell(&format!("{vm}: {} to save", cluster::Bytes(changed_bytes)));
+        let create =
+            Create { archive: &name, directory: &self.stage.directory, paths: &STORED, segment_bytes, vm };
+        let mut told = Instant::now();
+        let mut progress = |bytes: u64| {
+            if told.elapsed() >= Duration::from_secs(2) {
+                told = Instant::now();
+                // Of the whole view; what did not change passes in no time.
+                tell(&format!(
+                    "{vm}: {} of {} passed",
+                    cluster::Bytes(bytes),
+                    cluster::Bytes(moment.disk_bytes)
+                ));
+            }
+        };
+        let stats = match borg.create(&create, &mut progress) {
+            Ok(stats) => stats,
+            // A view that found its own state to be wrong ends itself under borg.
+            Err(error) => match view.mismatch() {
+                Some(segments) => {
+                    alarm(vm, &segments);
+                    return Ok(None);
+                }
+                None => return Err(error),
+            },
+        };
+        let read_bytes = match view.commit() {
+            Ok(Ending::Committed(read_bytes)) => read_bytes,
+            Ok(Ending::Mismatch(segments)) => {
+                alarm(vm, &segments);
+                borg.delete(&name)?;
+                return Ok(None);
+            }
+            Err(error) => {
+                borg.delete(&name)?;
+                return Err(error);
+            }
+        };
+        let looked: u64 = found.disks.iter().map(|disk| disk.read_bytes).sum();
+        let made = Made {
+            name: name.clone(),
+            taken_at,
+            consistency: moment.consistency,
+            method: found.method,
+            method_reason: found.reason,
+            disk_bytes: moment.disk_bytes,
+            changed_bytes,
+            read_bytes: looked + read_bytes,
+            added_bytes: stats.deduplicated_size,
+            seconds: moment.started.elapsed().as_secs_f64(),
+        };
+        Ok(Some((made, name)))
+    }
+}
+
+/// What is saved, and since when.
+struct Moment {
+    started: Instant,
+    taken_at: OffsetDateTime,
+    source: String,
+    consistency: &'static str,
+    disk_bytes: u64,
+}
+
+fn alarm(vm: &str, segments: &[u64]) {
+    log::error(format_args!(
+        "vm {vm}: {} segments that counted as unchanged have changed: everything is read again",
+        segments.len()
+    ));
+}
+
+/// 1 MiB; 4 MiB above 2 TiB, where so many files would cost too much memory.
+fn segment_bytes(disk: u64) -> u64 {
+    if disk > 2 << 40 { 4 << 20 } else { 1 << 20 }
+}

@@ -1,0 +1,249 @@
+//! `status`: how old everything is, out of the records on the volumes. Asks no server, opens no repository.
+
+use std::fmt;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::archive::rfc3339;
+use crate::calendar;
+use crate::site::{Site, now};
+use crate::systemd;
+use crate::want::{Policy, pairs};
+
+/// `pc.borg.status/1`, also in /run/personal-cluster/borg.json.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// `pc.borg.status/1`.
+    pub schema: &'static str,
+    /// Who looked.
+    pub node: String,
+    /// When, RFC 3339 UTC.
+    pub measured_at: String,
+    /// Nothing is overdue, damaged, or without a key elsewhere.
+    pub healthy: bool,
+    /// What is wrong, a line each.
+    pub problems: Vec<String>,
+    /// By name.
+    pub policies: Vec<StatusPolicy>,
+    /// Policy by policy, VM by VM.
+    pub backups: Vec<StatusBackup>,
+}
+
+/// One policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusPolicy {
+    /// Its name.
+    pub name: String,
+    /// Its repository.
+    pub repository: String,
+    /// Its schedule.
+    pub schedule: String,
+    /// Somebody has vouched for a copy of its key; null: not known, its volume is not there.
+    pub key_acknowledged: Option<bool>,
+    /// Who works with it now.
+    pub in_use_by: Option<InUse>,
+    /// RFC 3339 UTC; null: never.
+    pub pruned_at: Option<String>,
+    /// Checked and found whole, RFC 3339 UTC; null: never.
+    pub checked_at: Option<String>,
+    /// Every chunk read and found whole, RFC 3339 UTC; null: never.
+    pub data_checked_at: Option<String>,
+    /// What the last check found.
+    pub damage: Option<String>,
+}
+
+/// Who works with a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InUse {
+    /// The node.
+    pub node: String,
+    /// The verb.
+    pub what: String,
+    /// RFC 3339 UTC.
+    pub since: String,
+}
+
+/// One VM in one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusBackup {
+    /// The VM.
+    pub vm: String,
+    /// The policy.
+    pub policy: String,
+    /// The newest archive; null: none.
+    pub archive: Option<String>,
+    /// When its data was taken, RFC 3339 UTC.
+    pub taken_at: Option<String>,
+    /// How old that is.
+    pub age_seconds: Option<i64>,
+    /// `stopped`, `frozen`, `crash`.
+    pub consistency: Option<String>,
+    /// The node that made it.
+    pub made_by: Option<String>,
+    /// It is older than the schedule allows, or there is none; null: not known, its volume is not there.
+    pub overdue: Option<bool>,
+    /// What the last attempt said, when it failed.
+    pub last_error: Option<String>,
+}
+
+/// Looks.
+pub fn status(site: &Site) -> Result<Status> {
+    let mut problems = Vec::new();
+    let policies = site.policies.iter().map(|policy| of_policy(site, policy, &mut problems)).collect();
+    let mut backups = Vec::new();
+    for pair in pairs(site.cluster(), &[], None)? {
+        let policy = site.policy(pair.policy.as_str())?;
+        backups.push(of_pair(site, policy, pair.vm.as_str(), &mut problems)?);
+    }
+    Ok(Status {
+        schema: "pc.borg.status/1",
+        node: site.node().into(),
+        measured_at: rfc3339(now())?,
+        healthy: problems.is_empty(),
+        problems,
+        policies,
+        backups,
+    })
+}
+
+/// Whether the volume with the policy's records can be looked at: an empty mount point would tell "never".
+fn readable(site: &Site, policy: &Policy) -> Result<()> {
+    let Some(volume) = &policy.state.volume else { return Ok(()) };
+    let mount = cluster::paths::volume_mount(volume);
+    if site.mounts()?.has(&mount) { Ok(()) } else { anyhow::bail!("{mount} is not mounted") }
+}
+
+fn of_policy(site: &Site, policy: &Policy, problems: &mut Vec<String>) -> StatusPolicy {
+    let mut known = StatusPolicy {
+        name: policy.name.to_string(),
+        repository: policy.settings.repository.clone(),
+        schedule: policy.settings.schedule.clone(),
+        key_acknowledged: None,
+        in_use_by: None,
+        pruned_at: None,
+        checked_at: None,
+        data_checked_at: None,
+        damage: None,
+    };
+    let mut look = || -> Result<()> {
+        readable(site, policy)?;
+        let records = site.records(policy);
+        let acknowledged = records.key()?.is_some();
+        known.key_acknowledged = Some(acknowledged);
+        if !acknowledged {
+            problems.push(format!("backup.{}: no copy of its key is elsewhere: no backup runs", policy.name));
+        }
+        let holder = site.lock_files(policy).holder()?;
+        known.in_use_by =
+            holder.map(|holder| InUse { node: holder.node, what: holder.what, since: holder.since });
+        let upkeep = records.upkeep()?;
+        if let Some(damage) = &upkeep.damage {
+            problems.push(format!("backup.{}: {}", policy.name, damage.lines().next().unwrap_or_default()));
+        }
+        known.pruned_at = upkeep.pruned_at;
+        known.checked_at = upkeep.checked_at;
+        known.data_checked_at = upkeep.data_checked_at;
+        known.damage = upkeep.damage;
+        Ok(())
+    };
+    if let Err(error) = look() {
+        problems.push(format!("backup.{}: {error:#}", policy.name));
+    }
+    known
+}
+
+fn of_pair(site: &Site, policy: &Policy, vm: &str, problems: &mut Vec<String>) -> Result<StatusBackup> {
+    let mut known = StatusBackup {
+        vm: vm.into(),
+        policy: policy.name.to_string(),
+        archive: None,
+        taken_at: None,
+        age_seconds: None,
+        consistency: None,
+        made_by: None,
+        overdue: None,
+        last_error: None,
+    };
+    // Told once, with the policy.
+    if readable(site, policy).is_err() {
+        return Ok(known);
+    }
+    let record = match site.records(policy).vm(vm) {
+        Ok(record) => record,
+        Err(error) => {
+            problems.push(format!("vm {vm}: {error:#}"));
+            return Ok(known);
+        }
+    };
+    let now = now();
+    let gap = systemd::gap(&policy.settings.schedule)?;
+    let last = record.last.as_ref().map(|last| last.taken_at);
+    let overdue = calendar::is_overdue(last, gap, now);
+    if overdue {
+        let age =
+            last.map_or("there is none".into(), |last| format!("the last one is {} old", words(now - last)));
+        problems.push(format!("vm {vm}: no archive in {} in time: {age}", policy.name));
+    }
+    known.overdue = Some(overdue);
+    known.last_error = record.failure.map(|failure| failure.error);
+    if let Some(last) = record.last {
+        known.age_seconds = Some((now - last.taken_at).whole_seconds());
+        known.taken_at = Some(rfc3339(last.taken_at)?);
+        known.archive = Some(last.archive);
+        known.consistency = Some(last.consistency);
+        known.made_by = Some(last.node);
+    }
+    Ok(known)
+}
+
+/// `26 hours`: one unit is enough.
+fn words(age: time::Duration) -> String {
+    let minutes = age.whole_minutes();
+    match minutes {
+        ..=119 => format!("{minutes} minutes"),
+        120..=2880 => format!("{} hours", age.whole_hours()),
+        _ => format!("{} days", age.whole_days()),
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.node, if self.healthy { "healthy" } else { "not healthy" })?;
+        for backup in &self.backups {
+            let age = backup.age_seconds.map(|age| words(time::Duration::seconds(age)));
+            let age = age.map_or("no archive".into(), |age| format!("{age} old"));
+            let overdue = match backup.overdue {
+                Some(true) => ", OVERDUE",
+                Some(false) => "",
+                None => ", not known now",
+            };
+            writeln!(f, "{} in {}: {age}{overdue}", backup.vm, backup.policy)?;
+            if let Some(error) = &backup.last_error {
+                writeln!(f, "  last attempt: {}", error.lines().next().unwrap_or_default())?;
+            }
+        }
+        for policy in &self.policies {
+            if let Some(InUse { node, what, since }) = &policy.in_use_by {
+                writeln!(f, "{}: {what} on {node} since {since}", policy.name)?;
+            }
+        }
+        for problem in &self.problems {
+            writeln!(f, "problem: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::Duration;
+
+    #[test]
+    fn ages_are_in_words() {
+        assert_eq!(words(Duration::minutes(5)), "5 minutes");
+        assert_eq!(words(Duration::hours(26)), "26 hours");
+        assert_eq!(words(Duration::days(9)), "9 days");
+    }
+}
