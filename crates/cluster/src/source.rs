@@ -17,9 +17,11 @@ pub(crate) fn read(path: &Path) -> Result<String, Box<Fault>> {
     within(LIMIT, bytes(path, LIMIT)?)
 }
 
-/// The same for what has a cluster file within, or was made of one.
+/// The same for what has a cluster file within, or was made of one: that is JSON. TOML is a cluster file itself, and one of
+/// millions of faulty lines would cost gigabytes.
 pub(crate) fn read_wrapped(path: &Path) -> Result<String, Box<Fault>> {
-    within(WRAPPED, bytes(path, WRAPPED)?)
+    let text = within(WRAPPED, bytes(path, WRAPPED)?)?;
+    if text.trim_start().starts_with('{') { Ok(text) } else { within(LIMIT, text.into_bytes()) }
 }
 
 /// One byte more than the limit tells that there are too many.

@@ -158,6 +158,23 @@ fn the_applied_file_may_be_newer() {
     assert!(cluster::load_applied(&path).unwrap_err().to_string().contains("node[0].address = 7"));
 }
 
+/// Written out with its defaults a large file becomes larger. What is that large and no JSON is nothing that we wrote.
+#[test]
+fn the_applied_file_may_be_larger() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("applied.json");
+    let mut value: serde_json::Value = toml::from_str(HOME).unwrap();
+    value["later"] = "x".repeat(2 << 20).into();
+    std::fs::write(&path, value.to_string()).unwrap();
+    assert_eq!(cluster::load_applied(&path).unwrap(), cluster::parse("home", HOME).unwrap());
+    for (text, told) in
+        [("[\n".repeat(1 << 20), "is larger than 1 MiB"), ("{\n".repeat(10 << 20), "is larger than 16 MiB")]
+    {
+        std::fs::write(&path, text).unwrap();
+        assert!(cluster::load_applied(&path).unwrap_err().to_string().contains(told), "{told}");
+    }
+}
+
 /// A file that never was text is checked alike.
 #[test]
 fn a_cluster_made_by_a_program_is_checked() {
