@@ -3,6 +3,7 @@
 PREFIX  ?= /usr
 BINDIR  ?= target/release
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+OCFDIR  ?= $(PREFIX)/lib/ocf/resource.d
 GENDIR  ?= $(PREFIX)/lib/systemd/system-generators
 BIN      = $(DESTDIR)$(PREFIX)/bin
 MAN      = $(DESTDIR)$(PREFIX)/share/man/man8
@@ -31,5 +32,7 @@ install:
 	install -d $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 0644 docs/man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 	cp -r --preserve=mode --no-dereference units/. $(DESTDIR)$(UNITDIR)/
+	install -d $(DESTDIR)$(OCFDIR)/personal-cluster
+	install -m 0755 tools/pc-ha/ocf/pc-vm tools/pc-ha/ocf/pc-volume $(DESTDIR)$(OCFDIR)/personal-cluster
 	install -d $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples
 	install -m 0644 examples/*.toml $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples
