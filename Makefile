@@ -3,6 +3,7 @@
 PREFIX  ?= /usr
 BINDIR  ?= target/release
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+OCFDIR  ?= $(PREFIX)/lib/ocf/resource.d
 GENDIR  ?= $(PREFIX)/lib/systemd/system-generators
 BIN      = $(DESTDIR)$(PREFIX)/bin
 MAN      = $(DESTDIR)$(PREFIX)/share/man/man8
@@ -33,5 +34,7 @@ install:
 	cp -r --preserve=mode --no-dereference units/. $(DESTDIR)$(UNITDIR)/
 	install -d $(DESTDIR)$(PREFIX)/lib/udev/rules.d
 	install -m 0644 udev/*.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d
+	install -d $(DESTDIR)$(OCFDIR)/personal-cluster
+	install -m 0755 tools/pc-ha/ocf/pc-vm tools/pc-ha/ocf/pc-volume $(DESTDIR)$(OCFDIR)/personal-cluster
 	install -d $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples
 	install -m 0644 examples/*.toml $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples

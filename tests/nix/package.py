@@ -46,6 +46,8 @@ def stand_ins(repository: Path, built: Path, tools: list[str]) -> None:
     for rules in (repository / "udev").glob("*.rules"):
         (built / "lib/udev/rules.d").mkdir(parents=True, exist_ok=True)
         shutil.copy(rules, built / "lib/udev/rules.d")
+    agents = built / "lib/ocf/resource.d/personal-cluster"
+    shutil.copytree(repository / "tools/pc-ha/ocf", agents, dirs_exist_ok=True)
     for name in ("share/man/man7/personal-cluster.7", "share/doc/personal-cluster/examples/home.toml"):
         (built / name).parent.mkdir(parents=True, exist_ok=True)
         (built / name).write_text("")

@@ -159,6 +159,42 @@ pub struct Ha {
     /// With two nodes: the host of the third vote (corosync-qnetd), usually the tang box.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum_device: Option<String>,
+    /// How fast a silent node is taken for dead: `normal` (default), `fast` or `patient`.
+    #[serde(default, skip_serializing_if = "Profile::is_normal")]
+    pub profile: Profile,
+    /// Instead of the profile's: milliseconds without a sign before a node counts as lost, 1000 to 60000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 3000, range(min = 1000, max = 60000))]
+    pub token_ms: Option<u32>,
+    /// Instead of the profile's: seconds after which a watchdog that is not fed resets its node, 3 to 120.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 5, range(min = 3, max = 120))]
+    pub watchdog_seconds: Option<u32>,
+    /// Instead of the shortest safe one: seconds that the others wait for a lost node's watchdog before they take its
+    /// VMs over, at most 600. Refused when it is not safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 600))]
+    pub fencing_seconds: Option<u32>,
+}
+
+/// How fast a silent node is taken for dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// For ordinary PCs on one switch.
+    #[default]
+    Normal,
+    /// As fast as the rule allows: a switch that is busy for a second has a node reset.
+    Fast,
+    /// For slow or emulated machines.
+    Patient,
+}
+
+impl Profile {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_normal(&self) -> bool {
+        *self == Profile::Normal
+    }
 }
 
 fn auto() -> String {

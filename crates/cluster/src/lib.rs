@@ -14,6 +14,7 @@ mod sense;
 pub mod sets;
 mod shape;
 mod source;
+pub mod timing;
 mod tree;
 pub mod units;
 pub mod view;

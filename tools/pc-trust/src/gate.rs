@@ -28,6 +28,12 @@ const TABLE: &[&str] = &[
     "pc-vm status --json",
     "pc-vm plan --json",
     "pc-vm list --json",
+    "pc-ha status --json",
+    "pc-ha plan --json",
+    // pc-ha maintenance and pc-ha shutdown: the engine of all nodes, in order.
+    "pc-ha engine stop",
+    "pc-ha engine start",
+    "pc-ha engine power-off",
 ];
 
 /// Longest request.

@@ -19,6 +19,7 @@ mod others;
 mod owner;
 mod places;
 mod plan;
+mod probe;
 mod qemu_img;
 mod report;
 mod seed;
@@ -95,6 +96,13 @@ enum Verb {
         all: bool,
         #[command(flatten)]
         options: stop::Options,
+    },
+    /// Say whether a VM's QEMU is on this node, also while libvirt hangs; 75 when that is not known
+    Probe {
+        /// The VM
+        name: String,
+        #[command(flatten)]
+        options: probe::Options,
     },
     /// Move a running VM to another node
     Migrate {
@@ -184,6 +192,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             };
             gather::leave_status(site);
             result
+        }
+        Verb::Probe { name, options } => {
+            require_root()?;
+            probe::probe(site, &name, options)
         }
         Verb::Migrate { name, to, options } => {
             require_root()?;

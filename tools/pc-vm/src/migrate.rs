@@ -85,7 +85,7 @@ pub fn migrate(site: &Site, name: &str, node: &str, options: &Options) -> Result
     };
     if from.name != to.name {
         tell(&format!("moving vm {name} from {} to {}", from.name, to.name));
-        carry(site, &guest, from, to)?;
+        carry(site, &guest, from, to, options.by_pacemaker)?;
         answer.seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         measure(site, &uuid, to, &mut answer);
         log::info(format_args!("moved vm {name} from {} to {}", from.name, to.name));
@@ -96,7 +96,7 @@ pub fn migrate(site: &Site, name: &str, node: &str, options: &Options) -> Result
 
 /// The move itself, with the owner's record around it: while it lasts both ends are named, so that whoever has to
 /// start the VM after a crash asks both.
-fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node) -> Result<()> {
+fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) -> Result<()> {
     let name = guest.name.as_str();
     let uuid = guest.uuid();
     let source = site.nodes.of(from)?;
@@ -105,16 +105,16 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node) -> Result<()> {
     let store = site.store(guest);
     store.require_mounted()?;
     let _lock = store.lock()?;
-    let during = Owner { moving_to: Some(to.name.to_string()), ..record(site, name, from)? };
+    let during = Owner { moving_to: Some(to.name.to_string()), pacemaker, ..record(site, name, from)? };
     store.set_owner(&during)?;
     let moved = source.migrate(&uuid, &site.nodes.destination(to)?);
-    settle(site, &store, guest, from, to)?;
+    settle(site, &store, guest, [from, to], pacemaker)?;
     moved.with_context(|| format!("moving vm {name} from {} to {}", from.name, to.name))
 }
 
 /// Writes where the VM is after a move, which may have failed, or have gone on without us. When nobody can tell,
 /// the record keeps naming both ends.
-fn settle(site: &Site, store: &Store, guest: &Guest, from: &Node, to: &Node) -> Result<()> {
+fn settle(site: &Site, store: &Store, guest: &Guest, [from, to]: [&Node; 2], pacemaker: bool) -> Result<()> {
     let name = guest.name.as_str();
     let uuid = guest.uuid();
     let runs = |node: &Node| match site.nodes.ask(node, &uuid) {
@@ -122,10 +122,11 @@ fn settle(site: &Site, store: &Store, guest: &Guest, from: &Node, to: &Node) -> 
         Answer::Idle => Some(false),
         Answer::Silent(_) => None,
     };
+    let write = |node| store.set_owner(&Owner { pacemaker, ..record(site, name, node)? });
     // During the last phase both libvirts know it, one of them paused: then it is not over.
     match (runs(from), runs(to)) {
-        (Some(true), Some(false)) => store.set_owner(&record(site, name, from)?),
-        (Some(false), Some(true)) => store.set_owner(&record(site, name, to)?),
+        (Some(true), Some(false)) => write(from),
+        (Some(false), Some(true)) => write(to),
         _ => {
             log::warning(format_args!("vm {name}: runs on {} or on {}, neither is sure", from.name, to.name));
             Ok(())

@@ -25,6 +25,9 @@ pub struct Owner {
     /// The owner saw it stop: it runs nowhere unless somebody started it by hand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
+    /// Pacemaker started it there, or took it over: a node that it has fenced need not answer for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pacemaker: bool,
     /// When this was written, RFC 3339 UTC.
     pub since: String,
 }
@@ -39,8 +42,16 @@ impl Owner {
             boot_id,
             moving_to: None,
             stopped: false,
+            pacemaker: false,
             since,
         }
+    }
+
+    /// The nodes whose silence is no reason to wait, when it is pacemaker that asks: it starts nothing before the nodes on
+    /// which something may run are known to be dead. That holds for nodes whose watchdog pacemaker relies on. A record
+    /// that pacemaker did not leave may be of a node that was never armed.
+    pub fn fenced(&self, by_pacemaker: bool) -> Vec<String> {
+        if by_pacemaker && self.pacemaker { self.nodes().map(String::from).collect() } else { Vec::new() }
     }
 
     /// Nodes it may run on.
@@ -179,6 +190,26 @@ mod tests {
             let said = decide("n1", &["n1", "n2", "n3"], owner.as_ref(), &dead, ask);
             assert_eq!(said, expected, "{owner:?} {n2:?} {n3:?} {dead:?}");
         }
+    }
+
+    /// Fencing is a proof of death for armed nodes only, and an answer still counts more than the proof.
+    #[test]
+    fn pacemaker_waits_for_no_node_that_it_was_in_charge_of() {
+        let cut = |_: &str| silent("cut off");
+        let start = |owner: &Owner, by_pacemaker: bool| {
+            decide("n1", &["n1", "n2", "n3"], Some(owner), &owner.fenced(by_pacemaker), cut)
+        };
+        let by_hand = owner("n2", Some("n3"), false);
+        let managed = Owner { pacemaker: true, ..by_hand.clone() };
+        assert_eq!(start(&managed, true), Verdict::Start);
+        assert_eq!(start(&managed, false), unknown("n2 n3"), "a person has no proof");
+        assert_eq!(start(&by_hand, true), unknown("n2 n3"), "nobody knows that n2 was armed");
+        let runs = |_: &str| Answer::Runs;
+        let fenced = managed.fenced(true);
+        assert_eq!(
+            decide("n1", &["n1", "n2", "n3"], Some(&managed), &fenced, runs),
+            Verdict::RunsOn("n2".into())
+        );
     }
 
     #[test]

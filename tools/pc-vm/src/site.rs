@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cluster::{Cluster, Use};
+use cluster::{Cluster, Name, Use};
 use pc_cli::{Common, refused, try_again};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -38,6 +38,13 @@ impl<'a> Site<'a> {
             return Err(refused(format!("no [vm] is called {name:?}: the file has {known}")));
         };
         Ok(Guest { cluster, name, vm })
+    }
+
+    /// The UUID of a VM, also of one that has left the file: it is made of names.
+    pub fn uuid_of(&self, name: &str) -> Result<String> {
+        let name = Name::try_from(name.to_string())
+            .map_err(|fault| refused(format!("no [vm] can be called {name:?}: {fault}")))?;
+        Ok(crate::identity::uuid(&self.cluster().name, &name))
     }
 
     /// Every VM of the file, by name.

@@ -98,7 +98,9 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     let record = owner.as_ref().filter(|_| !alone);
     let told = site.nodes.answers(&uuid);
     let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);
-    match decide(me, &all, record, &options.owner_is_dead, ask) {
+    let mut dead = options.owner_is_dead.clone();
+    dead.extend(owner.iter().flat_map(|owner| owner.fenced(options.by_pacemaker)));
+    match decide(me, &all, record, &dead, ask) {
         Verdict::Start => {}
         Verdict::RunsOn(node) => {
             let remedy = if site.is_local(guest) {
@@ -123,7 +125,8 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     if let Some(before) = owner.filter(|owner| owner.node != me) {
         log::info(format_args!("vm {name}: taking over from {}", before.node));
     }
-    store.set_owner(&Owner::new(name, me, site.boot_id(), now()?))
+    let pacemaker = options.by_pacemaker;
+    store.set_owner(&Owner { pacemaker, ..Owner::new(name, me, site.boot_id(), now()?) })
 }
 
 /// Refuses to make a second disk, on another node's volume of the same name, for a VM that has one already. Who does not

@@ -14,6 +14,7 @@ use crate::systemd;
 
 /// How a stop was asked for.
 #[derive(Debug, Clone, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Options {
     /// Only on this node: nothing to do when it runs elsewhere, or nowhere
     #[arg(long)]
@@ -27,6 +28,9 @@ pub struct Options {
     /// Do nothing unless the machine is going down
     #[arg(long, hide = true)]
     pub at_shutdown: bool,
+    /// Where pacemaker has taken over, and the machine stays up: leave it running, and note that it is pacemaker's
+    #[arg(long, hide = true)]
+    pub hand_over: bool,
 }
 
 /// Some guests ignore the button while they boot: it is pressed again.
@@ -34,8 +38,18 @@ const PRESS_AGAIN: Duration = Duration::from_secs(15);
 
 /// Stops one VM, wherever it runs.
 pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
+    // A VM that has left the file while it ran is still pacemaker's: a stop that fails would cost the whole node.
+    if options.by_pacemaker && !site.cluster().vms.contains_key(name) {
+        let local = site.nodes.local()?;
+        end(&local, name, &site.uuid_of(name)?, Duration::from_secs(options.timeout))?;
+        return Ok(Exit::Done);
+    }
     let guest = site.guest(name)?;
     let uuid = guest.uuid();
+    if options.hand_over && site.has_pacemaker() && !systemd::is_stopping() {
+        hand_over(site, &guest);
+        return Ok(Exit::Done);
+    }
     let local = site.nodes.local()?;
     if local.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
         // ExecStop= of pc-vm@ comes here too, with --here: a unit stops what it started, whoever manages now.
@@ -188,6 +202,28 @@ fn release(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str) {
     };
     if let Err(error) = write() {
         log::debug(format_args!("vm {}: not noted as stopped: {error:#}", guest.name));
+    }
+}
+
+/// Notes that the VM is pacemaker's from now on. Without that record pacemaker asks this node before it starts the VM
+/// elsewhere, and waits for the answer: safe, and slower than it could be.
+fn hand_over(site: &Site, guest: &Guest) {
+    let write = || -> Result<()> {
+        let store = site.store(guest);
+        store.require_mounted()?;
+        let _lock = store.lock()?;
+        match store.owner()? {
+            Some(mut owner) if owner.node == site.nodes.me() => {
+                owner.pacemaker = true;
+                owner.since = now()?;
+                store.set_owner(&owner)
+            }
+            _ => Ok(()),
+        }
+    };
+    match write() {
+        Ok(()) => log::info(format_args!("vm {} is pacemaker's from now on", guest.name)),
+        Err(error) => log::warning(format_args!("vm {}: not noted as pacemaker's: {error:#}", guest.name)),
     }
 }
 

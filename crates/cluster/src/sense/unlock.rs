@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Sense, count};
-use crate::model::{Node, Tang, Unlock};
-use crate::tree::at;
+use crate::model::{Node, Tang, Unlock, Use, Volume};
+use crate::names::Name;
+use crate::timing::Timing;
+use crate::tree::{Step, at};
 
 impl Sense<'_> {
     pub(super) fn unlock(&mut self) {
@@ -96,6 +98,26 @@ impl Sense<'_> {
                 "two nodes without a third vote: each would take the other for dead",
                 remedy,
             );
+        } else if nodes == 2 {
+            self.arbiters();
+        }
+        if let Err(fault) = Timing::of(ha, nodes) {
+            let found = ha.fencing_seconds.is_some();
+            let at: &[Step] = if found { &at!["ha", "fencing_seconds"] } else { &at!["ha"] };
+            self.error(at, &fault, fault.remedy());
+        }
+    }
+
+    /// The third vote decides who is dead, and the storage needs one as well: of two bricks each may be the older.
+    fn arbiters(&mut self) {
+        let lacking = |volume: &&Volume| volume.purpose == Use::Vm && !volume.arbiter;
+        let lacking: Vec<&Name> =
+            self.cluster.volumes.iter().filter(|(_, volume)| lacking(volume)).map(|(name, _)| name).collect();
+        for name in lacking {
+            let fault =
+                "two nodes without an arbiter brick: after a fail-over nobody knows which copy is the newer";
+            let remedy = "add a third node with a small disk for it and write arbiter = true, or remove [ha]";
+            self.error(&at!["volume", name.as_str()], fault, remedy);
         }
     }
 }

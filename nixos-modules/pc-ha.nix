@@ -1,0 +1,49 @@
+# pc-ha: high availability with corosync, pacemaker and sbd.
+{ config, lib, pkgs, ... }:
+let
+  cfg = config.services.personal-cluster;
+in
+{
+  options.services.personal-cluster.ha = {
+    enable = lib.mkOption {
+      type = lib.types.bool;
+      default = cfg.enable && cfg.settings ? ha;
+      defaultText = lib.literalExpression "config.services.personal-cluster.settings ? ha";
+      description = "pc-ha: corosync, sbd and pacemaker out of the file's `ha` section.";
+    };
+    sbd = lib.mkOption {
+      type = lib.types.nullOr lib.types.package;
+      default = pkgs.clusterlabs-sbd;
+      defaultText = lib.literalExpression "pkgs.clusterlabs-sbd";
+      description = ''
+        ClusterLabs' sbd with its units, of this project's overlay (nixpkgs' `sbd` is another program). Without it nothing fences.
+      '';
+    };
+  };
+
+  config = lib.mkIf cfg.ha.enable {
+    assertions = [
+      {
+        assertion = cfg.ha.sbd != null;
+        message = "services.personal-cluster.ha.sbd: nothing fences without ClusterLabs' sbd: set it to a package, or remove settings.ha";
+      }
+    ];
+    systemd.packages = [ cfg.package pkgs.corosync pkgs.pacemaker ] ++ lib.optional (cfg.ha.sbd != null) cfg.ha.sbd;
+    environment.systemPackages = [ cfg.package pkgs.corosync pkgs.pacemaker ];
+    # Pacemaker looks for agents below /usr/lib/ocf on every distribution.
+    systemd.tmpfiles.rules = [
+      "d /etc/corosync 0755 root root -"
+      "d /usr/lib/ocf/resource.d 0755 root root -"
+      "L+ /usr/lib/ocf/resource.d/personal-cluster - - - - ${cfg.package}/lib/ocf/resource.d/personal-cluster"
+    ];
+    users.users.hacluster = {
+      isSystemUser = true;
+      group = "haclient";
+      home = "/var/lib/pacemaker";
+    };
+    users.groups.haclient = { };
+    systemd.services.pacemaker.path = [ cfg.package ];
+    systemd.services.pc-ha.path = [ pkgs.corosync pkgs.pacemaker ];
+    systemd.services.pc-ha.wantedBy = lib.mkIf (!cfg.enable) (cfg.wantedBy "pc-ha.service");
+  };
+}

@@ -1,0 +1,67 @@
+//! Files of this node: configuration, marker, the kernel's watchdogs.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pc_cli::{log, write_atomic};
+
+use crate::watchdog::Watchdog;
+
+/// A text file; `None` when there is none.
+pub fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// Replaces a text file, in a directory that is made when it is missing. The first file that was there and is not ours
+/// is kept beside it.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    let directory = path.parent().with_context(|| format!("{} has no directory", path.display()))?;
+    fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+    let kept = path.with_extension("conf.before-personal-cluster");
+    let foreign = read(path)?.is_some_and(|old| !old.starts_with("# Made by pc-ha "));
+    if foreign && !kept.exists() {
+        fs::copy(path, &kept).with_context(|| format!("keeping {}", kept.display()))?;
+    }
+    write_atomic(path, text.as_bytes(), 0o644)
+}
+
+/// The watchdogs that the kernel lists, the first one first.
+pub fn watchdogs(root: &Path) -> Result<Vec<Watchdog>> {
+    let directory = root.join("sys/class/watchdog");
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", directory.display())),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
+        let identity = fs::read_to_string(entry.path().join("identity")).unwrap_or_default();
+        let device = format!("/dev/{}", entry.file_name().to_string_lossy());
+        found.push(Watchdog::new(device, identity.trim().to_string()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// corosync, sbd and pacemaker may start on this node.
+pub fn is_enabled(root: &Path) -> bool {
+    root.join(cluster::paths::HA_ENABLED.trim_start_matches('/')).exists()
+}
+
+/// From now on they may, and pc-vm starts nothing by itself.
+pub fn enable(root: &Path) -> Result<()> {
+    let path = root.join(cluster::paths::HA_ENABLED.trim_start_matches('/'));
+    if path.exists() {
+        return Ok(());
+    }
+    write_atomic(&path, b"", 0o644)?;
+    log::info(format_args!("{}: pacemaker is the only starter of VMs on this node", path.display()));
+    Ok(())
+}

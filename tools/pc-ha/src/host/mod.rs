@@ -1,0 +1,76 @@
+//! The only module that touches the machine.
+
+pub mod files;
+pub mod pacemaker;
+pub mod peers;
+pub mod systemd;
+pub mod units;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pc_cli::Common;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::engine::{Engine, Quorum};
+use crate::gate::{Known, Storage};
+use crate::plan::Have;
+use crate::{corosync, sbd};
+
+/// What the plan is made from; without pacemaker there is no CIB.
+pub fn look(common: &Common) -> Result<Have> {
+    let engine = engine().ok();
+    let cib = match &engine {
+        Some(_) => Some(crate::cib::read(&pacemaker::query()?)?),
+        None => None,
+    };
+    let active = engine.map(|engine| {
+        engine.vms.iter().filter(|vm| vm.is_active()).map(|vm| vm.id.clone()).collect::<Vec<_>>()
+    });
+    Ok(Have {
+        corosync: files::read(&common.under_root(corosync::PATH))?,
+        corosync_runs: quorum().is_ok(),
+        sbd: files::read(&common.under_root(sbd::PATH))?,
+        watchdogs: files::watchdogs(&common.root)?,
+        cib,
+        active: active.unwrap_or_default(),
+    })
+}
+
+/// The cluster as pacemaker sees it.
+pub fn engine() -> Result<Engine> {
+    crate::engine::read(&pacemaker::monitor()?)
+}
+
+/// corosync's quorum.
+pub fn quorum() -> Result<Quorum> {
+    crate::engine::read_quorum(&pacemaker::quorum()?)
+}
+
+/// What is known of the storage, and how old that is.
+pub fn storage(root: &Path) -> Known {
+    let path = root.join("run/personal-cluster/storage.json");
+    let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let storage: Storage =
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let measured = OffsetDateTime::parse(&storage.measured_at, &Rfc3339)
+        .map_err(|error| format!("{}: measured_at: {error}", path.display()))?;
+    let age = (OffsetDateTime::now_utc() - measured).whole_seconds();
+    // A report of the future is of a clock that was set back: nobody knows its age.
+    let age = u64::try_from(age).unwrap_or(u64::MAX);
+    Ok((storage, age))
+}
+
+/// The time, RFC 3339 UTC, whole seconds.
+pub fn now() -> Result<String> {
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).context("reading the clock")?;
+    now.format(&Rfc3339).context("writing the time")
+}
+
+/// Progress for whoever looks at the unit.
+pub fn tell(status: &str) {
+    pc_cli::log::debug(status);
+    // No NOTIFY_SOCKET: nobody listens, which is fine.
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Status(status)]);
+}

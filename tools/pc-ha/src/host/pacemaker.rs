@@ -1,0 +1,220 @@
+//! All calls of pacemaker's and corosync's own programs. They answer in XML, or in lines that are theirs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use pc_cli::{refused, try_again};
+use pc_run::{Error, run};
+use xshell::{Shell, cmd};
+
+/// They talk to a daemon of this node, which may be electing.
+const QUICK: Duration = Duration::from_secs(60);
+/// `EX_NOTFOUND` and neighbours mean what they say; these two mean that somebody was faster (pacemaker's results.h).
+const OLDER: i32 = 103;
+/// `CRM_EX_TIMEOUT`.
+const TIMEOUT: i32 = 124;
+
+fn shell() -> Result<Shell> {
+    Shell::new().context("asking for the working directory")
+}
+
+/// Pacemaker is not there, is starting, or is electing: all of that passes.
+fn away(what: &str, error: &Error) -> anyhow::Error {
+    if error.is_missing() {
+        return refused(format!(
+            "{what}: not installed\n  apt-get install pacemaker pacemaker-cli-utils corosync sbd"
+        ));
+    }
+    try_again(format!("{what}: {error}\n  systemctl status corosync pacemaker"))
+}
+
+/// The CIB.
+pub fn query() -> Result<String> {
+    let sh = shell()?;
+    run(cmd!(sh, "cibadmin --query"))
+        .deadline(QUICK)
+        .read()
+        .map_err(|error| away("asking for the CIB", &error))
+}
+
+/// `crm_mon`'s answer.
+pub fn monitor() -> Result<String> {
+    let sh = shell()?;
+    let call = run(cmd!(sh, "crm_mon --one-shot --inactive --output-as=xml")).deadline(QUICK);
+    call.read().map_err(|error| away("asking pacemaker", &error))
+}
+
+/// `corosync-quorumtool`'s answer; it ends with 2 when there is no quorum, which is an answer.
+pub fn quorum() -> Result<String> {
+    let sh = shell()?;
+    let call = run(cmd!(sh, "corosync-quorumtool -s")).deadline(QUICK).allow(&[2]);
+    call.read().map_err(|error| away("asking corosync", &error))
+}
+
+/// Has every node's corosync read its configuration again.
+pub fn reload() -> Result<()> {
+    let sh = shell()?;
+    run(cmd!(sh, "corosync-cfgtool -R")).deadline(QUICK).output().context("reloading corosync")?;
+    Ok(())
+}
+
+/// How a change of the CIB ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// It is in force.
+    Done,
+    /// The CIB changed meanwhile: look again.
+    Stale,
+}
+
+/// A copy of the CIB that is edited by pacemaker's own tools before the difference is applied in one go.
+#[derive(Debug)]
+pub struct Draft {
+    directory: tempfile::TempDir,
+}
+
+impl Draft {
+    /// Of what `query` said.
+    pub fn new(cib: &str) -> Result<Draft> {
+        let directory = tempfile::tempdir().context("making a directory for the CIB's copy")?;
+        for name in ["have.xml", "want.xml"] {
+            std::fs::write(directory.path().join(name), cib).context("copying the CIB")?;
+        }
+        Ok(Draft { directory })
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Makes or changes an object: what stands in it beyond `xml` stays.
+    pub fn put(&self, scope: &str, xml: &str) -> Result<()> {
+        let sh = shell()?;
+        let command = cmd!(sh, "cibadmin --modify --allow-create --scope {scope} --xml-pipe");
+        let command = command.env("CIB_file", self.at("want.xml"));
+        run(command).stdin(xml).deadline(QUICK).output().context("editing the CIB's copy")?;
+        Ok(())
+    }
+
+    /// Takes an object out.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        let sh = shell()?;
+        let path = format!("//*[@id='{id}']");
+        let command =
+            cmd!(sh, "cibadmin --delete --force --xpath {path}").env("CIB_file", self.at("want.xml"));
+        run(command).deadline(QUICK).output().context("editing the CIB's copy")?;
+        Ok(())
+    }
+
+    /// Checks the copy, and applies the difference, and only that, if the CIB is still what it was.
+    pub fn commit(&self) -> Result<Commit> {
+        let sh = shell()?;
+        let (have, want) = (self.at("have.xml"), self.at("want.xml"));
+        verify(&sh, &want)?;
+        // 1: they differ, as diff(1).
+        let diff = run(cmd!(sh, "crm_diff --original {have} --new {want}")).deadline(QUICK).allow(&[1]);
+        let patch = diff.output().context("comparing the CIB with its copy")?;
+        if patch.code == 0 {
+            return Ok(Commit::Done);
+        }
+        match run(cmd!(sh, "cibadmin --patch --xml-pipe"))
+            .stdin(patch.stdout.to_vec())
+            .deadline(QUICK)
+            .output()
+        {
+            Ok(_) => Ok(Commit::Done),
+            Err(error) if error.code() == Some(OLDER) => Ok(Commit::Stale),
+            Err(error) => Err(away("changing the CIB", &error)),
+        }
+    }
+}
+
+/// `crm_verify` ends with 78 for warnings as well: a node that is away is one.
+fn verify(sh: &Shell, cib: &Path) -> Result<()> {
+    let output = run(cmd!(sh, "crm_verify --xml-file {cib}")).deadline(QUICK).allow(&[78]).output();
+    let output = output.context("checking the CIB's copy")?;
+    if output.stderr.contains("Errors found") {
+        bail!("checking the CIB's copy: {}", output.stderr.trim());
+    }
+    Ok(())
+}
+
+/// Sets an option of the whole cluster under an id of our choice, or takes it away.
+pub fn option(id: &str, name: &str, value: Option<&str>) -> Result<()> {
+    let sh = shell()?;
+    let set = crate::rows::OPTIONS;
+    let what = format!("setting {name}");
+    let call = match value {
+        None => {
+            let path = format!("//nvpair[@id='{id}']");
+            run(cmd!(sh, "cibadmin --delete --force --xpath {path}"))
+        }
+        Some(value) => {
+            let xml = format!(
+                r#"<cluster_property_set id="{set}"><nvpair id="{id}" name="{name}" value="{value}"/></cluster_property_set>"#
+            );
+            run(cmd!(sh, "cibadmin --modify --allow-create --scope crm_config --xml-pipe")).stdin(xml)
+        }
+    };
+    call.deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+}
+
+/// Marks a node as drained, for good, or takes the mark away.
+pub fn standby(node: &str, on: bool) -> Result<()> {
+    let sh = shell()?;
+    let command = if on {
+        cmd!(sh, "crm_attribute --node {node} --name standby --update on")
+    } else {
+        cmd!(sh, "crm_attribute --node {node} --name standby --delete")
+    };
+    let what = format!("draining {node}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+}
+
+/// Waits until pacemaker has nothing left to do.
+pub fn settle(patience: Duration) -> Result<()> {
+    let sh = shell()?;
+    // A file has no pacemaker that would do anything.
+    if std::env::var_os("CIB_file").is_some() {
+        return Ok(());
+    }
+    let seconds = patience.as_secs().max(1).to_string();
+    let command = cmd!(sh, "crm_resource --wait --timeout={seconds}s");
+    match run(command).deadline(patience + QUICK).output() {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some(TIMEOUT) => Ok(()),
+        Err(error) => Err(away("waiting for pacemaker", &error)),
+    }
+}
+
+/// Sends a resource to a node; the constraint ends by itself should nobody take it away.
+pub fn send(resource: &str, node: &str, minutes: u64) -> Result<()> {
+    let sh = shell()?;
+    let lifetime = format!("PT{minutes}M");
+    let command = cmd!(sh, "crm_resource --resource {resource} --move --node {node} --lifetime {lifetime}");
+    let what = format!("moving {resource}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+}
+
+/// Takes away what `send` left: it stays where it is, because it prefers to.
+pub fn forget_sending(resource: &str) -> Result<()> {
+    let sh = shell()?;
+    let command = cmd!(sh, "crm_resource --resource {resource} --clear");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away("ending a move", &error))
+}
+
+/// Whether a resource shall run.
+pub fn target(resource: &str, run_it: bool) -> Result<()> {
+    let sh = shell()?;
+    let command = if run_it {
+        cmd!(sh, "crm_resource --resource {resource} --meta --delete-parameter target-role")
+    } else {
+        cmd!(
+            sh,
+            "crm_resource --resource {resource} --meta --set-parameter target-role --parameter-value Stopped"
+        )
+    };
+    let what = format!("changing {resource}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+}

@@ -1,0 +1,256 @@
+//! pc-ha: corosync, pacemaker and sbd out of the cluster file; drain, move, maintenance.
+//!
+//! Never starts, stops or moves a VM itself: pacemaker does, through our agent. Never touches a row of the CIB that it
+//! did not make, never lets fencing become faster while a watchdog may be slower, never arms anything before `enable`.
+
+mod apply;
+mod cib;
+mod corosync;
+mod enable;
+mod engine;
+mod gate;
+mod host;
+mod moving;
+mod plan;
+mod rows;
+mod sbd;
+mod status;
+mod want;
+mod watchdog;
+mod whole;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use cluster::timing::Timing;
+use cluster::{Cluster, Ha, Profile};
+use pc_cli::{Common, Exit, emit, log, refused, require_root};
+use pc_plan::{Applied, Plan};
+use pc_run::Cost;
+
+use crate::status::{Seen, Status};
+use crate::want::Want;
+
+/// Schema of what `apply` answers.
+const APPLIED: &str = "pc.ha.apply/1";
+
+/// High availability: who runs what, and who is dead
+#[derive(Parser)]
+#[command(name = "pc-ha", version)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// How long a verb waits for pacemaker.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Patience {
+    /// How long to wait, in seconds; 75 when that is not enough
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    timeout: u64,
+}
+
+impl Patience {
+    fn duration(self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Print what apply would do
+    Plan {
+        /// Exit with 3 when there is something to do
+        #[arg(long)]
+        exit_code: bool,
+        /// As if every node had been restarted since the file asked for shorter times
+        #[arg(long)]
+        lower: bool,
+    },
+    /// Bring corosync, sbd and pacemaker's configuration to the file
+    Apply {
+        /// `-`: a plan from standard input, perhaps filtered, instead of a new one
+        #[arg(value_parser = ["-"])]
+        plan: Option<String>,
+        /// Every node was restarted since the file asks for shorter times: fencing may be faster now
+        #[arg(long)]
+        lower: bool,
+    },
+    /// Print quorum, nodes, VMs, the watchdog and what a fail-over takes at worst
+    Status {
+        /// Exit with 3 when anything is not healthy
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Let pacemaker take over on this node: from now on it alone starts VMs here
+    Enable,
+    /// Move everything off a node, so that it may be rebooted or replaced
+    Drain {
+        /// The node
+        #[arg(value_name = "NODE")]
+        target: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Let a node take VMs again, and bring those back whose home it is
+    Undrain {
+        /// The node
+        #[arg(value_name = "NODE")]
+        target: String,
+        /// Bring none back
+        #[arg(long)]
+        stay: bool,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Move a running VM to another node
+    Move {
+        /// The VM
+        vm: String,
+        /// Where to
+        // Not `node`: clap would take it for the flag --node, which says who we are.
+        #[arg(value_name = "NODE")]
+        to: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Have a VM run, after `stop`
+    Start {
+        /// The VM
+        vm: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Stop a VM, and keep it stopped
+    Stop {
+        /// The VM
+        vm: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Suspend restarts and fencing for planned work (a switch, the engine itself); guests run on
+    Maintenance {
+        /// On or off
+        switch: Switch,
+    },
+    /// Stop all guests, then pacemaker everywhere, then switch all nodes off
+    Shutdown {
+        /// All nodes: one alone is `pc-ha drain` and `poweroff`
+        #[arg(long, required = true)]
+        all: bool,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// What the other nodes ask of this one in `maintenance` and `shutdown`
+    #[command(hide = true)]
+    Engine {
+        /// Of this node only
+        verb: whole::Engine,
+    },
+}
+
+fn main() -> ExitCode {
+    pc_cli::main::<Cli>(run)
+}
+
+fn run(cli: Cli) -> Result<Exit> {
+    let common = cli.common;
+    log::set_verbosity(common.verbose);
+    if let Verb::Engine { verb } = cli.verb {
+        require_root()?;
+        return whole::engine(verb);
+    }
+    let path = common.cluster_file();
+    let file = if common.applied { cluster::load_applied(&path) } else { cluster::load(&path) };
+    let file = file.map_err(refused)?;
+    let view = file.view(&common.node_name()?).map_err(refused)?;
+    let want = want::want(&view).map_err(|fault| refused(format!("{}: {fault}", path.display())))?;
+    // pacemaker talks to root and to the group haclient; a directory that stands for a machine is anybody's.
+    if common.root == std::path::Path::new("/") {
+        require_root()?;
+    }
+    verb(&common, &file, &want, cli.verb)
+}
+
+fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit> {
+    match verb {
+        Verb::Plan { exit_code, lower } => {
+            let outcome = apply::outcome(common, want, lower)?;
+            emit(common.json, &outcome)?;
+            Ok(Exit::of_answer(exit_code, !outcome.plan.steps.is_empty()))
+        }
+        Verb::Apply { plan, lower } => {
+            let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
+            let (started, mut done) = (Instant::now(), Vec::new());
+            let result = apply::apply(common, want, lower, printed.as_ref(), &mut done);
+            leave_status(common, file, want);
+            Applied::new(APPLIED, &want.node, done, Cost::since(started)).end(common.json, result)
+        }
+        Verb::Status { exit_code } => {
+            let status = status(common, file, want)?;
+            // The answer is what was asked for: a status that cannot be left changes nothing of it.
+            if let Err(error) = pc_cli::write_status(&common.root, "ha", &status) {
+                log::warning(format_args!("leaving the status: {error:#}"));
+            }
+            emit(common.json, &status)?;
+            Ok(Exit::of_answer(exit_code, !status.healthy))
+        }
+        Verb::Enable => enable::enable(common, want),
+        Verb::Drain { target, patience } => moving::drain(common, want, &target, patience.duration()),
+        Verb::Undrain { target, stay, patience } => {
+            moving::undrain(common, want, &target, stay, patience.duration())
+        }
+        Verb::Move { vm, to, patience } => moving::move_vm(common, want, &vm, &to, patience.duration()),
+        Verb::Start { vm, patience } => moving::target(common, want, &vm, true, patience.duration()),
+        Verb::Stop { vm, patience } => moving::target(common, want, &vm, false, patience.duration()),
+        Verb::Maintenance { switch: Switch::On } => whole::maintenance_on(common, want),
+        Verb::Maintenance { switch: Switch::Off } => whole::maintenance_off(common, want),
+        Verb::Shutdown { patience, .. } => whole::shutdown(common, want, patience.duration()),
+        Verb::Engine { verb } => whole::engine(verb),
+    }
+}
+
+fn status(common: &Common, file: &Cluster, want: &Want) -> Result<Status> {
+    let have = host::look(common)?;
+    let enabled = host::files::is_enabled(&common.root);
+    let seen = Seen {
+        enabled,
+        watchdog: watchdog::choose(&want.watchdog, &have.watchdogs).cloned(),
+        engine: host::engine().map_err(|error| format!("{error:#}")),
+        quorum: host::quorum().ok(),
+        outcome: plan::plan(want, &have, false)?,
+        second_starters: if enabled { host::units::second_starters() } else { Vec::new() },
+    };
+    Ok(Status::new(want, seen, &profiles(file), host::now()?))
+}
+
+/// The worst case of every profile, as this file would have it.
+fn profiles(file: &Cluster) -> Vec<(&'static str, u64)> {
+    let Some(ha) = &file.ha else { return Vec::new() };
+    let of = |profile| {
+        let plain =
+            Ha { profile, token_ms: None, watchdog_seconds: None, fencing_seconds: None, ..ha.clone() };
+        Timing::of(&plain, file.nodes.len()).map(|timing| timing.worst_case_ms()).ok()
+    };
+    let all = [("fast", Profile::Fast), ("normal", Profile::Normal), ("patient", Profile::Patient)];
+    all.into_iter().filter_map(|(name, profile)| Some((name, of(profile)?))).collect()
+}
+
+/// Leaves the status for siblings.
+fn leave_status(common: &Common, file: &Cluster, want: &Want) {
+    let written =
+        status(common, file, want).and_then(|status| pc_cli::write_status(&common.root, "ha", &status));
+    if let Err(error) = written {
+        log::debug(format_args!("leaving the status: {error:#}"));
+    }
+}

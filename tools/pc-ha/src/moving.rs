@@ -1,0 +1,274 @@
+//! drain, undrain, move, start, stop: one node, one VM at a time, each with a deadline and an answer.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use pc_cli::{Common, Exit, emit, log, refused, try_again};
+use serde::Serialize;
+
+use crate::engine::Engine;
+use crate::gate;
+use crate::host::{self, pacemaker, tell};
+use crate::rows::vm_resource;
+use crate::want::Want;
+
+/// Between two looks at a report that is made every minute.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// `pc.ha.drain/1`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DrainAnswer {
+    /// `pc.ha.drain/1`.
+    pub schema: &'static str,
+    /// The node.
+    pub node: String,
+    /// It may be missed now; false: it takes VMs again.
+    pub drained: bool,
+    /// VMs that left it, or came back.
+    pub moved: Vec<String>,
+    /// How long that took.
+    pub seconds: f64,
+}
+
+impl fmt::Display for DrainAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (node, seconds) = (&self.node, self.seconds);
+        let moved = if self.moved.is_empty() { "no vm".to_string() } else { self.moved.join(", ") };
+        if self.drained {
+            writeln!(f, "{node} is drained in {seconds:.1} s, {moved} moved away: it may be rebooted")
+        } else {
+            writeln!(f, "{node} takes VMs again after {seconds:.1} s, {moved} moved back")
+        }
+    }
+}
+
+/// `pc.ha.move/1`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Moved {
+    /// `pc.ha.move/1`.
+    pub schema: &'static str,
+    /// The VM.
+    pub vm: String,
+    /// Where it was.
+    pub from: Option<String>,
+    /// Where it is.
+    pub to: String,
+    /// How long that took.
+    pub seconds: f64,
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.from {
+            Some(from) if *from == self.to => writeln!(f, "vm {} runs on {} already", self.vm, self.to),
+            Some(from) => {
+                writeln!(f, "vm {} moved from {from} to {} in {:.1} s", self.vm, self.to, self.seconds)
+            }
+            None => writeln!(f, "vm {} runs on {} after {:.1} s", self.vm, self.to, self.seconds),
+        }
+    }
+}
+
+fn since(started: Instant) -> f64 {
+    (started.elapsed().as_secs_f64() * 10.0).round() / 10.0
+}
+
+fn known(want: &Want, node: &str) -> Result<()> {
+    if want.member(node).is_some() {
+        return Ok(());
+    }
+    let names: Vec<&str> = want.members.iter().map(|member| member.name.as_str()).collect();
+    Err(refused(format!("no [[node]] is called {node:?}: the file has {}", names.join(", "))))
+}
+
+fn resource(want: &Want, vm: &str) -> Result<String> {
+    if want.vm(vm).is_some() {
+        return Ok(vm_resource(vm));
+    }
+    let names: Vec<&str> = want.vms.iter().map(|vm| vm.name.as_str()).collect();
+    Err(refused(format!("no [vm] is called {vm:?}: the file has {}", names.join(", "))))
+}
+
+/// Moves everything off a node, and waits until nothing needs it any more.
+pub fn drain(common: &Common, want: &Want, node: &str, patience: Duration) -> Result<Exit> {
+    known(want, node)?;
+    let (started, engine) = (Instant::now(), host::engine()?);
+    let quorum = host::quorum().ok();
+    let reasons = gate::reasons(node, &engine, quorum.as_ref(), &host::storage(&common.root));
+    if !reasons.is_empty() {
+        return Err(try_again(format!("{node} cannot be missed now: {}", reasons.join("; "))));
+    }
+    let pinned = engine.vms_on(node).into_iter().filter(|vm| want.vm(vm).is_some_and(|vm| vm.pinned));
+    let stopping: Vec<String> = pinned.collect();
+    if !stopping.is_empty() {
+        log::warning(format_args!("{}: stops, its disk is on {node} only", stopping.join(", ")));
+    }
+    let moved = engine.vms_on(node);
+    pacemaker::standby(node, true)?;
+    tell(&format!("draining {node}: {} to move", moved.len()));
+    let until = started + patience;
+    let undo = format!("\n  to give up: pc-ha undrain {node}");
+    loop {
+        pacemaker::settle(until.saturating_duration_since(Instant::now()))?;
+        let left = host::engine()?.vms_on(node);
+        if left.is_empty() {
+            break;
+        }
+        if Instant::now() >= until || is_file() {
+            return Err(try_again(format!(
+                "{} still on {node} after {:.0} s{undo}",
+                left.join(", "),
+                since(started)
+            )));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    // What the guests wrote while they moved may still be on its way to the other copies.
+    while let Some(reason) = unhealed(common) {
+        tell(&format!("draining {node}: {reason}"));
+        if Instant::now() >= until {
+            return Err(try_again(format!("{node} has no VM any more, but {reason}{undo}")));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    log::info(format_args!("drained {node}"));
+    let answer = DrainAnswer {
+        schema: "pc.ha.drain/1",
+        node: node.into(),
+        drained: true,
+        moved,
+        seconds: since(started),
+    };
+    emit(common.json, &answer)?;
+    Ok(Exit::Done)
+}
+
+/// A CIB in a file: nobody carries anything out, so there is nothing to wait for.
+fn is_file() -> bool {
+    std::env::var_os("CIB_file").is_some()
+}
+
+fn unhealed(common: &Common) -> Option<String> {
+    match host::storage(&common.root) {
+        Err(reason) => Some(reason),
+        Ok((_, age)) if age > gate::FRESH_SECONDS => Some(format!("the storage's report is {age} s old")),
+        Ok((storage, _)) => match storage.heal_pending {
+            Some(0) => None,
+            Some(count) => Some(format!("{count} entries wait for healing")),
+            None => Some("nobody knows what waits for healing".into()),
+        },
+    }
+}
+
+/// Lets a node take VMs again, and brings those home that were at home there.
+pub fn undrain(common: &Common, want: &Want, node: &str, stay: bool, patience: Duration) -> Result<Exit> {
+    known(want, node)?;
+    let started = Instant::now();
+    host::engine()?;
+    pacemaker::standby(node, false)?;
+    log::info(format_args!("{node} takes VMs again"));
+    pacemaker::settle(patience)?;
+    let engine = host::engine()?;
+    let mut moved = Vec::new();
+    if !stay && engine.node(node).is_some_and(|node| node.online) {
+        for vm in want.vms.iter().filter(|vm| vm.home == node && !vm.pinned) {
+            let away = engine
+                .vm(&vm_resource(&vm.name))
+                .is_some_and(|at| at.is_active() && !at.nodes.contains(&vm.home));
+            if away {
+                carry(&vm.name, node, started + patience)?;
+                moved.push(vm.name.clone());
+            }
+        }
+    }
+    let answer = DrainAnswer {
+        schema: "pc.ha.drain/1",
+        node: node.into(),
+        drained: false,
+        moved,
+        seconds: since(started),
+    };
+    emit(common.json, &answer)?;
+    Ok(Exit::Done)
+}
+
+/// Moves one VM while it runs.
+pub fn move_vm(common: &Common, want: &Want, vm: &str, node: &str, patience: Duration) -> Result<Exit> {
+    let resource = resource(want, vm)?;
+    known(want, node)?;
+    let (started, engine) = (Instant::now(), host::engine()?);
+    may_take(&engine, node)?;
+    if let Some(pinned) = want.vm(vm).filter(|vm| vm.pinned && vm.home != node) {
+        return Err(refused(format!(
+            "vm {vm}: its disk is on {} only (volume {})",
+            pinned.home, pinned.volume
+        )));
+    }
+    let from = engine.vm(&resource).and_then(|at| at.nodes.first().cloned());
+    if from.is_none() {
+        return Err(refused(format!(
+            "vm {vm} does not run, so there is nothing to move\n  pc-ha start {vm}"
+        )));
+    }
+    if from.as_deref() != Some(node) {
+        carry(vm, node, started + patience)?;
+    }
+    let answer =
+        Moved { schema: "pc.ha.move/1", vm: vm.into(), from, to: node.into(), seconds: since(started) };
+    emit(common.json, &answer)?;
+    Ok(Exit::Done)
+}
+
+fn may_take(engine: &Engine, node: &str) -> Result<()> {
+    match engine.node(node) {
+        Some(state) if state.drained => {
+            Err(refused(format!("{node} is drained: it takes no VM\n  pc-ha undrain {node}")))
+        }
+        Some(state) if state.online => Ok(()),
+        _ => Err(try_again(format!("{node} is away\n  pc-ha status"))),
+    }
+}
+
+/// Sends a VM, waits until it has arrived, and leaves no constraint behind.
+fn carry(vm: &str, node: &str, until: Instant) -> Result<()> {
+    let resource = vm_resource(vm);
+    tell(&format!("moving vm {vm} to {node}"));
+    let left = until.saturating_duration_since(Instant::now());
+    pacemaker::send(&resource, node, left.as_secs() / 60 + 5)?;
+    let settled = pacemaker::settle(left);
+    let arrived = host::engine();
+    pacemaker::forget_sending(&resource)?;
+    settled?;
+    let at = arrived?.vm(&resource).map(|at| at.nodes.clone()).unwrap_or_default();
+    if at == [node] {
+        log::info(format_args!("moved vm {vm} to {node}"));
+        return Ok(());
+    }
+    let at = if at.is_empty() { "nowhere".into() } else { format!("on {}", at.join(" and ")) };
+    Err(try_again(format!("vm {vm} is {at}, not on {node}\n  crm_resource --resource {resource} --why")))
+}
+
+/// Has a VM run, or not.
+pub fn target(common: &Common, want: &Want, vm: &str, run_it: bool, patience: Duration) -> Result<Exit> {
+    let resource = resource(want, vm)?;
+    let started = Instant::now();
+    host::engine()?;
+    pacemaker::target(&resource, run_it)?;
+    pacemaker::settle(patience)?;
+    let engine = host::engine()?;
+    let at = engine.vm(&resource).and_then(|at| at.nodes.first().cloned());
+    match (run_it, at) {
+        (true, Some(to)) => {
+            let answer =
+                Moved { schema: "pc.ha.move/1", vm: vm.into(), from: None, to, seconds: since(started) };
+            emit(common.json, &answer)?;
+            Ok(Exit::Done)
+        }
+        (false, None) => Ok(Exit::Done),
+        (true, None) => {
+            Err(try_again(format!("vm {vm} does not run\n  crm_resource --resource {resource} --why")))
+        }
+        (false, Some(node)) => Err(try_again(format!("vm {vm} still runs on {node}\n  pc-ha status"))),
+    }
+}

@@ -1,0 +1,27 @@
+//! sbd's environment, in the style of /etc/default/sbd. That file is the distribution's and stays as it is: ours is read
+//! after it by drop-ins of sbd.service and pacemaker.service, so that both know the same watchdog.
+
+use crate::want::Want;
+use crate::watchdog::Watchdog;
+
+/// Read by the drop-ins.
+pub const PATH: &str = "/var/lib/personal-cluster/ha/sbd.env";
+
+/// The whole file.
+pub fn render(want: &Want, watchdog: &Watchdog) -> String {
+    let seconds = want.timing.watchdog_ms / 1000;
+    format!(
+        "# Made by pc-ha out of the cluster file: it is written again when that changes.\n\
+         # No SBD_DEVICE: there is no shared disk, the watchdog alone fences.\n\
+         SBD_PACEMAKER=yes\n\
+         SBD_STARTMODE=always\n\
+         SBD_DELAY_START=no\n\
+         SBD_WATCHDOG_DEV={}\n\
+         SBD_WATCHDOG_TIMEOUT={seconds}\n\
+         SBD_TIMEOUT_ACTION=flush,reboot\n\
+         SBD_MOVE_TO_ROOT_CGROUP=auto\n\
+         SBD_SYNC_RESOURCE_STARTUP=yes\n\
+         SBD_OPTS=\n",
+        watchdog.device
+    )
+}

@@ -1,0 +1,211 @@
+//! Our agents under pacemaker's own tester, and in the cases that it does not know. pc-vm is a stand-in that keeps its
+//! contract: argv in, exit code out.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// A VM is a file; the log is what it was called with.
+const STANDIN: &str = r#"#!/bin/sh
+echo "$*" >> "$STANDIN/log"
+[ "$1" = --applied ] && shift
+verb=$1
+case $verb in
+probe)
+	[ ! -e "$STANDIN/unknown" ] || exit 75
+	[ -e "$STANDIN/runs" ] || exit 3
+	echo '{"schema":"pc.vm.probe/1","here":true}'
+	;;
+start) [ ! -e "$STANDIN/refuse" ] || exit 2; : > "$STANDIN/runs" ;;
+stop) [ ! -e "$STANDIN/hangs" ] || exit 75; [ -e "$STANDIN/immortal" ] || rm -f "$STANDIN/runs" ;;
+migrate) [ -e "$STANDIN/stays" ] || rm -f "$STANDIN/runs" ;;
+esac
+"#;
+
+struct Scene {
+    root: tempfile::TempDir,
+}
+
+fn agent(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("ocf").join(name)
+}
+
+impl Scene {
+    fn new() -> Scene {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        // ocf-tester asks for meta-data as nobody.
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let standin = root.path().join("pc-vm");
+        std::fs::write(&standin, STANDIN).unwrap();
+        std::fs::set_permissions(&standin, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Scene { root }
+    }
+
+    fn set(&self, fact: &str, there: bool) {
+        let path = self.root.path().join(fact);
+        if there { std::fs::write(path, "").unwrap() } else { drop(std::fs::remove_file(path)) }
+    }
+
+    fn has(&self, fact: &str) -> bool {
+        self.root.path().join(fact).exists()
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        let path = format!("{}:{}", self.root.path().display(), std::env::var("PATH").unwrap());
+        command.env("PATH", path).env("STANDIN", self.root.path()).env("OCF_RESKEY_vm", "mail");
+        command
+    }
+
+    /// The exit code of one action.
+    fn act(&self, action: &str) -> i32 {
+        let mut command = self.command(&agent("pc-vm"));
+        command.arg(action).env("OCF_RESKEY_CRM_meta_migrate_target", "node3");
+        command.env("OCF_RESKEY_CRM_meta_timeout", "240000");
+        command.output().unwrap().status.code().unwrap()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.root.path().join("log")).unwrap_or_default()
+    }
+}
+
+fn passed(output: &Output) {
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("passed all tests"), "{told}");
+}
+
+#[test]
+fn pacemaker_s_own_tester_is_content_with_pc_vm() {
+    let scene = Scene::new();
+    let output = scene
+        .command(Path::new("ocf-tester"))
+        .args(["-n", "mail", "-o", "vm=mail"])
+        .arg(agent("pc-vm"))
+        .output();
+    passed(&output.unwrap());
+}
+
+#[test]
+fn stopped_means_that_libvirt_and_the_kernel_say_so() {
+    let scene = Scene::new();
+    assert_eq!(scene.act("monitor"), 7);
+    assert_eq!(scene.act("start"), 0);
+    assert_eq!(scene.act("monitor"), 0);
+    // pc-vm says that it is done, and the process is still there: pacemaker must fence.
+    scene.set("immortal", true);
+    assert_eq!(scene.act("stop"), 1);
+    scene.set("immortal", false);
+    // libvirt hangs, or nobody knows what runs.
+    scene.set("hangs", true);
+    assert_eq!(scene.act("stop"), 1);
+    scene.set("hangs", false);
+    scene.set("unknown", true);
+    assert_eq!(scene.act("stop"), 1);
+    assert_eq!(scene.act("monitor"), 1, "unknown is no state that pacemaker may act on as stopped");
+    scene.set("unknown", false);
+    assert_eq!(scene.act("stop"), 0);
+    assert_eq!(scene.act("stop"), 0, "what is stopped can be stopped");
+    let log = scene.log();
+    assert!(log.contains("--applied stop --by-pacemaker --here --timeout 180 mail\n"), "{log}");
+    assert!(log.contains("--applied probe --exit-code --libvirt mail\n"), "{log}");
+    assert!(log.contains("--applied start --by-pacemaker mail\n"), "{log}");
+    scene.set("refuse", true);
+    assert_eq!(scene.act("start"), 1, "it runs elsewhere");
+}
+
+#[test]
+fn a_move_has_ended_when_it_is_there_and_no_longer_here() {
+    let scene = Scene::new();
+    scene.act("start");
+    scene.set("stays", true);
+    assert_eq!(scene.act("migrate_to"), 1);
+    scene.set("stays", false);
+    assert_eq!(scene.act("migrate_to"), 0);
+    assert!(scene.log().contains("--applied migrate --by-pacemaker mail node3\n"));
+    assert_eq!(scene.act("migrate_from"), 7, "the destination does not have it");
+    scene.set("runs", true);
+    assert_eq!(scene.act("migrate_from"), 0);
+    assert!(scene.has("runs"));
+}
+
+#[test]
+fn a_name_that_is_none_is_a_configuration_error() {
+    let scene = Scene::new();
+    for name in ["", "a b", "../mail", "--all", "-x;y"] {
+        let mut command = scene.command(&agent("pc-vm"));
+        let code = command.arg("monitor").env("OCF_RESKEY_vm", name).output().unwrap().status.code();
+        assert_eq!(code, Some(6), "{name:?}");
+    }
+    assert_eq!(scene.log(), "", "pc-vm was not even asked: --all would mean something to it");
+    assert_eq!(scene.act("promote"), 3);
+}
+
+/// Runs a script with a volume mounted at `$mounts/vms`, in a mount namespace of its own.
+fn with_volume(scene: &Scene, script: &str) -> Output {
+    let root = scene.root.path();
+    std::fs::create_dir_all(root.join("mnt/vms")).unwrap();
+    let prepare = "mount -t tmpfs volume \"$PC_VOLUME_MOUNTS/vms\"";
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &format!("{prepare} && {script}"), "sh"])
+        .arg(agent("pc-volume"))
+        .env("PC_VOLUME_MOUNTS", root.join("mnt"))
+        .env("PC_VOLUME_STATE", root.join("state"))
+        .env("OCF_RESKEY_volume", "vms")
+        .env("OCF_RESKEY_deadline", "2")
+        .env("OCF_RESKEY_CRM_meta_timeout", "40000")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn pacemaker_s_own_tester_is_content_with_pc_volume() {
+    passed(&with_volume(&Scene::new(), "exec ocf-tester -n vms -o volume=vms -o deadline=5 \"$1\""));
+}
+
+#[test]
+fn a_volume_that_is_not_mounted_or_cannot_be_written_to_fails() {
+    let scene = Scene::new();
+    let script = r#"
+        "$1" monitor; echo "before $?"
+        "$1" start; echo "start $?"
+        "$1" monitor; echo "monitor $?"
+        mount -o remount,ro "$PC_VOLUME_MOUNTS/vms"; "$1" monitor; echo "read-only $?"
+        mount -o remount,rw "$PC_VOLUME_MOUNTS/vms"; "$1" monitor; echo "again $?"
+        umount "$PC_VOLUME_MOUNTS/vms"; "$1" monitor; echo "unmounted $?"
+        "$1" stop; echo "stop $?"
+        "$1" monitor; echo "after $?""#;
+    let output = with_volume(&scene, script);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = "before 7\nstart 0\nmonitor 0\nread-only 1\nagain 0\nunmounted 1\nstop 0\nafter 7\n";
+    assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
+    // Nothing was written beneath the mount point.
+    assert_eq!(std::fs::read_dir(scene.root.path().join("mnt/vms")).unwrap().count(), 0);
+}
+
+/// A file system that hangs: here a pipe in the place of the file, which holds whoever opens it, as a dead server does.
+#[test]
+fn a_volume_that_hangs_fails_within_the_deadline_and_is_asked_once() {
+    let scene = Scene::new();
+    let script = r#"
+        "$1" start; echo "start $?"
+        file=$PC_VOLUME_MOUNTS/vms/.pc-volume-$(uname -n); rm -f "$file"; mkfifo "$file"
+        "$1" monitor; echo "hangs $?"
+        "$1" monitor 2>&1 | grep -q 'the last probe still hangs'; echo "asked again $?"
+        kill -9 "$(cat "$PC_VOLUME_STATE/vms.child")"; rm -f "$file"
+        "$1" monitor; echo "well again $?""#;
+    let started = Instant::now();
+    let output = with_volume(&scene, script);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        told,
+        "start 0\nhangs 1\nasked again 0\nwell again 0\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}

@@ -1,0 +1,249 @@
+//! What pacemaker's own programs make of the rows: `CIB_file` is their way to work on a file instead of a cluster.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod stage;
+
+use stage::{Stage, line, said};
+
+#[test]
+fn the_rows_are_valid_and_the_second_apply_does_nothing() {
+    let stage = Stage::new();
+    let first = stage.json(&["apply"]);
+    let done: Vec<&str> = first["done"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    assert_eq!(
+        done,
+        [
+            "sbd",
+            "cib/cib-bootstrap-options",
+            "cib/pc-clone-local",
+            "cib/pc-not-clone-local.node2",
+            "cib/pc-not-clone-local.node3",
+            "cib/pc-clone-vms",
+            "cib/pc-vm-lab",
+            "cib/pc-order-lab",
+            "cib/pc-with-lab",
+            "cib/pc-home-lab",
+            "cib/pc-not-vm-lab.node2",
+            "cib/pc-not-vm-lab.node3",
+            "cib/pc-vm-mail",
+            "cib/pc-order-mail",
+            "cib/pc-with-mail",
+            "cib/pc-home-mail",
+            "corosync",
+            "corosync-reload",
+        ]
+    );
+    // xmllint knows pacemaker's schema as well as pacemaker does; cibadmin refused an invalid one already.
+    stage.pacemaker("cibadmin", &["--query", "--scope", "resources"]);
+    let before = stage.read("cib.xml");
+    assert!(stage.steps().is_empty(), "{:?}", stage.steps());
+    let second = stage.json(&["apply"]);
+    assert_eq!(second["done"], serde_json::json!([]));
+    assert_eq!(stage.read("cib.xml"), before, "not even a new epoch");
+    let options = stage.read("cib.xml");
+    for wanted in [
+        r#"name="stonith-enabled" value="true""#,
+        r#"name="no-quorum-policy" value="stop""#,
+        r#"name="stonith-watchdog-timeout" value="23s""#,
+        r#"name="dc-version" value="2.1.5""#,
+    ] {
+        assert!(options.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn what_others_made_stays_byte_for_byte() {
+    let stage = Stage::new();
+    let theirs = |stage: &Stage| {
+        ["front-ip", "old-vm", "front-ip-home"]
+            .map(|id| stage.pacemaker("cibadmin", &["--query", "--xpath", &format!("//*[@id='{id}']")]))
+    };
+    let before = theirs(&stage);
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    assert_eq!(theirs(&stage), before);
+    // A VM of ours that somebody stopped, and moved, and an agent that notes what it found (as VirtualDomain does): no
+    // difference, and nothing of it is undone by a change of something else.
+    let resource = ["--resource", "pc-vm-mail"];
+    stage.pacemaker(
+        "crm_resource",
+        &[&resource[..], &["--meta", "--set-parameter", "target-role", "--parameter-value", "Stopped"]]
+            .concat(),
+    );
+    stage.pacemaker(
+        "crm_resource",
+        &[&resource[..], &["--utilization", "--set-parameter", "cpu", "--parameter-value", "2"]].concat(),
+    );
+    stage.pacemaker("crm_resource", &[&resource[..], &["--move", "--node", "node3"]].concat());
+    assert!(stage.steps().is_empty(), "{:?}", stage.steps());
+    stage.write("cluster.toml", &stage::FILE.replace("priority = 100", "priority = 7"));
+    assert_eq!(stage.steps(), ["cib/pc-vm-mail"]);
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    let cib = stage.read("cib.xml");
+    for kept in [r#"name="target-role" value="Stopped""#, "cli-prefer-pc-vm-mail", r#"name="cpu" value="2""#]
+    {
+        assert!(cib.contains(kept), "{kept}");
+    }
+    assert!(cib.contains(r#"name="priority" value="7""#));
+    assert_eq!(theirs(&stage), before);
+}
+
+#[test]
+fn an_option_that_another_tool_named_otherwise_is_changed_in_place() {
+    let stage = Stage::new();
+    let named = stage.read("cib.xml").replace(
+        "</cluster_property_set>",
+        r#"<nvpair id="by-hand" name="stonith-enabled" value="false"/></cluster_property_set>"#,
+    );
+    stage.write("cib.xml", &named);
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    let cib = stage.read("cib.xml");
+    assert!(cib.contains(r#"<nvpair id="by-hand" name="stonith-enabled" value="true"/>"#));
+    assert_eq!(cib.matches(r#"name="stonith-enabled""#).count(), 1);
+}
+
+#[test]
+fn vms_start_at_home_and_a_lost_node_s_move_to_the_others() {
+    let stage = Stage::new();
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    let up = stage.simulate(&["--node-up", "node1", "--node-up", "node2", "--node-up", "node3"]);
+    assert!(line(&up, "pc-vm-mail").contains("Started node2"), "{up}");
+    assert!(line(&up, "pc-vm-lab").contains("Started node1"), "{up}");
+    let lost = stage.simulate(&["--node-fail", "node2"]);
+    assert!(
+        ["Started node1", "Started node3"].iter().any(|at| line(&lost, "pc-vm-mail").contains(at)),
+        "{lost}"
+    );
+    // Back again, and it stays where it is: a fail-over is followed by no second one.
+    let back = stage.simulate(&["--node-up", "node2"]);
+    assert!(!line(&back, "pc-vm-mail").contains("node2"), "{back}");
+    // A disk that is on one node only: nobody else can start it.
+    let lost = stage.simulate(&["--node-fail", "node1"]);
+    assert!(line(&lost, "pc-vm-lab").contains("Stopped"), "{lost}");
+}
+
+#[test]
+fn a_vm_leaves_a_node_whose_volume_fails() {
+    let stage = Stage::running();
+    let failed = stage.simulate(&[
+        "--op-inject",
+        "pc-volume-vms_monitor_10000@node2=1",
+        "--op-fail",
+        "pc-volume-vms_start_0@node2=1",
+    ]);
+    // Pacemaker has stopped the VM, tried the volume once more, and failed: the simulation ends there.
+    assert!(line(&failed, "pc-vm-mail").contains("Stopped"), "{failed}");
+    // The controller notes a start that failed as INFINITY (start-failure-is-fatal); the simulator counts.
+    let count = "name=\"fail-count-pc-volume-vms#start_0\" value=\"";
+    let noted = stage.read("cib.xml").replace(&format!("{count}1"), &format!("{count}INFINITY"));
+    assert!(noted.contains(&format!("{count}INFINITY")));
+    stage.write("cib.xml", &noted);
+    let after = stage.simulate(&[]);
+    let mail = line(&after, "pc-vm-mail");
+    assert!(mail.contains("Started node1") || mail.contains("Started node3"), "{after}");
+}
+
+#[test]
+fn without_quorum_everything_stops() {
+    let stage = Stage::running();
+    let alone = stage.simulate(&["--quorum", "0"]);
+    assert!(line(&alone, "pc-vm-mail").contains("Stopped"), "{alone}");
+}
+
+#[test]
+fn a_node_that_is_drained_gives_its_vms_away_and_gets_them_back() {
+    let stage = Stage::running();
+    // With a CIB in a file nobody moves anything: the mark is set, and 75 says that the VM is still there.
+    let output = stage.pc_ha(&["drain", "node2"]);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).contains("mail still on node2"), "{}", said(&output));
+    let drained = stage.simulate(&[]);
+    assert!(!line(&drained, "pc-vm-mail").contains("node2"), "{drained}");
+    let answer = stage.json(&["drain", "node2"]);
+    assert_eq!((&answer["drained"], &answer["moved"]), (&true.into(), &serde_json::json!([])));
+    let answer = stage.json(&["undrain", "node2", "--stay"]);
+    assert_eq!(answer["drained"], false);
+    // It takes VMs again, and is asked for this one: the constraint that sends it is gone when the verb ends.
+    let output = stage.pc_ha(&["move", "mail", "node2"]);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(!stage.read("cib.xml").contains("cli-prefer"), "no constraint is left behind");
+}
+
+#[test]
+fn a_drain_that_would_hurt_is_refused() {
+    let stage = Stage::running();
+    let why = || {
+        let output = stage.pc_ha(&["drain", "node2"]);
+        assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+        assert!(!stage.read("cib.xml").contains("standby"), "nothing was touched");
+        said(&output)
+    };
+    stage.storage(12, true);
+    assert!(why().contains("12 entries wait for healing"));
+    stage.storage(0, true);
+    stage.quorum(2);
+    assert!(why().contains("would lose its quorum: 2 of 3 votes are there, 2 are needed"));
+    stage.quorum(1);
+    assert!(why().contains("has no quorum"));
+    std::fs::remove_file(stage.at("run/personal-cluster/storage.json")).unwrap();
+    assert!(why().contains("nobody knows how the storage is"));
+    let output = stage.pc_ha(&["drain", "node9"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+}
+
+#[test]
+fn a_vm_is_moved_where_it_can_run_only() {
+    let stage = Stage::running();
+    for (arguments, code, told) in [
+        (["move", "lab", "node2"], 2, "its disk is on node1 only"),
+        (["move", "mail", "node9"], 2, "no [[node]] is called"),
+        (["move", "post", "node1"], 2, "no [vm] is called"),
+    ] {
+        let output = stage.pc_ha(&arguments);
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        assert!(said(&output).contains(told), "{}", said(&output));
+    }
+    assert_eq!(stage.json(&["move", "mail", "node2"])["to"], "node2", "it is there already");
+}
+
+#[test]
+fn fencing_gets_no_faster_by_itself() {
+    let stage = Stage::new();
+    stage.write("cluster.toml", &stage::FILE.replace("[ha]", "[ha]\nprofile = \"patient\""));
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    assert!(stage.read("cib.xml").contains(r#"value="51s""#));
+    stage.write("cluster.toml", stage::FILE);
+    let output = stage.pc_ha(&["apply"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(
+        said(&output).contains("stonith-watchdog-timeout stays 51 s, the file asks for 23 s"),
+        "{}",
+        said(&output)
+    );
+    assert!(stage.read("cib.xml").contains(r#"value="51s""#));
+    assert_eq!(stage.pc_ha(&["apply", "--lower"]).status.code(), Some(0));
+    assert!(stage.read("cib.xml").contains(r#"value="23s""#));
+}
+
+#[test]
+fn a_vm_that_left_the_file_goes_when_it_is_stopped_and_not_before() {
+    let stage = Stage::running();
+    let without = stage::FILE.split("[vm.mail]").next().unwrap().to_string()
+        + "[vm.lab]"
+        + stage::FILE.split("[vm.lab]").nth(1).unwrap();
+    stage.write("cluster.toml", &without);
+    let output = stage.pc_ha(&["apply"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("vm mail runs and the file does not name it"), "{}", said(&output));
+    assert!(stage.read("cib.xml").contains("pc-vm-mail"), "nobody asked to stop it");
+    stage.write("cluster.toml", stage::FILE);
+    assert_eq!(stage.pc_ha(&["stop", "mail"]).status.code(), Some(75), "nobody carries it out");
+    let stopped = stage.simulate(&[]);
+    assert!(line(&stopped, "pc-vm-mail").contains("Stopped"), "{stopped}");
+    stage.write("cluster.toml", &without);
+    let output = stage.pc_ha(&["apply"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let cib = stage.read("cib.xml");
+    let configuration = cib.split("<status>").next().unwrap();
+    assert!(!configuration.contains("mail") && configuration.contains("pc-vm-lab"), "{configuration}");
+}

@@ -1,0 +1,103 @@
+use super::*;
+use crate::hypervisor::Live;
+
+const UUID: &str = "32bb3f29-f1f3-8955-8093-5b31b9c88b6c";
+
+fn process(proc: &Path, pid: u32, cmdline: &str, stat: &str, threads: u32) {
+    let at = proc.join(pid.to_string());
+    for thread in 0..threads {
+        fs::create_dir_all(at.join("task").join((pid + thread).to_string())).unwrap();
+    }
+    fs::create_dir_all(&at).unwrap();
+    fs::write(at.join("cmdline"), cmdline.replace(' ', "\0")).unwrap();
+    fs::write(at.join("stat"), stat).unwrap();
+}
+
+#[test]
+fn a_qemu_is_known_by_its_uuid_and_nothing_else() {
+    let proc = tempfile::tempdir().unwrap();
+    fs::create_dir(proc.path().join("self")).unwrap();
+    process(proc.path(), 2, "", "2 (kthreadd) S 0", 1);
+    process(
+        proc.path(),
+        50,
+        "/usr/bin/qemu-system-x86_64 -name guest=mail -uuid 00000000-f1f3-8955-8093-5b31b9c88b6c",
+        "",
+        1,
+    );
+    // Somebody who looks for it.
+    process(proc.path(), 51, &format!("grep {UUID}"), "51 (grep) R 1", 1);
+    assert_eq!(find(proc.path(), UUID), Ok(None));
+    process(
+        proc.path(),
+        52,
+        &format!("/usr/bin/qemu-system-x86_64 -name guest=mail -uuid {}", UUID.to_uppercase()),
+        "",
+        4,
+    );
+    assert_eq!(find(proc.path(), UUID), Ok(Some(52)));
+}
+
+#[test]
+fn a_qemu_that_cannot_die_may_be_this_one() {
+    let proc = tempfile::tempdir().unwrap();
+    process(proc.path(), 60, "", "60 (qemu-system-x86) Z 1", 1);
+    assert_eq!(find(proc.path(), UUID), Ok(None), "dead, and not yet waited for");
+    process(proc.path(), 61, "", "61 (qemu-system-x86) Z 1", 3);
+    assert!(find(proc.path(), UUID).unwrap_err().contains("process 61"));
+    assert!(find(&proc.path().join("nothing"), UUID).is_err(), "no /proc is no answer");
+}
+
+/// A real process with the arguments of a QEMU, found in the real /proc in far less than a monitor's second.
+#[test]
+fn the_kernel_shows_it_at_once() {
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "read -r _", "sh", "-uuid", UUID])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = std::time::Instant::now();
+    let found = within_deadline("/proc".into(), UUID.into());
+    let took = started.elapsed();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(found, Ok(Some(child.id())));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(within_deadline("/proc".into(), UUID.into()), Ok(None));
+}
+
+#[test]
+fn both_must_say_that_it_is_gone() {
+    let live = |state, active| Live { state, reason: None, active, memory_bytes: 0 };
+    let here =
+        |process: Result<Option<u32>, String>, asked: Asked| judge("mail", UUID.into(), process, asked).here;
+    let unknown = || Err("hangs".to_string());
+    assert_eq!(here(Ok(None), None), Some(false));
+    assert_eq!(here(Ok(Some(7)), None), Some(true));
+    assert_eq!(here(unknown(), None), None);
+    assert_eq!(here(Ok(None), Some(Ok(None))), Some(false), "undefined here");
+    assert_eq!(here(Ok(None), Some(Ok(Some(live("shut off", false))))), Some(false));
+    assert_eq!(here(Ok(None), Some(Ok(Some(live("paused", true))))), Some(true));
+    assert_eq!(here(Ok(None), Some(Err("no answer".into()))), None, "libvirt hangs");
+    assert_eq!(
+        here(Ok(Some(7)), Some(Err("no answer".into()))),
+        Some(true),
+        "the process is there all the same"
+    );
+    assert_eq!(here(unknown(), Some(Ok(None))), None);
+    let told = judge("mail", UUID.into(), unknown(), Some(Err("no answer".into())));
+    assert_eq!(told.reason.as_deref(), Some("hangs; no answer"));
+}
+
+#[test]
+fn the_answer_is_as_recorded() {
+    let answer = judge(
+        "mail",
+        UUID.into(),
+        Ok(Some(4711)),
+        Some(Ok(Some(Live { state: "running", reason: None, active: true, memory_bytes: 1 }))),
+    );
+    let text = serde_json::to_string_pretty(&answer).unwrap() + "\n";
+    assert_eq!(text, include_str!("../tests/golden/probe.json"));
+    assert_eq!(answer.to_string(), "vm mail is here: process 4711\n");
+}
