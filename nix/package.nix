@@ -33,6 +33,7 @@ let
         ../units
         ../udev
         ../docs
+        ../telemetry
         ../examples
       ];
     };

@@ -124,9 +124,9 @@ impl Collector {
         let board = Arc::clone(board);
         let keep = self.every * 3 + self.deadline;
         let nothing = move || Told { samples: [].into(), measured: None, error: None, duration: None, keep };
+        // Told before the first look, so that one that hangs from the beginning counts as failing.
+        board.tell(self.name, nothing());
         std::thread::Builder::new().name(self.name.into()).spawn(move || {
-            // Told before the first look, so that one that hangs from the beginning counts as failing.
-            board.tell(self.name, nothing());
             loop {
                 board.begin(self.name, self.deadline);
                 let started = Instant::now();

@@ -73,32 +73,31 @@ pub struct Here {
 /// The jobs of this node; `flags` are handed to the siblings.
 pub fn jobs(view: &NodeView<'_>, here: Here, flags: &[String]) -> Vec<Job> {
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let sibling = |noun: &str, verb: &str, name: &str, every: Duration| {
-        let program = format!("pc-{noun}");
-        let argv = [&[program.as_str(), verb, "--json"], flags.as_slice()].concat();
+    let sibling = |program: &str, verb: &str, name: &str, every: Duration| {
+        let argv = [&[program, verb, "--json"], flags.as_slice()].concat();
         Job::program(name, every, &argv)
     };
     let file = view.cluster;
     let bricks = view.bricks();
-    let mut jobs = vec![sibling("config", "status", "config", MINUTE)];
+    let mut jobs = vec![sibling("pc-config", "status", "config", MINUTE)];
     if file.unlock.is_some() || !bricks.is_empty() {
-        jobs.push(sibling("unlock", "status", "unlock", MINUTE));
+        jobs.push(sibling("pc-unlock", "status", "unlock", MINUTE));
     }
     if !bricks.is_empty() {
-        jobs.push(sibling("brick", "status", "brick", MINUTE));
+        jobs.push(sibling("pc-brick", "status", "brick", MINUTE));
     }
     if file.volumes.values().any(|volume| volume.purpose != Use::Local) {
-        jobs.push(sibling("gluster", "status", "gluster", MINUTE));
+        jobs.push(sibling("pc-gluster", "status", "gluster", MINUTE));
     }
     if !view.node.nics.is_empty() {
-        jobs.push(sibling("ovs", "status", "ovs", MINUTE));
+        jobs.push(sibling("pc-ovs", "status", "ovs", MINUTE));
     }
     if !file.vms.is_empty() {
-        jobs.push(sibling("vm", "status", "vm", MINUTE / 2));
-        jobs.push(sibling("vm", "list", "vm-list", 2 * MINUTE));
+        jobs.push(sibling("pc-vm", "status", "vm", MINUTE / 2));
+        jobs.push(sibling("pc-vm", "list", "vm-list", 2 * MINUTE));
     }
     if here.member {
-        jobs.push(sibling("trust", "status", "trust", 5 * MINUTE));
+        jobs.push(sibling("pc-trust", "status", "trust", 5 * MINUTE));
     }
     if here.ha {
         // 1 and 2: the node has no quorum, which is an answer.

@@ -26,7 +26,9 @@ pub fn serve(common: &Common, listen: Option<SocketAddr>) -> Result<()> {
         None => SocketAddr::new(own_address(common)?, PORT),
     };
     let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrNotAvailable => try_again(format!("{} is on no interface yet", address.ip())),
+        std::io::ErrorKind::AddrNotAvailable => {
+            try_again(format!("{} is on no interface yet\n  pc-ovs status", address.ip()))
+        }
         _ => anyhow::Error::new(error).context(format!("listening on {address}")),
     })?;
     log::info(format_args!("listening on {}", listener.local_addr().context("asking for the port")?));
