@@ -52,10 +52,13 @@ fn a_qemu_that_cannot_die_may_be_this_one() {
 #[test]
 fn the_kernel_shows_it_at_once() {
     let mut child = std::process::Command::new("sh")
-        .args(["-c", "read -r _", "sh", "-uuid", UUID])
+        .args(["-c", "echo; read -r _", "sh", "-uuid", UUID])
         .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
+    // It has its arguments once it has begun: for a moment of execve(2) a process has none.
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
     let started = std::time::Instant::now();
     let found = within_deadline("/proc".into(), UUID.into());
     let took = started.elapsed();
