@@ -9,8 +9,19 @@ use xshell::{Shell, cmd};
 use crate::{cache, root};
 
 /// What ends up in the packages; anything else can change without a new build.
-const SOURCES: &[&str] =
-    &["Cargo.toml", "Cargo.lock", "Makefile", "crates", "tools", "units", "debian", "docs/man", "examples"];
+const SOURCES: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "Makefile",
+    "crates",
+    "tools",
+    "units",
+    "udev",
+    "telemetry",
+    "debian",
+    "docs/man",
+    "examples",
+];
 
 /// `cargo xtask deb [--repo DIR] [--sign KEY]`.
 pub fn main(args: &[String]) -> Result<()> {
