@@ -36,15 +36,15 @@ changed=$(dpkg-query -W -f '${Conffiles}\n' "$package" | awk 'NF {print $1; exit
 [ -z "$changed" ] || echo '# mine' >> "$changed"
 mkdir -p /etc/personal-cluster && echo keep > /etc/personal-cluster/cluster.toml
 # As on a machine that systemd has booted: its units are read again, and none is started, stopped or restarted.
-mkdir -p /run/systemd/system
-printf '#!/bin/sh\necho "$*" >> /systemctl.log\n' > /usr/local/bin/systemctl && chmod 755 /usr/local/bin/systemctl
-dpkg --force-confold -i /up/new.deb > /upgrade.log 2>&1 || { cat /upgrade.log >&2; fail "does not upgrade"; }
+mkdir -p /run/systemd/system /stub
+printf '#!/bin/sh\necho "$*" >> /systemctl.log\n' > /stub/systemctl && chmod 755 /stub/systemctl
+PATH=/stub:$PATH dpkg --force-confold -i /up/new.deb > /upgrade.log 2>&1 || { cat /upgrade.log >&2; fail "does not upgrade"; }
 touch /systemctl.log
 case "$files" in
   */usr/lib/systemd/*) grep -q daemon-reload /systemctl.log || fail "after an upgrade systemd keeps the old units" ;;
 esac
 if grep -v -e daemon-reload -e is-enabled -e is-active /systemctl.log >&2; then fail "upgrading calls systemctl"; fi
-rm -r /usr/local/bin/systemctl /run/systemd/system
+rm -r /stub /run/systemd/system
 [ -z "$changed" ] || grep -q '# mine' "$changed" || fail "upgrade lost a change in $changed"
 
 dpkg -r "$package" > /remove.log 2>&1 || { cat /remove.log >&2; fail "does not remove"; }

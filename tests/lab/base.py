@@ -18,7 +18,7 @@ SYSTEM = (
 DEPENDED_ON = (
     "borgbackup", "cryptsetup", "curl", "glusterfs-server", "jq", "libvirt-clients", "libvirt-daemon-system", "lvm2",
     "openvswitch-switch", "qemu-system-x86", "qemu-utils", "tang", "thin-provisioning-tools", "xfsprogs",
-    "dosfstools", "mtools", "genisoimage", "gnutls-bin",
+    "dosfstools", "mtools", "genisoimage", "gnutls-bin", "fuse3",
 )  # fmt: skip
 # What only the lab uses: the guest's kernel and shell, a second opinion on LUKS tokens, a look at the wire.
 LAB = (
