@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use pc_cli::{Exit, emit, try_again};
@@ -16,6 +16,11 @@ use crate::site::Site;
 
 /// Reading the command line of a process whose memory is locked by a fault on a hanging volume may never end.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Every QEMU that ends lingers for a moment, and most are another VM's: one that is still there after this may hang.
+const LINGERING: Duration = Duration::from_secs(4);
+/// How often it is looked at. The kernel tells only its parent when it has gone.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -105,16 +110,41 @@ fn judge(name: &str, uuid: String, process: Result<Option<u32>, String>, asked: 
 fn within_deadline(proc: PathBuf, uuid: String) -> Result<Option<u32>, String> {
     let (sender, receiver) = mpsc::channel();
     // Nobody listens any more after the deadline.
-    std::thread::spawn(move || drop(sender.send(find(&proc, &uuid))));
+    std::thread::spawn(move || drop(sender.send(find(&proc, &uuid, LINGERING))));
     receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
         Err(format!("a process did not let itself be looked at within {} s", DEADLINE.as_secs()))
     })
 }
 
-/// The process of a VM: libvirt starts QEMU with `-uuid`, and proc(5) shows a process's arguments.
-fn find(proc: &Path, uuid: &str) -> Result<Option<u32>, String> {
+/// What a look at the processes shows.
+enum Seen {
+    Here(u32),
+    /// A QEMU without a command line: whose it was cannot be told any more.
+    Lingers(u32),
+    Nowhere,
+}
+
+/// The process of a VM, once no QEMU lingers or `patience` is over.
+fn find(proc: &Path, uuid: &str, patience: Duration) -> Result<Option<u32>, String> {
+    let since = Instant::now();
+    loop {
+        match look(proc, uuid)? {
+            Seen::Here(pid) => return Ok(Some(pid)),
+            Seen::Nowhere => return Ok(None),
+            Seen::Lingers(_) if since.elapsed() < patience => std::thread::sleep(AGAIN),
+            Seen::Lingers(pid) => {
+                return Err(format!(
+                    "a QEMU (process {pid}) was killed and still waits for its disk: it may be this one"
+                ));
+            }
+        }
+    }
+}
+
+/// libvirt starts QEMU with `-uuid`, and proc(5) shows a process's arguments.
+fn look(proc: &Path, uuid: &str) -> Result<Seen, String> {
     let entries = fs::read_dir(proc).map_err(|error| format!("reading {}: {error}", proc.display()))?;
-    let mut dying = None;
+    let mut seen = Seen::Nowhere;
     for entry in entries {
         let entry = entry.map_err(|error| format!("reading {}: {error}", proc.display()))?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -123,10 +153,10 @@ fn find(proc: &Path, uuid: &str) -> Result<Option<u32>, String> {
         match fs::read(entry.path().join("cmdline")) {
             Ok(arguments) if arguments.is_empty() => {
                 if lingers(&entry.path()) {
-                    dying = Some(pid);
+                    seen = Seen::Lingers(pid);
                 }
             }
-            Ok(arguments) if is_its(&arguments, uuid) => return Ok(Some(pid)),
+            Ok(arguments) if is_its(&arguments, uuid) => return Ok(Seen::Here(pid)),
             Ok(_) => {}
             // It ended while we looked: ENOENT, or ESRCH from a file that was open already.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => {
@@ -134,12 +164,7 @@ fn find(proc: &Path, uuid: &str) -> Result<Option<u32>, String> {
             Err(error) => return Err(format!("reading the command line of process {pid}: {error}")),
         }
     }
-    match dying {
-        Some(pid) => {
-            Err(format!("a QEMU (process {pid}) was killed and still waits for its disk: it may be this one"))
-        }
-        None => Ok(None),
-    }
+    Ok(seen)
 }
 
 fn is_its(arguments: &[u8], uuid: &str) -> bool {

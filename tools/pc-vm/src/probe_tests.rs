@@ -27,7 +27,7 @@ fn a_qemu_is_known_by_its_uuid_and_nothing_else() {
     );
     // Somebody who looks for it.
     process(proc.path(), 51, &format!("grep {UUID}"), "51 (grep) R 1", 1);
-    assert_eq!(find(proc.path(), UUID), Ok(None));
+    assert_eq!(find(proc.path(), UUID, Duration::ZERO), Ok(None));
     process(
         proc.path(),
         52,
@@ -35,17 +35,25 @@ fn a_qemu_is_known_by_its_uuid_and_nothing_else() {
         "",
         4,
     );
-    assert_eq!(find(proc.path(), UUID), Ok(Some(52)));
+    assert_eq!(find(proc.path(), UUID, Duration::ZERO), Ok(Some(52)));
 }
 
 #[test]
 fn a_qemu_that_cannot_die_may_be_this_one() {
     let proc = tempfile::tempdir().unwrap();
     process(proc.path(), 60, "", "60 (qemu-system-x86) Z 1", 1);
-    assert_eq!(find(proc.path(), UUID), Ok(None), "dead, and not yet waited for");
+    assert_eq!(find(proc.path(), UUID, Duration::ZERO), Ok(None), "dead, and not yet waited for");
     process(proc.path(), 61, "", "61 (qemu-system-x86) Z 1", 3);
-    assert!(find(proc.path(), UUID).unwrap_err().contains("process 61"));
-    assert!(find(&proc.path().join("nothing"), UUID).is_err(), "no /proc is no answer");
+    assert!(find(proc.path(), UUID, Duration::ZERO).unwrap_err().contains("process 61"));
+    // Most of them are gone in a moment.
+    let gone = proc.path().join("61");
+    let reaper = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        fs::remove_dir_all(gone).unwrap();
+    });
+    assert_eq!(find(proc.path(), UUID, Duration::from_secs(60)), Ok(None));
+    reaper.join().unwrap();
+    assert!(find(&proc.path().join("nothing"), UUID, Duration::ZERO).is_err(), "no /proc is no answer");
 }
 
 /// A real process with the arguments of a QEMU, found in the real /proc in far less than a monitor's second.
