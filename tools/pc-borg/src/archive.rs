@@ -21,20 +21,23 @@ pub struct Archive {
     pub taken_at: OffsetDateTime,
 }
 
-/// The name of an archive of `vm`.
+/// The name of an archive of `vm`, to the millisecond: a run that was killed after borg's commit has taken a name already,
+/// and the next one may come within a second.
 pub fn name(vm: &str, taken_at: OffsetDateTime) -> Result<String> {
-    Ok(format!("{vm}.{}", rfc3339(taken_at)?))
+    let second = rfc3339(taken_at)?;
+    Ok(format!("{vm}.{}.{:03}Z", second.trim_end_matches('Z'), taken_at.millisecond()))
 }
 
-/// Seconds are enough for people and for archives.
+/// Seconds are enough for people.
 pub fn rfc3339(time: OffsetDateTime) -> Result<String> {
     let time = time.to_offset(UtcOffset::UTC).replace_nanosecond(0).context("rounding a time")?;
     time.format(&Rfc3339).context("writing a time")
 }
 
-/// What `--glob-archives` takes for exactly the archives of one VM.
+/// What `--glob-archives` takes for exactly the archives of one VM, unfinished ones (`.checkpoint`) among them: others'
+/// may begin with the same word, as `mail.home.arpa-2025-01-01` does.
 pub fn glob(vm: &str) -> String {
-    format!("{vm}.*")
+    format!("{vm}.????-??-??T??:??:??*")
 }
 
 /// Reads one of our names.
@@ -96,7 +99,9 @@ pub fn parse_at(text: &str) -> Result<OffsetDateTime, String> {
 pub fn choose<'a>(archives: &'a [Archive], vm: &str, at: Option<OffsetDateTime>) -> Result<&'a Archive> {
     let mut own = archives.iter().filter(|archive| archive.vm.as_deref() == Some(vm)).peekable();
     let first = own.peek().map(|archive| archive.taken_at);
-    let chosen = own.rfind(|archive| at.is_none_or(|at| archive.taken_at <= at));
+    // Whoever asks read a time in seconds.
+    let second = |time: OffsetDateTime| time.replace_nanosecond(0).unwrap_or(time);
+    let chosen = own.rfind(|archive| at.is_none_or(|at| second(archive.taken_at) <= at));
     match (chosen, first, at) {
         (Some(archive), ..) => Ok(archive),
         (None, Some(first), Some(at)) => Err(refused(format!(
@@ -121,14 +126,15 @@ mod tests {
          "start": "2026-01-01T03:00:00.000000", "time": "2026-01-01T03:00:00.000000"},
         {"archive": "x", "barchive": "x", "id": "bc", "name": "mail-2.2026-11-20T00:00:00Z",
          "start": "2026-11-20T00:00:02.000000", "time": "2026-11-20T00:00:02.000000"},
-        {"archive": "x", "barchive": "x", "id": "bd", "name": "mail.2026-11-19T18:20:00Z",
+        {"archive": "x", "barchive": "x", "id": "bd", "name": "mail.2026-11-19T18:20:00.512Z",
          "start": "2026-11-19T18:20:18.000000", "time": "2026-11-19T18:20:18.000000"}],
         "encryption": {"mode": "repokey-blake2"}, "repository": {"id": "4a", "location": "/x"}}"#;
 
     #[test]
     fn names_are_read_back_and_others_are_left_alone() {
         let time = datetime!(2026-11-21 18:20:00.5 UTC);
-        assert_eq!(name("mail", time).unwrap(), "mail.2026-11-21T18:20:00Z");
+        assert_eq!(name("mail", time).unwrap(), "mail.2026-11-21T18:20:00.500Z");
+        assert_eq!(parse_name("mail.2026-11-21T18:20:00.500Z"), Some(("mail", time)));
         let archives = parse_list(LISTED.as_bytes()).unwrap();
         let shown: Vec<(Option<&str>, &str)> =
             archives.iter().map(|archive| (archive.vm.as_deref(), archive.name.as_str())).collect();
@@ -136,7 +142,7 @@ mod tests {
             shown,
             [
                 (None, "gv0-2026-01-01"),
-                (Some("mail"), "mail.2026-11-19T18:20:00Z"),
+                (Some("mail"), "mail.2026-11-19T18:20:00.512Z"),
                 (Some("mail-2"), "mail-2.2026-11-20T00:00:00Z"),
                 (Some("mail"), "mail.2026-11-21T18:20:00Z"),
             ]
@@ -154,8 +160,8 @@ mod tests {
         };
         assert_eq!(meant("mail", None).unwrap(), "mail.2026-11-21T18:20:00Z");
         assert_eq!(meant("mail", Some("2026-11-21")).unwrap(), "mail.2026-11-21T18:20:00Z");
-        assert_eq!(meant("mail", Some("2026-11-21 18:19")).unwrap(), "mail.2026-11-19T18:20:00Z");
-        assert_eq!(meant("mail", Some("2026-11-19T18:20:00Z")).unwrap(), "mail.2026-11-19T18:20:00Z");
+        assert_eq!(meant("mail", Some("2026-11-21 18:19")).unwrap(), "mail.2026-11-19T18:20:00.512Z");
+        assert_eq!(meant("mail", Some("2026-11-19T18:20:00Z")).unwrap(), "mail.2026-11-19T18:20:00.512Z");
         assert_eq!(
             meant("mail", Some("2026-11-18")).unwrap_err(),
             "vm mail: no archive of 2026-11-18T23:59:59Z or before: the oldest is of 2026-11-19T18:20:00Z\n  \

@@ -13,7 +13,7 @@ use crate::lock::Lock;
 use crate::records::{Last, Records};
 use crate::report::Made;
 use crate::siblings::dirty;
-use crate::site::{Site, now, tell};
+use crate::site::{Site, tell};
 use crate::stage::{About, GuestFiles, STORED, Stage};
 use crate::view::{Ending, View, Wanted};
 use crate::want::{Pair, Policy};
@@ -42,7 +42,7 @@ impl Work<'_> {
         let started = Instant::now();
         let vm = self.pair.vm.as_str();
         let before = self.files.fingerprint()?;
-        let taken_at = now();
+        let taken_at = OffsetDateTime::now_utc();
         let work = self.stage.work();
         let export = if running {
             tell(&format!("{vm}: freezing"));

@@ -31,8 +31,6 @@ fn golden(name: &str, said: &str) {
 
 /// After each trouble: what was there is there, and a run works.
 fn next_run_works(machine: &Machine, before: &[String]) {
-    // Archives are named by the second: a run that was killed after borg's commit has taken this one's name.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
     let answer = machine.json(&["backup", "mail"]);
     assert_eq!(answer["backups"][0]["outcome"], "done", "{answer}");
     let after = machine.archives("mail");

@@ -82,8 +82,16 @@ pub fn rows(want: &Want) -> Vec<Row> {
 
 fn options(want: &Want) -> Row {
     let fencing = format!("{}s", want.timing.fencing_ms / 1000);
-    let wanted =
-        [("stonith-enabled", "true"), ("no-quorum-policy", "stop"), ("stonith-watchdog-timeout", &fencing)];
+    // Pacemaker ends a fencing that takes longer than 1.2 times this, and would never call the node dead.
+    let patience = format!("{}s", (want.timing.fencing_ms / 1000 * 2).max(60));
+    let wanted = [
+        ("stonith-enabled", "true"),
+        ("no-quorum-policy", "stop"),
+        ("stonith-watchdog-timeout", &fencing),
+        ("stonith-timeout", &patience),
+        // A node that comes back and hears that it was declared dead resets at once: the others start its VMs already.
+        ("fence-reaction", "panic"),
+    ];
     let pairs = pairs(OPTIONS, &wanted);
     Row {
         id: OPTIONS.into(),
@@ -142,6 +150,8 @@ fn guest(vm: &Vm) -> Row {
         ("resource-stickiness", &stickiness),
         ("failure-timeout", "120s"),
         ("migration-threshold", "3"),
+        // A node that cannot tell whether it has the VM counts as having it: that one alone has to stop it.
+        ("multiple-active", "stop_unexpected"),
     ];
     let meta = pairs(&format!("{id}.meta"), &meta);
     let ops = [
