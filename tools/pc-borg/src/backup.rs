@@ -203,7 +203,8 @@ fn why_not_due(site: &Site, policy: &Policy, pair: &Pair) -> Result<Option<Strin
     let last = record.last.as_ref().map(|last| last.taken_at);
     let next = last.map(|last| systemd::next(&policy.settings.schedule, last)).transpose()?.flatten();
     let failed = record.failure.map(|failure| failure.at);
-    if calendar::is_due(last, next, failed, now()) {
+    // Not in whole seconds: an archive of this second is none of the future.
+    if calendar::is_due(last, next, failed, time::OffsetDateTime::now_utc()) {
         return Ok(None);
     }
     Ok(Some(match last.map(rfc3339).transpose()? {
