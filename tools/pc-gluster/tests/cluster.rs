@@ -251,9 +251,9 @@ fn dead_disk(nodes: &Nodes) {
 fn restart(nodes: &Nodes, number: usize, between: &str) {
     let line = format!(
         "if [ -e /run/glusterd.pid ]; then pid=$(cat /run/glusterd.pid); kill $pid; fi
-         for i in $(seq 100); do kill -0 $pid 2> /dev/null || break; sleep 0.1; done
+         for i in $(seq 600); do kill -0 $pid 2> /dev/null || break; sleep 0.1; done
          {between}
-         glusterd -p /run/glusterd.pid"
+         glusterd -p /run/glusterd.pid || {{ tail -n 20 /var/log/glusterfs/glusterd.log >&2; exit 1; }}"
     );
     nodes.shell(number, &line);
     let answers = || nodes.shell(number, "gluster pool list || true").contains("localhost").then_some(());
@@ -308,6 +308,12 @@ fn a_new_machine_takes_a_dead_ones_place() {
     );
     restart(&nodes, 3, &write);
     nodes.shell(3, "gluster peer probe node1");
+    // Not while it still writes down who they are.
+    let known = || {
+        let said = nodes.shell(3, "gluster peer status");
+        (said.contains("Accepted peer request") || said.contains("Peer in Cluster")).then_some(())
+    };
+    until(Duration::from_secs(60), known).expect("node1 does not accept node3");
     restart(&nodes, 3, "");
     // Each pair of them connects by itself.
     let members =
