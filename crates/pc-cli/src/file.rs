@@ -4,12 +4,17 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Replaces `path` atomically: temporary file beside it, mode, fsync, rename, fsync of the directory.
 /// The directory must exist.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let directory = path.parent().with_context(|| format!("{} has no directory", path.display()))?;
+    let directory = match path.parent() {
+        // A bare file name lies in the working directory.
+        Some(none) if none.as_os_str().is_empty() => Path::new("."),
+        Some(directory) => directory,
+        None => bail!("{} has no directory", path.display()),
+    };
     let name = path.file_name().with_context(|| format!("{} has no file name", path.display()))?;
     let temporary = directory.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
     let written = (|| -> std::io::Result<()> {

@@ -96,8 +96,7 @@ impl State {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        // A bare file name has no directory that could be synced.
-        pc_cli::write_atomic(&std::path::absolute(path)?, &self.bytes()?, 0o600)
+        pc_cli::write_atomic(path, &self.bytes()?, 0o600)
     }
 
     /// The disk of that name.

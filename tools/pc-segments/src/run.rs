@@ -44,7 +44,7 @@ pub fn run(cli: &Cli) -> Ended {
         if let Some(path) = &cli.report {
             let mut text = serde_json::to_vec_pretty(&report).context("writing the report as JSON")?;
             text.push(b'\n');
-            pc_cli::write_atomic(&std::path::absolute(path)?, &text, 0o644)?;
+            pc_cli::write_atomic(path, &text, 0o644)?;
         }
     }
     result
