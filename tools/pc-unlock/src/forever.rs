@@ -65,7 +65,7 @@ fn secrets_loop(
         // Once more for every secret that comes later: a start of a target that is active starts whatever it wants and
         // has ended, pc-trust-apply above all.
         if gate_is_open(secrets) && started != Some(open) {
-            match systemd::bus().and_then(|bus| systemd::start_unit(&bus, SECRETS_TARGET)) {
+            match systemd_jobs::request(SECRETS_TARGET) {
                 Ok(()) => started = Some(open),
                 Err(error) => drop(failed.insert(SECRETS_TARGET.into(), format!("{error:#}"))),
             }
