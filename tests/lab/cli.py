@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     names = [box.name for box in boxes.ALL]
     one = verbs.add_parser("up", help="from nothing to a running cluster; from a snapshot when nothing changed")
     one.add_argument("--fresh", action="store_true", help="from blank machines even when a snapshot would do")
+    verbs.add_parser("prepare", help="make the image and blank machines: what needs no packages of ours")
     verbs.add_parser("down", help="end the lab; its snapshots stay")
     verbs.add_parser("status", help="nodes, volumes, VM")
     one = verbs.add_parser("ssh", help="a shell on a machine, or one command there")
@@ -89,6 +90,8 @@ def _change(args: argparse.Namespace) -> int:
     match args.verb:
         case "up":
             return _up(args.fresh)
+        case "prepare":
+            steps.prepare()
         case "down":
             Cluster.recover()
         case "run" | "test":

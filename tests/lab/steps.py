@@ -24,13 +24,15 @@ VM_DISK = "/mnt/vms/vms/mail/disk.img"
 
 # Generous: emulated machines on a busy computer are some ten times slower than any that people buy.
 INSTALL_S, JOIN_S, TAKE_OVER_S, BRICKS_S, STORAGE_S, HEARTBEAT_S = 1200, 600, 600, 2700, 1800, 900
+BOOT_S = 900
+# The snapshot of machines that know nothing of us.
+BLANK = "blank"
 
 
 @dataclass(frozen=True)
 class Names:
     """Snapshots are named by what they were made from."""
 
-    blank: str
     installed: str
     ready: str
 
@@ -40,7 +42,7 @@ class Names:
         packages = places.digest(repository())
         ready = places.digest(packages, FILE, Path(__file__), evening.DOCUMENT)
         installed = places.digest(packages, evening.DOCUMENT)
-        return Names("blank", f"installed-{installed}", f"ready-{ready}")
+        return Names(f"installed-{installed}", f"ready-{ready}")
 
 
 def repository() -> Path:
@@ -54,7 +56,7 @@ def up(until: str = "ready") -> Cluster:
     cluster = Cluster.prepare()
     names = Names.now()
     if until == "blank":
-        _blank(cluster, names)
+        _blank(cluster)
         return cluster
     if until == "ready" and cluster.has(names.ready):
         with report.stage(f"restore {names.ready}"):
@@ -75,16 +77,28 @@ def up(until: str = "ready") -> Cluster:
     return cluster
 
 
-def _blank(cluster: Cluster, names: Names) -> None:
-    if cluster.has(names.blank):
+def prepare() -> None:
+    """The image and four blank machines, booted once: what can be made while packages are still being built."""
+    cluster = Cluster.prepare()
+    if not cluster.has(BLANK):
+        _booted(cluster)
+    cluster.stop()
+
+
+def _booted(cluster: Cluster) -> None:
+    with report.stage("boot four blank machines"):
+        cluster.boot()
+        together(lambda box: cluster.remote(box).run("systemctl is-system-running --wait", BOOT_S))
+    with report.stage("snapshot"):
+        cluster.save(BLANK)
+
+
+def _blank(cluster: Cluster) -> None:
+    if cluster.has(BLANK):
         with report.stage("restore blank machines"):
-            cluster.restore(names.blank)
+            cluster.restore(BLANK)
     else:
-        with report.stage("boot four blank machines"):
-            cluster.boot()
-            together(lambda box: cluster.remote(box).run("systemctl is-system-running --wait", 300))
-        with report.stage("snapshot"):
-            cluster.save(names.blank)
+        _booted(cluster)
     with report.stage("copy the packages"):
         packed = _packed(repository())
         # A restored machine's clock stands at the moment of its snapshot: newer packages are from its future.
@@ -95,7 +109,7 @@ def _blank(cluster: Cluster, names: Names) -> None:
 
 
 def _installed(cluster: Cluster, names: Names) -> None:
-    _blank(cluster, names)
+    _blank(cluster)
     lines = Evening.read()
     with report.stage("apt-get install"):
         on_tang, on_node = lines.install_tang, lines.install

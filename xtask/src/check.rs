@@ -103,12 +103,14 @@ const STAGES: &[(&str, Run)] = &[
     ("lintian", |_| deb::lintian()),
     ("packages alone", |_| deb::lifecycle()),
     ("two nodes", |sh| cargo(sh, "test", &["-p", "pc-vm", "--test", "two_nodes"])),
+    ("lab machines", |_| lab::main(&["prepare".into()])),
     ("lab smoke", |_| lab::main(&["test".into(), "smoke".into()])),
 ];
 
 const FIRST: &[&str] = &["packages", "format", "tidy", "clippy", "build"];
 /// Side by side: one lane calculates, the other mostly waits.
 const CALCULATES: &[&str] = &["tests", "https", "python", "json", "telemetry", "nix", "pipes", "bad input"];
+const CALCULATES_FOR_LAB: &[&str] = &["lab machines"];
 const WAITS: &[&str] = &["gluster"];
 const WAITS_FOR_PACKAGES: &[&str] = &["debs", "lintian", "packages alone"];
 const WAITS_FOR_QEMU: &[&str] = &["two nodes"];
@@ -127,7 +129,9 @@ pub fn main(args: &[String]) -> Result<()> {
     let mut waits = WAITS.to_vec();
     waits.extend(packages.then_some(WAITS_FOR_PACKAGES).into_iter().flatten());
     waits.extend(lab.then_some(WAITS_FOR_QEMU).into_iter().flatten());
-    lanes(&[CALCULATES, &waits])?;
+    let mut calculates = CALCULATES.to_vec();
+    calculates.extend(lab.then_some(CALCULATES_FOR_LAB).into_iter().flatten());
+    lanes(&[&calculates, &waits])?;
     if lab { LAST.iter().try_for_each(|name| stage(name)) } else { Ok(()) }
 }
 
