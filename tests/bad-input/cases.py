@@ -8,14 +8,19 @@ DISK = "/dev/disk/by-id/virtio-A"
 # What reads the cluster file: not what takes its arguments from the command line (`pc-brick wipe`), or the file in force
 # (`pc-trust token`). Answers (`check`, `status` of a machine that is no member) are not refusals.
 READERS = {
+    "pc-borg": [["backup"], ["status"], ["list"], ["restore", "mail"], ["prune"], ["check"], ["init", "daily"], ["recover"]],
     "pc-brick": [["plan"], ["apply"], ["status"]],
     "pc-config": [["put", "cluster.toml"], ["push"], ["show"], ["nodes"]],
+    "pc-exporter": [["serve"], ["targets"]],
     "pc-gluster": [["plan"], ["apply"], ["status"], ["gate"], ["heal", "vms"]],
+    "pc-ha": [["plan"], ["apply"], ["status"], ["enable"], ["drain", "node2"], ["start", "mail"], ["stop", "mail"]],
     "pc-ovs": [["plan"], ["apply"], ["status"]],
     "pc-trust": [["init", "cluster.toml"]],
     "pc-unlock": [["open"], ["check"], ["status"], ["rotate"], ["seal", "x"]],
     "pc-vm": [["plan"], ["apply"], ["status"], ["list"], ["start", "mail"], ["stop", "mail"]],
 }
+# What asks for no node: any machine that has the file may answer.
+ANYWHERE = [["pc-config", "show"], ["pc-config", "nodes"], ["pc-vm", "list"], ["pc-unlock", "seal"], ["pc-exporter", "targets"]]
 MEMBERS = [["plan"], ["apply"], ["renew"]]
 
 IN_PLACE = "cp etc/personal-cluster/cluster.toml ."
@@ -49,8 +54,10 @@ def bad_files() -> list[Case]:
             cases += [Case(fault, tool, verb, 2, says, prepare) for verb in verbs]
         cases += [Case(fault, "pc-trust", verb, 2, says, prepare, member=True) for verb in MEMBERS]
     for fault, prepare in BAD_APPLIED.items():
-        for tool in ("pc-brick", "pc-gluster", "pc-ovs", "pc-vm"):
+        for tool in ("pc-brick", "pc-gluster", "pc-ha", "pc-ovs", "pc-vm"):
             cases.append(Case(fault, tool, ["apply", "--applied"], 2, "applied.json", prepare))
+        cases.append(Case(fault, "pc-borg", ["backup", "--applied", "--due"], 2, "applied.json", prepare))
+        cases.append(Case(fault, "pc-exporter", ["serve", "--applied"], 2, "applied.json", prepare))
         cases.append(Case(fault, "pc-unlock", ["open", "--applied"], 2, "applied.json", prepare))
         cases.append(Case(fault, "pc-trust", ["apply", "--applied"], 2, "applied.json", prepare, member=True))
         # The one that must never fail the boot.
@@ -62,7 +69,7 @@ def wrong_host_name() -> list[Case]:
     cases = []
     for tool, verbs in READERS.items():
         for verb in verbs:
-            if verb[0] not in ("show", "nodes", "list", "seal"):
+            if [tool, *verb[:1]] not in ANYWHERE:
                 says = 'no \\[\\[node\\]\\] is called "debian"'
                 cases.append(Case("wrong host name", tool, verb, 2, says, env={"HOST_NAME": "debian"}))
     return cases
@@ -86,9 +93,11 @@ mkdir -p /run/dev/disk/by-id; cp -a --sparse=always dev/disk/by-id/. /run/dev/di
 cp -a /dev/null /dev/urandom /run/dev/; mount --bind /run/dev /dev
 """
 FOR_ROOT = {
+    "pc-borg": [verb for verb in READERS["pc-borg"] if verb != ["status"]],
     "pc-brick": READERS["pc-brick"] + [["wipe", DISK, "--yes-destroy-all-data-on-it"], ["forget", "virtio-A"], ["adopt", DISK]],
     "pc-config": [["put", "cluster.toml"], ["push"]],
     "pc-gluster": READERS["pc-gluster"],
+    "pc-ha": [verb for verb in READERS["pc-ha"] if verb not in (["plan"], ["status"])],
     "pc-ovs": [["apply"], ["confirm"]],
     "pc-trust": [["init", "cluster.toml"], ["join", "192.0.2.1", "x"], ["apply"], ["plan"], ["token", "node2"], ["renew"]],
     "pc-unlock": [["open"], ["bind", DISK], ["unbind", DISK], ["rotate"], ["seal", "x"], ["unseal"]],
@@ -100,7 +109,9 @@ def not_root() -> list[Case]:
     cases = []
     for tool, verbs in FOR_ROOT.items():
         for verb in verbs:
-            cases.append(Case("not root", tool, NODE + verb, 2, f"\n  sudo {tool} ", TANG + AS_MACHINE, env=NOBODY, root=False))
+            asked = "printf '\n[ha]\n' >> etc/personal-cluster/cluster.toml\n" if tool == "pc-ha" else ""
+            prepare = asked + TANG + AS_MACHINE
+            cases.append(Case("not root", tool, NODE + verb, 2, f"\n  sudo {tool} ", prepare, env=NOBODY, root=False))
     return cases
 
 
