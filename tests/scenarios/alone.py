@@ -3,6 +3,7 @@ unit enabled, it does its job. What it needs from others is made by hand, with t
 # lab: from blank
 # nixos: no, it installs one .deb after the other by apt
 
+import json
 import re
 
 HEAD = """
@@ -11,6 +12,18 @@ name = "alone"
 [[node]]
 name = "NODE"
 address = "ADDRESS"
+"""
+VM = """
+disks.local = ["DISK"]
+[volume.local]
+use = "local"
+[image.lab-guest]
+source = "/srv/images/lab-guest.raw"
+[vm.mail]
+image = "lab-guest"
+memory = "128MiB"
+disk = "64MiB"
+volume = "local"
 """
 DISK = "/dev/disk/by-id/virtio-NODE-d"
 ADDRESSES = {"node1": "10.10.0.1", "node2": "10.10.0.2", "node3": "10.10.0.3", "tang": "10.10.0.9"}
@@ -143,9 +156,7 @@ def pc_vm(node):
     stack(node, 2)
     put(
         node,
-        f'disks.local = ["{disk(node, 2)}"]\n[volume.local]\nuse = "local"\n'
-        '[image.lab-guest]\nsource = "/srv/images/lab-guest.raw"\n'
-        '[vm.mail]\nimage = "lab-guest"\nmemory = "128MiB"\ndisk = "64MiB"\nvolume = "local"\n',
+        VM.replace("DISK", disk(node, 2)),
     )
     node.succeed("systemctl start mnt-local.mount")
     enable(node, "pc-vm.service")
@@ -153,12 +164,64 @@ def pc_vm(node):
     node.wait_until_succeeds("grep -a '^hb ' /var/log/libvirt/qemu/mail-serial.log", timeout=600)
 
 
+def pc_exporter(node):
+    """Metrics over HTTP, of a machine that has nothing to tell but itself."""
+    install(node, "pc-exporter")
+    put(node, "")
+    enable(node, "pc-exporter.service")
+    page = f"curl --silent --fail --max-time 10 http://{ADDRESSES[node.name]}:19100/metrics"
+    node.wait_until_succeeds(f"{page} | grep -q '^pc_exporter_build_info'", timeout=120)
+
+
+def pc_dirty(node):
+    """One changed megabyte of an image, found with nobody else's help."""
+    install(node, "pc-dirty")
+    node.succeed("head -c 8M /dev/urandom > /srv/disk.img && pc-dirty --image /srv/disk.img --state /srv/disk.state --update")
+    node.succeed("printf changed | dd of=/srv/disk.img bs=1M seek=5 conv=notrunc status=none")
+    dirty = "pc-dirty --image /srv/disk.img --state /srv/disk.state --json | jq '[.disks[].dirty_bytes] | add'"
+    assert node.succeed(dirty).strip() == "1048576"
+
+
+def pc_segments(node):
+    """A view of an image, taken by plain borg, given back by plain borg and cat."""
+    install(node, "pc-segments")
+    node.succeed(
+        "head -c 8M /dev/urandom > /srv/disk.img && mkdir -p /srv/back && borg init --encryption none /srv/borg",
+        "pc-segments disk=/srv/disk.img /run/view --full --state /srv/borg.state --"
+        " borg create --chunker-params fixed,1048576 --noxattrs --noacls --noflags /srv/borg::one /run/view",
+        "cd /srv/back && borg extract /srv/borg::one && cat run/view/disk/* | cmp - /srv/disk.img",
+        timeout=600,
+    )
+    node.fail("mountpoint -q /run/view")
+
+
+def pc_borg(node):
+    """The running VM that pc-vm's part has left here, backed up by the timer, once its key is on paper."""
+    install(node, "pc-borg")
+    thumbprint = re.findall(r"[\w-]{43}", node.succeed("pc-unlock adv http://10.10.0.9"))[0]
+    put(
+        node,
+        VM.replace("DISK", disk(node, 2)).replace('volume = "local"\n', 'volume = "local"\nbackup = ["daily"]\n')
+        + '[backup.daily]\nrepository = "/srv/borg"\nschedule = "daily"\n'
+        + f'[unlock]\ntang = [{{ url = "http://10.10.0.9", thumbprint = "{thumbprint}" }}]\n',
+    )
+    node.succeed("pc-borg init daily", timeout=300)
+    code = json.loads(node.succeed("pc-borg key export daily --json"))["code"]
+    node.succeed(f"pc-borg key acknowledge daily {code}")
+    enable(node, "pc-borg.timer")
+    node.wait_until_succeeds("pc-borg status --exit-code", timeout=1200)
+    node.succeed("pc-borg list mail --json | jq -e '.archives | length == 1'", timeout=300)
+
+
 FIRST = {"node1": pc_ovs, "node2": pc_unlock, "node3": pc_brick, "tang": pc_config}
 SECOND = {"tang": pc_trust, "node3": pc_generator, "node2": pc_gluster, "node1": pc_vm}
+THIRD = {"tang": pc_exporter, "node3": pc_dirty, "node2": pc_segments, "node1": pc_borg}
+# These begin with what the part before them has left.
+GO_ON = (pc_generator, pc_borg)
 
-for part, again in ((FIRST, False), (SECOND, True)):
+for number, part in enumerate((FIRST, SECOND, THIRD)):
     for node in sorted(machines, key=lambda machine: list(part).index(machine.name)):
         with subtest(f"{node.name}: {part[node.name].__name__.replace('_', '-')}"):
-            if again and part[node.name] is not pc_generator:
+            if number > 0 and part[node.name] not in GO_ON:
                 purge(node)
             part[node.name](node)
