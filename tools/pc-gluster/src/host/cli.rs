@@ -17,14 +17,18 @@ const ASK: Duration = Duration::from_secs(60);
 const ASK_PEERS: Duration = Duration::from_secs(150);
 /// For changes, which take the cluster's lock and run on every node.
 const CHANGE: Duration = Duration::from_secs(300);
+/// So much later than the program's own limit it is killed: its words are better than our silence.
+const LATER: Duration = Duration::from_secs(5);
 
 fn call(arguments: &[&str], deadline: Duration) -> Result<String> {
     let sh = Shell::new().context("finding the working directory")?;
     let verb = arguments.iter().take(2).copied().collect::<Vec<_>>().join(" ");
     pc_cli::log::debug(format_args!("gluster {}", arguments.join(" ")));
-    let run = pc_run::run(cmd!(sh, "gluster --mode=script --xml {arguments...}"));
+    // By itself it waits two minutes: on a slow machine many options at once take longer on three nodes.
+    let patience = format!("--timeout={}", deadline.as_secs());
+    let run = pc_run::run(cmd!(sh, "gluster --mode=script --xml {patience} {arguments...}"));
     // 1 is what the program ends with when it cannot reach glusterd, which it says on stdout.
-    match run.deadline(deadline).allow(&[1]).output() {
+    match run.deadline(deadline + LATER).allow(&[1]).output() {
         Ok(output) if output.code == 0 || output.text().contains("<cliOutput>") => Ok(output.text()),
         Ok(output) if output.text().contains("onnection failed") => {
             Err(try_again("glusterd does not answer on this node\n  systemctl start glusterd"))
