@@ -115,7 +115,7 @@ fn dead_brick(nodes: &Nodes) {
     assert!(gate["reasons"][0].as_str().unwrap().contains("loses its quorum without node2"), "{gate:#}");
     let (_, said) = nodes.expect(3, &["apply"], 0);
     assert!(said.contains("start the offline bricks node3:"), "{said}");
-    let (stdout, _) = nodes.expect(1, &["heal", "--wait", "90"], 0);
+    let (stdout, _) = nodes.expect(1, &["heal", "--wait", "300"], 0);
     assert!(stdout.contains("node3:/srv/bricks/vms/ata-3/brick: 0 entries"), "{stdout}");
     nodes.expect(2, &["gate"], 0);
     let damaged = nodes.shell(3, "cat /srv/bricks/vms/ata-3/brick/file4");
@@ -129,7 +129,7 @@ fn dead_node(nodes: &Nodes) {
     let status = nodes.json(1, &["status"], 0);
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     assert_eq!(status["volumes"][0]["name"], "vms");
-    let gone = until(Duration::from_secs(90), || {
+    let gone = until(Duration::from_secs(300), || {
         let status = nodes.json(1, &["status"], 0);
         let offline = status["volumes"][0]["sets"][0][2]["online"] == false;
         (offline && status["peers"][2]["connected"] == false).then_some(status)
@@ -152,8 +152,8 @@ fn dead_node(nodes: &Nodes) {
     // What is left to do does not wait for the dead node.
     nodes.expect(1, &["apply"], 0);
     nodes.link(3, true);
-    until(Duration::from_secs(120), || (nodes.run(1, &["gate"]).0 == 0).then_some(())).expect("never healed");
-    converge(nodes, 3, Duration::from_secs(60));
+    until(Duration::from_secs(900), || (nodes.run(1, &["gate"]).0 == 0).then_some(())).expect("never healed");
+    converge(nodes, 3, Duration::from_secs(300));
     assert_eq!(nodes.shell(3, "cat /mnt/vms/while-away"), "alone\n");
 }
 
