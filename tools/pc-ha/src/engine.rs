@@ -155,6 +155,14 @@ pub fn read_quorum(text: &str) -> Result<Quorum> {
     })
 }
 
+/// Names (or addresses) of the members that `corosync-quorumtool -s` lists: whoever is among them is alive.
+pub fn read_members(text: &str) -> Vec<String> {
+    let table = text.lines().skip_while(|line| line.trim() != "Membership information");
+    // Title, rule, header; then `Nodeid Votes [Qdevice] Name [(local)]`.
+    let names = table.skip(3).filter_map(|line| line.trim_end_matches("(local)").split_whitespace().last());
+    names.map(String::from).collect()
+}
+
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;

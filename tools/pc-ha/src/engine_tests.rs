@@ -41,5 +41,15 @@ fn corosync_s_answer_reads() {
         .replace("Expected votes:   1", "Expected votes:   3")
         .replace("Quorum:           1  ", "Quorum:           2 Activity blocked");
     assert_eq!(read_quorum(&lost).unwrap(), Quorum { quorate: false, votes: 1, expected: 3, needed: 2 });
+    assert_eq!(read_members(QUORUM), ["node1"]);
+    // corosync-quorumtool.c, display_nodes_data(): one more column with a quorum device, which is a row as well.
+    let more = QUORUM.replace(
+        "    Nodeid      Votes Name\n         1          1 node1 (local)",
+        "    Nodeid      Votes    Qdevice Name\n         1          1    A,V,NMW node1 (local)\n         \
+         2          1    A,V,NMW node2\n         0          1            Qdevice",
+    );
+    assert_ne!(more, QUORUM);
+    assert_eq!(read_members(&more), ["node1", "node2", "Qdevice"]);
+    assert!(read_members("").is_empty());
     assert!(read_quorum("Cannot initialize QUORUM service").unwrap_err().to_string().contains("Quorate"));
 }

@@ -5,6 +5,7 @@
 
 mod apply;
 mod cib;
+mod claim;
 mod corosync;
 mod enable;
 mod engine;
@@ -124,10 +125,14 @@ enum Verb {
         #[command(flatten)]
         patience: Patience,
     },
-    /// Have a VM run, after `stop`
+    /// Have a VM run, after `stop`, or although a node that is switched off might run it
     Start {
         /// The VM
         vm: String,
+        /// NODE is switched off for certain: do not wait for its word that it does not run the VM. Refused when anything
+        /// shows NODE to be alive. Once for each node
+        #[arg(long, value_name = "NODE")]
+        owner_is_dead: Vec<String>,
         #[command(flatten)]
         patience: Patience,
     },
@@ -211,7 +216,9 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
             moving::undrain(common, want, &target, stay, patience.duration())
         }
         Verb::Move { vm, to, patience } => moving::move_vm(common, want, &vm, &to, patience.duration()),
-        Verb::Start { vm, patience } => moving::target(common, want, &vm, true, patience.duration()),
+        Verb::Start { vm, owner_is_dead, patience } => {
+            claim::start(common, want, &vm, &owner_is_dead, patience.duration())
+        }
         Verb::Stop { vm, patience } => moving::target(common, want, &vm, false, patience.duration()),
         Verb::Maintenance { switch: Switch::On } => whole::maintenance_on(common, want),
         Verb::Maintenance { switch: Switch::Off } => whole::maintenance_off(common, want),

@@ -7,6 +7,7 @@ mod curl;
 mod domain;
 mod facts;
 mod gather;
+mod handover;
 mod host;
 mod hypervisor;
 mod identity;
@@ -115,6 +116,15 @@ enum Verb {
         #[command(flatten)]
         options: migrate::Options,
     },
+    /// Note that a VM runs nowhere, so that pacemaker may start it on any node (pc-ha start --owner-is-dead)
+    #[command(hide = true)]
+    Disown {
+        /// The VM
+        name: String,
+        /// NODE is switched off for certain: its silence means nothing. Once for each node
+        #[arg(long, value_name = "NODE")]
+        owner_is_dead: Vec<String>,
+    },
     /// Attach to a VM's serial console; Ctrl-] leaves
     Console {
         /// The VM
@@ -201,6 +211,11 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             require_root()?;
             site.require_self()?;
             migrate::migrate(site, &name, &to, &options)
+        }
+        Verb::Disown { name, owner_is_dead } => {
+            require_root()?;
+            site.require_self()?;
+            handover::disown(site, &name, &owner_is_dead)
         }
         Verb::Console { name } => console(site, &name),
         Verb::Xml { name } => {

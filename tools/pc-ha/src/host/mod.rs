@@ -3,6 +3,7 @@
 pub mod files;
 pub mod pacemaker;
 pub mod peers;
+pub mod siblings;
 pub mod systemd;
 pub mod units;
 
@@ -46,6 +47,11 @@ pub fn engine() -> Result<Engine> {
 /// corosync's quorum.
 pub fn quorum() -> Result<Quorum> {
     crate::engine::read_quorum(&pacemaker::quorum()?)
+}
+
+/// Who is a member of corosync's, by name; empty while it does not answer.
+pub fn members() -> Vec<String> {
+    pacemaker::quorum().map(|text| crate::engine::read_members(&text)).unwrap_or_default()
 }
 
 /// What is known of the storage, and how old that is.

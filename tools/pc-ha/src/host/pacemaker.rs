@@ -204,6 +204,18 @@ pub fn forget_sending(resource: &str) -> Result<()> {
     run(command).deadline(QUICK).output().map(drop).map_err(|error| away("ending a move", &error))
 }
 
+/// Forgets that a resource failed to start: a node where it did is not tried again for a while.
+pub fn forget_failures(resource: &str) -> Result<()> {
+    let sh = shell()?;
+    // A file has no executor whose history could be cleaned.
+    if std::env::var_os("CIB_file").is_some() {
+        return Ok(());
+    }
+    let command = cmd!(sh, "crm_resource --resource {resource} --cleanup");
+    let what = format!("forgetting failures of {resource}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+}
+
 /// Whether a resource shall run.
 pub fn target(resource: &str, run_it: bool) -> Result<()> {
     let sh = shell()?;
