@@ -15,6 +15,8 @@ pub struct Engine {
     pub maintenance: bool,
     /// `stop-all-resources`.
     pub stops_all: bool,
+    /// `stonith-enabled`: a node that is lost is waited for until its watchdog must have reset it.
+    pub fences: bool,
     /// All nodes it knows.
     pub nodes: Vec<NodeState>,
     /// Our VMs, by resource: `pc-vm-mail`.
@@ -91,6 +93,7 @@ pub fn read(xml: &str) -> Result<Engine> {
         dc: all("current_dc").next().and_then(|dc| dc.attribute("name")).map(String::from),
         maintenance: options.is_some_and(|options| yes(&options, "maintenance-mode")),
         stops_all: options.is_some_and(|options| yes(&options, "stop-all-resources")),
+        fences: options.is_some_and(|options| yes(&options, "stonith-enabled")),
         nodes: nodes
             .map(|node| NodeState {
                 name: node.attribute("name").unwrap_or_default().into(),

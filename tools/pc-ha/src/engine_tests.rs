@@ -9,7 +9,7 @@ const QUORUM: &str = include_str!("../tests/recorded/quorumtool.txt");
 fn pacemaker_s_answer_reads() {
     let engine = read(MONITOR).unwrap();
     assert_eq!(engine.dc.as_deref(), Some("node1"));
-    assert!(!engine.maintenance && !engine.stops_all);
+    assert!(!engine.maintenance && !engine.stops_all && engine.fences);
     let names: Vec<&str> = engine.nodes.iter().map(|node| node.name.as_str()).collect();
     assert_eq!(names, ["node1", "node2", "node3"]);
     assert!(engine.nodes.iter().all(|node| node.online && !node.drained && !node.unclean));

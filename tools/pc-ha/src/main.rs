@@ -16,6 +16,7 @@ mod plan;
 mod rows;
 mod sbd;
 mod status;
+mod takeover;
 mod want;
 mod watchdog;
 mod whole;
@@ -27,7 +28,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use cluster::timing::Timing;
 use cluster::{Cluster, Ha, Profile};
-use pc_cli::{Common, Exit, emit, log, refused, require_root};
+use pc_cli::{Common, Exit, emit, log, refused, require_root, together};
 use pc_plan::{Applied, Plan};
 use pc_run::Cost;
 
@@ -197,7 +198,12 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
         Verb::Apply { plan, lower } => {
             let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
             let (started, mut done) = (Instant::now(), Vec::new());
-            let result = apply::apply(common, want, lower, printed.as_ref(), &mut done);
+            let mut result = apply::apply(common, want, lower, printed.as_ref(), &mut done);
+            // Also beside a fault: a VM need not wait for a person who is asked about something else.
+            if printed.is_none() {
+                result =
+                    together([result, takeover::take_over(common, want)].into_iter().filter_map(Result::err));
+            }
             leave_status(common, file, want);
             Applied::new(APPLIED, &want.node, done, Cost::since(started)).end(common.json, result)
         }

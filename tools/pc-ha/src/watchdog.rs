@@ -11,14 +11,21 @@ pub struct Watchdog {
     pub identity: String,
     /// A chip, not a timer of the kernel that it is to watch.
     pub hardware: bool,
+    /// Somebody has opened it, and it resets the machine unless it is fed.
+    pub armed: bool,
 }
 
 impl Watchdog {
-    /// One of the kernel's list.
-    pub fn new(device: String, identity: String) -> Watchdog {
-        // drivers/watchdog/softdog.c
-        let hardware = identity != "Software Watchdog";
-        Watchdog { device, identity, hardware }
+    /// One of the kernel's list; `read` gives its attributes (Documentation/ABI/testing/sysfs-class-watchdog).
+    pub fn new(device: String, read: impl Fn(&str) -> Option<String>) -> Watchdog {
+        let identity = read("identity").unwrap_or_default();
+        Watchdog {
+            device,
+            // drivers/watchdog/softdog.c
+            hardware: identity != "Software Watchdog",
+            armed: read("state").is_some_and(|state| state == "active"),
+            identity,
+        }
     }
 }
 
@@ -53,10 +60,24 @@ fn list(found: &[Watchdog]) -> String {
 mod tests {
     use super::*;
 
+    /// With these attributes.
+    fn watchdog(device: &str, attributes: &[(&str, &str)]) -> Watchdog {
+        let find = |name: &str| attributes.iter().find(|(known, _)| *known == name);
+        Watchdog::new(device.into(), |name| find(name).map(|(_, value)| (*value).to_string()))
+    }
+
+    #[test]
+    fn the_kernel_s_attributes_are_read() {
+        let one = |attributes: &[(&str, &str)]| watchdog("/dev/watchdog0", attributes);
+        assert!(!one(&[("identity", "iTCO_wdt"), ("state", "inactive")]).armed);
+        assert!(one(&[("identity", "iTCO_wdt"), ("state", "active")]).armed);
+        assert!(!one(&[]).armed, "nobody knows");
+    }
+
     #[test]
     fn a_chip_is_preferred_and_nothing_is_refused() {
-        let soft = Watchdog::new("/dev/watchdog0".into(), "Software Watchdog".into());
-        let chip = Watchdog::new("/dev/watchdog1".into(), "i6300ESB timer".into());
+        let soft = watchdog("/dev/watchdog0", &[("identity", "Software Watchdog")]);
+        let chip = watchdog("/dev/watchdog1", &[("identity", "i6300ESB timer")]);
         let both = [soft.clone(), chip.clone()];
         assert_eq!(choose("auto", &both), Ok(&chip));
         assert_eq!(choose("auto", &both[..1]), Ok(&soft), "warned about elsewhere");

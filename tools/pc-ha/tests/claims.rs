@@ -62,3 +62,33 @@ fn a_vm_that_a_dead_node_might_run_is_started_by_a_claim() {
     let answer = stage.json(&START);
     assert_eq!((&answer["vm"], stage.pc_vm_log() == calls), (&"mail".into(), true), "{answer}");
 }
+
+/// Their records say so only when the watchdog is armed, sbd feeds it, and the cluster has a quorum.
+#[test]
+fn the_vms_of_a_node_become_pacemaker_s_when_it_can_be_fenced() {
+    let stage = Stage::running();
+    stage.pc_vm();
+    let apply = || {
+        let output = stage.pc_ha(&["apply"]);
+        (output.status.code(), said(&output), stage.pc_vm_log())
+    };
+    assert_eq!(apply(), (Some(0), String::new(), String::new()), "not enabled: nothing of it");
+    stage.write("var/lib/personal-cluster/ha-enabled", "");
+    let waits = |reason: &str| {
+        let (code, told, calls) = apply();
+        assert_eq!((code, calls.as_str()), (Some(75), ""), "{told}");
+        assert!(told.contains(&format!("are not pacemaker's yet: {reason}\n")), "{told}");
+    };
+    waits("sbd does not run");
+    stage.write("proc/77/comm", "sbd\n");
+    waits("the watchdog is not armed");
+    stage.write("sys/class/watchdog/watchdog0/state", "active\n");
+    stage.quorum(1);
+    waits("the cluster has no quorum");
+    stage.quorum(3);
+    assert_eq!(apply(), (Some(0), String::new(), "--applied adopt\n".into()));
+    // What pc-vm says is what apply says: its unit asks again.
+    stage.program("pc-vm", "#!/bin/sh\necho 'error: vm mail: n2 owns it' >&2; exit 75\n");
+    let (code, told, _) = apply();
+    assert_eq!((code, told.as_str()), (Some(75), "error: vm mail: n2 owns it\n"));
+}

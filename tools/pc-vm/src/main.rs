@@ -125,6 +125,9 @@ enum Verb {
         #[arg(long, value_name = "NODE")]
         owner_is_dead: Vec<String>,
     },
+    /// Note that the VMs that run on this node are pacemaker's (pc-ha apply, once the node can be fenced)
+    #[command(hide = true)]
+    Adopt,
     /// Attach to a VM's serial console; Ctrl-] leaves
     Console {
         /// The VM
@@ -216,6 +219,11 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             require_root()?;
             site.require_self()?;
             handover::disown(site, &name, &owner_is_dead)
+        }
+        Verb::Adopt => {
+            require_root()?;
+            site.require_self()?;
+            handover::adopt(site)
         }
         Verb::Console { name } => console(site, &name),
         Verb::Xml { name } => {

@@ -293,3 +293,58 @@ fn a_claim_for_a_local_volume_is_made_at_home() {
     assert_eq!(exit, 2, "{said}");
     assert!(said.ends_with("on n1: pc-ha start mail --owner-is-dead n3\n"), "{said}");
 }
+
+/// A QEMU of `mail` in a machine's /proc.
+fn qemu(root: &Path) {
+    fs::create_dir_all(root.join("proc/4711/task/4711")).unwrap();
+    let arguments = format!("/usr/bin/qemu-system-x86_64\0-name\0guest=mail\0-uuid\0{UUID}\0");
+    fs::write(root.join("proc/4711/cmdline"), arguments).unwrap();
+}
+
+/// Pacemaker's are the VMs that the kernel shows here, whatever the record says, unless another node may run them too.
+#[test]
+fn what_runs_here_becomes_pacemaker_s_when_nobody_else_runs_it() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    let root = scene.root("shared");
+    let record = root.join("mnt/vms/vms/mail/owner.json");
+    let mail = running("mail", UUID);
+    let adopt = || scene.pc_vm("n1", &root, &["adopt"]);
+    for node in NODES {
+        scene.libvirt(node, Some(""));
+    }
+    // It runs elsewhere, or nowhere: nothing is noted, whatever the record says.
+    set_owner(&root, &serde_json::json!({"node": "n1"}));
+    let before = owner(&root);
+    assert_eq!(adopt(), (0, String::new()));
+    assert_eq!(owner(&root), before);
+    qemu(&root);
+    let (exit, said) = adopt();
+    assert_eq!((exit, said.contains("vm mail is pacemaker's from now on\n")), (0, true), "{said}");
+    assert_eq!((&owner(&root)["node"], &owner(&root)["pacemaker"]), (&"n1".into(), &true.into()));
+    assert_eq!(adopt(), (0, String::new()), "a second time there is nothing to do, and nobody is asked");
+    // Moved here by hand with virsh: the old owner has to answer.
+    let by_hand = serde_json::json!({"node": "n2"});
+    set_owner(&root, &by_hand);
+    scene.libvirt("n2", None);
+    let (exit, said) = adopt();
+    assert_eq!(
+        (exit, said.contains("mail is not noted as pacemaker's: vm mail: n2 owns it and does not answer")),
+        (75, true),
+        "{said}"
+    );
+    scene.libvirt("n2", Some(&mail));
+    let (exit, said) = adopt();
+    assert_eq!((exit, said.contains("vm mail: runs on n2")), (2, true), "{said}");
+    assert_eq!(owner(&root)["node"], "n2");
+    scene.libvirt("n2", Some(""));
+    assert_eq!(adopt().0, 0);
+    assert_eq!((&owner(&root)["node"], &owner(&root)["pacemaker"]), (&"n1".into(), &true.into()));
+    // Never recorded: all nodes have to answer.
+    fs::remove_file(&record).unwrap();
+    scene.libvirt("n3", None);
+    let (exit, said) = adopt();
+    assert_eq!((exit, said.contains("no owner.json beside its disk, and n3")), (75, true), "{said}");
+    assert!(!record.exists());
+    scene.libvirt("n3", Some(""));
+    assert_eq!((adopt().0, record.exists()), (0, true));
+}

@@ -19,6 +19,13 @@ pub fn disown(vm: &str, dead: &[String]) -> Result<()> {
     call.output().map(drop).map_err(|error| told(&error))
 }
 
+/// Notes that the VMs that run on this node are pacemaker's.
+pub fn adopt() -> Result<()> {
+    let sh = Shell::new()?;
+    let call = run(cmd!(sh, "pc-vm --applied adopt")).deadline(DEADLINE);
+    call.output().map(drop).map_err(|error| told(&error))
+}
+
 /// What it said, with the exit code that it ended with.
 fn told(error: &Error) -> anyhow::Error {
     let said = error.stderr().trim().trim_start_matches("error: ").to_string();
