@@ -65,6 +65,8 @@ pub struct TimingStatus {
     pub worst_case_seconds: f64,
     /// The sums of all profiles.
     pub profiles: Vec<Phase>,
+    /// A volume that does not answer for this long on a node has failed there.
+    pub volume_probe_seconds: u64,
 }
 
 /// A part of a fail-over, or a profile, and its seconds.
@@ -127,6 +129,7 @@ impl TimingStatus {
             worst_case: timing.worst_case().iter().map(phase).collect(),
             worst_case_seconds: seconds(timing.worst_case_ms()),
             profiles: profiles.iter().map(phase).collect(),
+            volume_probe_seconds: Timing::probe_ms() / 1000,
         }
     }
 }

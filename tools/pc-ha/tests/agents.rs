@@ -209,3 +209,19 @@ fn a_volume_that_hangs_fails_within_the_deadline_and_is_asked_once() {
     );
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
+
+/// The agent's own defaults, for whoever uses it without pc-ha, are what the timings compute.
+#[test]
+fn the_volume_agent_says_the_times_that_are_computed() {
+    use cluster::timing::Timing;
+    let (deadline, timeout) = (Timing::probe_ms() / 1000, Timing::probe_operation_ms() / 1000);
+    let text = std::fs::read_to_string(agent("pc-volume")).unwrap();
+    for wanted in [
+        format!("deadline=${{OCF_RESKEY_deadline:-{deadline}}}\n"),
+        format!("<content type=\"integer\" default=\"{deadline}\" />"),
+        format!("<action name=\"start\" timeout=\"{timeout}s\" />"),
+        format!("<action name=\"monitor\" timeout=\"{timeout}s\" interval=\"10s\" depth=\"0\" />"),
+    ] {
+        assert!(text.contains(&wanted), "{wanted}");
+    }
+}
