@@ -78,9 +78,19 @@ fn line(text: &mut String, depth: usize, key: &str, value: &str) {
     let _ = writeln!(text, "{}{key}: {value}", "    ".repeat(depth));
 }
 
+/// A file that this tool wrote.
+pub fn is_ours(text: &str) -> bool {
+    text.starts_with(MARK)
+}
+
+/// `totem.token` of a file that was written before.
+pub fn token_ms(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.trim().strip_prefix("token: ")?.parse().ok())
+}
+
 /// A file that nobody has made his own: none, ours, or the example that distributions ship (Debian calls its cluster
 /// `debian`). Any other is somebody's cluster.
 pub fn is_free(text: Option<&str>) -> bool {
     let Some(text) = text else { return true };
-    text.starts_with(MARK) || text.lines().any(|line| line.trim() == "cluster_name: debian")
+    is_ours(text) || text.lines().any(|line| line.trim() == "cluster_name: debian")
 }

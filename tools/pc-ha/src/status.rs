@@ -161,6 +161,16 @@ impl Status {
                     .into(),
             );
         }
+        let asked = want.timing.watchdog_ms / 1000;
+        if let Some(runs) =
+            seen.watchdog.as_ref().ok().and_then(Watchdog::runs_with).filter(|runs| *runs != asked)
+        {
+            problems.push(format!(
+                "the watchdog waits {runs} s, the file asks for {asked} s: sbd reads it when it starts\n  \
+                 pc-ha drain {0} && ssh {0} systemctl reboot",
+                want.node
+            ));
+        }
         if want.one_switch {
             warnings.push(
                 "all nodes hang on one switch (or node.switch does not say otherwise): its reboot resets every node\n  \

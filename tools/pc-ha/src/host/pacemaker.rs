@@ -172,6 +172,15 @@ pub fn standby(node: &str, on: bool) -> Result<()> {
     run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
+/// Tells the other nodes how long this node's watchdog waits; forgotten when it leaves.
+pub fn tell_watchdog(node: &str, seconds: u64) -> Result<()> {
+    let sh = shell()?;
+    let (name, value) = (crate::cib::WATCHDOG, seconds.to_string());
+    let command = cmd!(sh, "crm_attribute --node {node} --name {name} --lifetime reboot --update {value}");
+    let what = "telling the other nodes of the watchdog";
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(what, &error))
+}
+
 /// Waits until pacemaker has nothing left to do.
 pub fn settle(patience: Duration) -> Result<()> {
     let sh = shell()?;
