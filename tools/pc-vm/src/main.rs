@@ -23,6 +23,7 @@ mod plan;
 mod probe;
 mod qemu_img;
 mod report;
+mod resume;
 mod seed;
 mod site;
 mod start;
@@ -128,6 +129,12 @@ enum Verb {
     /// Note that the VMs that run on this node are pacemaker's (pc-ha apply, once the node can be fenced)
     #[command(hide = true)]
     Adopt,
+    /// Have a VM of this node go on that was paused for an I/O error, when its volume answers (pacemaker's agent)
+    #[command(hide = true)]
+    Resume {
+        /// The VM
+        name: String,
+    },
     /// Attach to a VM's serial console; Ctrl-] leaves
     Console {
         /// The VM
@@ -224,6 +231,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             require_root()?;
             site.require_self()?;
             handover::adopt(site)
+        }
+        Verb::Resume { name } => {
+            require_root()?;
+            resume::resume(site, &name)
         }
         Verb::Console { name } => console(site, &name),
         Verb::Xml { name } => {
