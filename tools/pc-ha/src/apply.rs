@@ -104,6 +104,11 @@ fn perform(common: &Common, want: &Want, have: &Have, action: &Action) -> Result
             files::write(&common.under_root(sbd::PATH), &sbd::render(want, chosen))
         }
         Action::CorosyncWrite => files::write(&common.under_root(corosync::PATH), &corosync::render(want)),
+        Action::QuorumDevice { host: Some(host) } => {
+            files::write(&common.under_root(corosync::QUORUM_DEVICE), &corosync::quorum_device(host))
+        }
+        Action::QuorumDevice { host: None } => files::remove(&common.under_root(corosync::QUORUM_DEVICE)),
+        Action::QuorumDeviceStart => host::start_quorum_device(),
         Action::CorosyncReload => pacemaker::reload(),
         Action::WatchdogTell { watchdog_seconds } => pacemaker::tell_watchdog(&want.node, *watchdog_seconds),
         row => bail!("{row}: rows are changed all at once"),

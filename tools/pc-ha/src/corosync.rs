@@ -8,6 +8,10 @@ use crate::want::Want;
 pub const PATH: &str = "/etc/corosync/corosync.conf";
 /// The cluster's key, open only while the unlock servers vouch for this node.
 pub const KEY: &str = "/run/personal-cluster/secrets/corosync.authkey";
+/// There while the cluster file names the host of a third vote: corosync-qdevice starts only then.
+pub const QUORUM_DEVICE: &str = "/var/lib/personal-cluster/ha/quorum-device";
+/// What connects to that host.
+pub const QDEVICE: &str = "corosync-qdevice.service";
 const MARK: &str = "# Made by pc-ha out of the cluster file: it is written again when that changes.";
 
 /// The whole file, the same on every node.
@@ -48,6 +52,11 @@ pub fn render(want: &Want) -> String {
         line(text, 1, "to_syslog", "yes");
     });
     text
+}
+
+/// The file that lets corosync-qdevice start.
+pub fn quorum_device(host: &str) -> String {
+    format!("{MARK}\n{host}\n")
 }
 
 /// corosync-qdevice(8). Its certificates are made once, by hand (docs/tools/pc-ha.md): without them it does not connect.

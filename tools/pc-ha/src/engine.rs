@@ -158,6 +158,12 @@ pub fn read_quorum(text: &str) -> Result<Quorum> {
     })
 }
 
+/// Whether corosync-qdevice has registered its vote, by the flags of `corosync-quorumtool -s`.
+pub fn read_quorum_device(text: &str) -> bool {
+    let flags = text.lines().find_map(|line| line.strip_prefix("Flags:"));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "Qdevice"))
+}
+
 /// Names (or addresses) of the members that `corosync-quorumtool -s` lists: whoever is among them is alive.
 pub fn read_members(text: &str) -> Vec<String> {
     let table = text.lines().skip_while(|line| line.trim() != "Membership information");

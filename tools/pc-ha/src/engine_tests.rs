@@ -41,6 +41,11 @@ fn corosync_s_answer_reads() {
         .replace("Expected votes:   1", "Expected votes:   3")
         .replace("Quorum:           1  ", "Quorum:           2 Activity blocked");
     assert_eq!(read_quorum(&lost).unwrap(), Quorum { quorate: false, votes: 1, expected: 3, needed: 2 });
+    // corosync-quorumtool.c, show_status(): VOTEQUORUM_INFO_QDEVICE.
+    assert!(!read_quorum_device(QUORUM));
+    assert!(read_quorum_device(
+        &QUORUM.replace("Flags:            Quorate ", "Flags:            Quorate Qdevice ")
+    ));
     assert_eq!(read_members(QUORUM), ["node1"]);
     // corosync-quorumtool.c, display_nodes_data(): one more column with a quorum device, which is a row as well.
     let more = QUORUM.replace(

@@ -50,6 +50,14 @@ pub enum Action {
         /// How long.
         watchdog_seconds: u64,
     },
+    /// Let corosync-qdevice start, or keep it from it.
+    QuorumDevice {
+        /// The host of the third vote; none: the file names none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+    },
+    /// Start corosync-qdevice.
+    QuorumDeviceStart,
     /// Write corosync.conf.
     CorosyncWrite,
     /// Have the running corosync of all nodes read it.
@@ -76,6 +84,9 @@ impl fmt::Display for Action {
                     "pacemaker: tell the other nodes that this node's watchdog waits {watchdog_seconds} s"
                 )
             }
+            Action::QuorumDevice { host: Some(host) } => write!(f, "{}: {host}", corosync::QUORUM_DEVICE),
+            Action::QuorumDevice { host: None } => write!(f, "{}: remove", corosync::QUORUM_DEVICE),
+            Action::QuorumDeviceStart => write!(f, "{}: start", corosync::QDEVICE),
             Action::CorosyncWrite => write!(f, "{}: write", corosync::PATH),
             Action::CorosyncReload => write!(f, "corosync: read its configuration again, on every node"),
         }
@@ -89,6 +100,10 @@ pub struct Have {
     pub corosync: Option<String>,
     /// corosync runs.
     pub corosync_runs: bool,
+    /// What lets corosync-qdevice start.
+    pub quorum_device: Option<String>,
+    /// It has registered its vote.
+    pub quorum_device_votes: bool,
     /// sbd's environment.
     pub sbd: Option<String>,
     /// What the kernel has.
@@ -131,11 +146,19 @@ pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
     let slower = Slower::of(want, have);
     watchdog_of(want, have, &slower, &mut step, &mut waiting, &mut faults);
     corosync_of(want, have, &slower, &mut step, &mut waiting, &mut faults);
+    quorum_device_of(want, have, &mut step);
     let options = format!("cib/{}", rows::OPTIONS);
     let wait_changes = steps.iter().any(|step| step.id == options);
+    // It reads the host of the third vote from the corosync that runs.
+    let before_device: Vec<String> = ["quorum-device", "corosync-reload"]
+        .into_iter()
+        .filter(|id| steps.iter().any(|step| step.id == *id))
+        .map(String::from)
+        .collect();
     for step in &mut steps {
         match step.action {
             Action::CorosyncReload => step.needs.push("corosync".into()),
+            Action::QuorumDeviceStart => step.needs.extend(before_device.iter().cloned()),
             Action::SbdWrite { .. } if wait_changes && slower.watchdog => step.needs.push(options.clone()),
             Action::CorosyncWrite if wait_changes && slower.token => step.needs.push(options.clone()),
             _ => {}
@@ -219,6 +242,16 @@ fn corosync_of(
         if have.corosync_runs {
             step("corosync-reload".into(), Action::CorosyncReload);
         }
+    }
+}
+
+fn quorum_device_of(want: &Want, have: &Have, step: &mut impl FnMut(String, Action)) {
+    let wanted = want.quorum_device.as_deref();
+    if have.quorum_device != wanted.map(corosync::quorum_device) {
+        step("quorum-device".into(), Action::QuorumDevice { host: wanted.map(String::from) });
+    }
+    if wanted.is_some() && have.corosync_runs && !have.quorum_device_votes {
+        step("quorum-device-start".into(), Action::QuorumDeviceStart);
     }
 }
 

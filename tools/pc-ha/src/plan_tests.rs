@@ -23,6 +23,8 @@ fn have(profile: &str, runs: u64) -> Have {
     Have {
         corosync: Some(corosync::render(&want)),
         corosync_runs: true,
+        quorum_device: None,
+        quorum_device_votes: false,
         sbd: Some(sbd::render(&want, &chip)),
         cib: Some(Cib {
             objects,
@@ -118,4 +120,25 @@ fn a_watchdog_that_cannot_wait_so_long_is_a_fault() {
     let outcome = plan(&want("normal"), &have, false).unwrap();
     assert_eq!(ids(&outcome), Vec::<&str>::new());
     assert!(outcome.faults[0].contains("cannot be told to wait 5 s\n  write 4 or less"), "{outcome}");
+}
+
+/// corosync.conf names the device; its daemon has to be let, and started, or the vote is never given.
+#[test]
+fn the_third_vote_is_started_where_the_file_asks_for_it() {
+    let mut want = want("normal");
+    let three = have("normal", 5);
+    want.quorum_device = Some("192.0.2.9".into());
+    let outcome = plan(&want, &three, false).unwrap();
+    assert_eq!(ids(&outcome), ["corosync", "corosync-reload", "quorum-device", "quorum-device-start"]);
+    assert_eq!(outcome.plan.steps[3].needs, ["quorum-device", "corosync-reload"]);
+    let file = Some(corosync::quorum_device("192.0.2.9"));
+    let done = Have { corosync: Some(corosync::render(&want)), quorum_device: file, ..three };
+    assert_eq!(ids(&plan(&want, &done, false).unwrap()), ["quorum-device-start"], "it does not vote yet");
+    let votes = Have { quorum_device_votes: true, ..done };
+    assert_eq!(ids(&plan(&want, &votes, false).unwrap()), Vec::<&str>::new());
+    let stopped = Have { corosync_runs: false, quorum_device_votes: false, ..votes };
+    assert_eq!(ids(&plan(&want, &stopped, false).unwrap()), Vec::<&str>::new(), "pacemaker.service wants it");
+    // Three nodes need none.
+    want.quorum_device = None;
+    assert_eq!(ids(&plan(&want, &stopped, false).unwrap()), ["corosync", "quorum-device"]);
 }

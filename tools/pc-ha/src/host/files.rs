@@ -31,6 +31,16 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, text.as_bytes(), 0o644)
 }
 
+/// Takes a file away, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The watchdogs that the kernel lists, the first one first.
 pub fn watchdogs(root: &Path) -> Result<Vec<Watchdog>> {
     let directory = root.join("sys/class/watchdog");
