@@ -74,7 +74,8 @@ fn since(started: Instant) -> f64 {
     (started.elapsed().as_secs_f64() * 10.0).round() / 10.0
 }
 
-fn known(want: &Want, node: &str) -> Result<()> {
+/// Refuses a node that is not in the file.
+pub fn known(want: &Want, node: &str) -> Result<()> {
     if want.member(node).is_some() {
         return Ok(());
     }

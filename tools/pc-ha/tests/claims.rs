@@ -92,3 +92,25 @@ fn the_vms_of_a_node_become_pacemaker_s_when_it_can_be_fenced() {
     let (code, told, _) = apply();
     assert_eq!((code, told.as_str()), (Some(75), "error: vm mail: n2 owns it\n"));
 }
+
+#[test]
+fn maintenance_does_not_end_without_a_node_that_is_alive() {
+    let stage = Stage::running();
+    stage.simulate(&["--node-down", "node2"]);
+    for (address, arguments, told) in [
+        (
+            "192.168.0.51/32",
+            ["maintenance", "off", "--dead", "node2"],
+            "--dead node2: node2 is alive: it answers at 192.168.0.51",
+        ),
+        ("", ["maintenance", "off", "--dead", "node3"], "node3 is alive: pacemaker runs there"),
+        ("", ["maintenance", "off", "--dead", "node9"], "no [[node]] is called \"node9\""),
+        ("", ["maintenance", "on", "--dead", "node2"], "--dead belongs to the end of maintenance"),
+    ] {
+        let before = stage.read("cib.xml");
+        let output = stage.pc_ha_in_network(address, &arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(told), "{}", said(&output));
+        assert_eq!(stage.read("cib.xml"), before, "nothing was touched");
+    }
+}
