@@ -11,6 +11,7 @@ mod enable;
 mod engine;
 mod gate;
 mod host;
+mod inhibit;
 mod moving;
 mod plan;
 mod rows;
@@ -161,6 +162,9 @@ enum Verb {
         #[command(flatten)]
         patience: Patience,
     },
+    /// Hold logind's delay of reboot and poweroff, and move all VMs away when one begins (pc-ha-inhibit.service)
+    #[command(hide = true)]
+    Inhibit,
     /// What the other nodes ask of this one in `maintenance` and `shutdown`
     #[command(hide = true)]
     Engine {
@@ -238,6 +242,7 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
         }
         Verb::Maintenance { switch: Switch::Off, dead } => whole::maintenance_off(common, want, &dead),
         Verb::Shutdown { patience, .. } => whole::shutdown(common, want, patience.duration()),
+        Verb::Inhibit => inhibit::hold(want),
         Verb::Engine { verb } => whole::engine(verb),
     }
 }

@@ -181,6 +181,17 @@ pub fn tell_watchdog(node: &str, seconds: u64) -> Result<()> {
     run(command).deadline(QUICK).output().map(drop).map_err(|error| away(what, &error))
 }
 
+/// As `standby`, forgotten when the node leaves.
+pub fn standby_until_boot(node: &str, on: bool) -> Result<()> {
+    let sh = shell()?;
+    let command = if on {
+        cmd!(sh, "crm_attribute --node {node} --name standby --lifetime reboot --update on")
+    } else {
+        cmd!(sh, "crm_attribute --node {node} --name standby --lifetime reboot --delete")
+    };
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away("moving all VMs away", &error))
+}
+
 /// Waits until pacemaker has nothing left to do.
 pub fn settle(patience: Duration) -> Result<()> {
     let sh = shell()?;
