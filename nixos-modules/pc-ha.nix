@@ -42,6 +42,8 @@ in
       home = "/var/lib/pacemaker";
     };
     users.groups.haclient = { };
+    environment.etc."systemd/logind.conf.d/50-personal-cluster.conf".source = ../tools/pc-ha/logind.conf;
+    systemd.services.pc-ha-inhibit.path = [ pkgs.pacemaker ];
     systemd.services.pacemaker.path = [ cfg.package ];
     systemd.services.pc-ha.path = [ pkgs.corosync pkgs.pacemaker ];
     systemd.services.pc-ha.wantedBy = lib.mkIf (!cfg.enable) (cfg.wantedBy "pc-ha.service");

@@ -19,6 +19,8 @@ DEPENDED_ON = (
     "borgbackup", "cryptsetup", "curl", "glusterfs-server", "jq", "libvirt-clients", "libvirt-daemon-system", "lvm2",
     "openvswitch-switch", "qemu-system-x86", "qemu-utils", "tang", "thin-provisioning-tools", "xfsprogs",
     "dosfstools", "mtools", "genisoimage", "gnutls-bin", "fuse3",
+    # Of pc-ha, which a scenario installs when it needs it.
+    "corosync", "pacemaker", "pacemaker-cli-utils", "sbd",
 )  # fmt: skip
 # What only the lab uses: the guest's kernel and shell, a second opinion on LUKS tokens, a look at the wire.
 LAB = (

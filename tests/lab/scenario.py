@@ -17,6 +17,9 @@ from lab.machine import Machine
 
 # A scenario that begins before the first evening says so: `# lab: from installed`, or `blank`.
 FROM = re.compile(r"^# lab: from (ready|installed|blank)$", re.MULTILINE)
+# What several scenarios share stands in a file of its own: `# with: ha` is tests/scenarios/with/ha.py. It is run before, in
+# the same names, as NixOS's driver (tests/vm) puts it before the scenario's own text.
+WITH = re.compile(r"^# with: ([a-z]+)$", re.MULTILINE)
 
 
 def find(names: list[str]) -> list[Path]:
@@ -39,7 +42,9 @@ def run(files: list[Path]) -> bool:
             source = file.read_text()
             wanted = FROM.search(source)
             cluster = steps.up(wanted[1] if wanted else "ready")
-            exec(compile(source, str(file), "exec"), namespace(cluster))  # noqa: S102  the point of this file
+            names = namespace(cluster)
+            for part in [*shared(source), file]:
+                exec(compile(part.read_text(), str(part), "exec"), names)  # noqa: S102  the point of this file
             passed += 1
             verdict = "ok"
         except (Exception, report.Failure) as error:
@@ -55,9 +60,18 @@ def run(files: list[Path]) -> bool:
     return passed == len(files)
 
 
+def shared(source: str) -> list[Path]:
+    """The files that a scenario is run with."""
+    files = [places.SCENARIOS / "with" / f"{name}.py" for name in WITH.findall(source)]
+    for file in files:
+        if not file.exists():
+            raise report.Failure(f"# with: {file.stem}: there is no {file}")
+    return files
+
+
 def _told(error: BaseException, file: Path) -> str:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-    where = "".join(f"\n    {file.name}:{frame.lineno}: {frame.line or ''}" for frame in frames)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(places.SCENARIOS)]
+    where = "".join(f"\n    {Path(frame.filename).name}:{frame.lineno}: {frame.line or ''}" for frame in frames)
     if isinstance(error, (report.Failure, TimeoutError)):
         return f"{error}{where}"
     if isinstance(error, AssertionError):

@@ -25,6 +25,13 @@ def both(repository: Path) -> Iterator[tuple[Path, ast.Module]]:
             yield file, ast.parse(text)
 
 
+def sources(repository: Path) -> Iterator[tuple[Path, ast.Module]]:
+    """Those, and what they are run with."""
+    yield from both(repository)
+    for file in sorted((repository / "tests/scenarios/with").glob("*.py")):
+        yield file, ast.parse(file.read_text())
+
+
 def parameters(source: Path) -> dict[str, tuple[set[str], int, bool]]:
     """Of every method of class Machine: names, how many by position, and whether any number."""
     found = {}
@@ -49,7 +56,7 @@ def calls(module: ast.Module) -> Iterator[tuple[int, str, int, set[str]]]:
 def compare(repository: Path, driver: Path, called: str) -> Iterator[str]:
     """Every call fits the driver."""
     known = parameters(driver)
-    for file, module in both(repository):
+    for file, module in sources(repository):
         for line, method, count, named in calls(module):
             if method not in known:
                 yield f"{file.name}:{line}: {called} has no {method}()"
@@ -64,7 +71,7 @@ def compare(repository: Path, driver: Path, called: str) -> Iterator[str]:
 def faults(repository: Path) -> Iterator[str]:
     """Against the lab's machines; and nothing of the lab's own."""
     yield from compare(repository, repository / "tests/lab/machine.py", "the lab")
-    for file, module in both(repository):
+    for file, module in sources(repository):
         for node in ast.walk(module):
             if isinstance(node, ast.Name) and node.id in LAB_ONLY:
                 yield (

@@ -17,6 +17,13 @@ let
     )
   );
   # `# lab: from blank` and `installed` begin before the first evening.
+  # `# with: ha` is with/ha.py, put before it.
+  shared =
+    name:
+    let
+      found = builtins.match ".*\n# with: ([a-z]+)\n.*" (text name);
+    in
+    if found == null then [ ] else map (part: builtins.readFile (directory + "/with/${part}.py")) found;
   begin =
     name:
     let
@@ -33,5 +40,6 @@ lib.genAttrs names (
     tang = { inherit keys thumbprint; };
     scenario = text name;
     begin = begin name;
+    shared = shared name;
   }
 )

@@ -1,5 +1,5 @@
 # The lab's machines as NixOS: three nodes with four blank disks and two cards each, and a tang box.
-{ module, guest, tang }:
+{ module, guest, tang, ha ? false }:
 let
   settings = builtins.fromTOML (
     builtins.replaceStrings [ "THUMBPRINT" ] [ tang.thumbprint ] (builtins.readFile ../lab/cluster.toml)
@@ -29,7 +29,7 @@ let
       imports = [ common ];
       services.personal-cluster = {
         enable = true;
-        inherit settings;
+        settings = settings // lib.optionalAttrs ha { ha.profile = "patient"; };
       };
       virtualisation = {
         memorySize = 2304;

@@ -32,7 +32,7 @@ const BASE: [(&str, &str); 24] = [
     ("server.keepalive-interval", "2"),
     ("server.keepalive-count", "5"),
     ("cluster.lookup-optimize", "off"),
-    // Above this a dead node has frozen every client; below it a busy PC is taken for dead.
+    // Above this a dead node has frozen every client; below it a busy PC is taken for dead. pc-ha's probe counts on the value.
     ("network.ping-timeout", "20"),
     // Locks of a dead client end after this: pc-ha's timing rule counts on the value.
     ("server.tcp-user-timeout", "20"),
@@ -117,6 +117,15 @@ mod tests {
         let path = "/var/lib/glusterd/groups/virt";
         let group = std::fs::read_to_string(path).expect("install glusterfs-server");
         assert_eq!(differing(&parse_group(&group), &wanted(Use::Vm, 3, None)), BTreeMap::new());
+    }
+
+    /// pc-ha computes with the same numbers, and knows nothing else of Gluster.
+    #[test]
+    fn the_timings_of_fencing_are_those_of_the_volumes() {
+        use cluster::timing::{LOCKS_MS, PING_MS};
+        let vm = wanted(Use::Vm, 3, None);
+        assert_eq!(vm["network.ping-timeout"], (PING_MS / 1000).to_string());
+        assert_eq!(vm["server.tcp-user-timeout"], (LOCKS_MS / 1000).to_string());
     }
 
     #[test]

@@ -59,16 +59,15 @@ fn carry(
     steps: &[Step<Action>],
     done: &mut Vec<String>,
 ) -> Result<Commit> {
-    let (rows, mut rest): (Vec<Step<Action>>, Vec<Step<Action>>) =
+    let (rows, rest): (Vec<Step<Action>>, Vec<Step<Action>>) =
         steps.iter().cloned().partition(|step| step.id.starts_with("cib/"));
-    // A longer wait is in force before what it waits for gets slower: rows before corosync's configuration.
-    let after = rest.split_off(rest.iter().take_while(|step| step.id == "sbd").count());
-    done.append(&mut files(common, want, have, &rest)?);
+    // A longer wait is in force before what it waits for gets slower: rows before sbd's and corosync's files. What gets
+    // faster may come in any order, for the wait then stays until somebody says --lower.
     if commit(want, have, lower, &rows)? == Commit::Stale {
         return Ok(Commit::Stale);
     }
     done.extend(rows.into_iter().map(|step| step.id));
-    done.append(&mut files(common, want, have, &after)?);
+    done.append(&mut files(common, want, have, &rest)?);
     Ok(Commit::Done)
 }
 
@@ -105,7 +104,13 @@ fn perform(common: &Common, want: &Want, have: &Have, action: &Action) -> Result
             files::write(&common.under_root(sbd::PATH), &sbd::render(want, chosen))
         }
         Action::CorosyncWrite => files::write(&common.under_root(corosync::PATH), &corosync::render(want)),
+        Action::QuorumDevice { host: Some(host) } => {
+            files::write(&common.under_root(corosync::QUORUM_DEVICE), &corosync::quorum_device(host))
+        }
+        Action::QuorumDevice { host: None } => files::remove(&common.under_root(corosync::QUORUM_DEVICE)),
+        Action::QuorumDeviceStart => host::start_quorum_device(),
         Action::CorosyncReload => pacemaker::reload(),
+        Action::WatchdogTell { watchdog_seconds } => pacemaker::tell_watchdog(&want.node, *watchdog_seconds),
         row => bail!("{row}: rows are changed all at once"),
     }
 }

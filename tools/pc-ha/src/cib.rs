@@ -17,12 +17,17 @@ pub struct Cib {
     pub maintenance: bool,
     /// Seconds of `stonith-watchdog-timeout` that are in force.
     pub fencing_seconds: Option<u64>,
+    /// How long the watchdogs that run wait, by node, as each node says itself; a node that is away says nothing.
+    pub watchdogs: BTreeMap<String, u64>,
     /// The row that `shutdown --all` left, when the last thing the cluster did was to shut down.
     pub shut_down: bool,
 }
 
 /// Id of the option that `shutdown --all` sets, and the next start takes away.
 pub const SHUTDOWN: &str = "pc-shutdown";
+
+/// Transient attribute of a node: the seconds that its running watchdog waits.
+pub const WATCHDOG: &str = "pc-watchdog-seconds";
 
 /// Reads `cibadmin --query`.
 pub fn read(xml: &str) -> Result<Cib> {
@@ -49,9 +54,20 @@ pub fn read(xml: &str) -> Result<Cib> {
     Ok(Cib {
         maintenance: option("maintenance-mode").is_some_and(|value| is_true(&value)),
         fencing_seconds: option("stonith-watchdog-timeout").and_then(seconds),
+        watchdogs: watchdogs(&document),
         shut_down: document.descendants().any(|node| node.attribute("id") == Some(SHUTDOWN)),
         objects,
     })
+}
+
+fn watchdogs(document: &Document) -> BTreeMap<String, u64> {
+    let states = document.descendants().filter(|node| node.has_tag_name("node_state"));
+    let told = states.filter_map(|state| {
+        let mut pairs = state.descendants().filter(|node| node.has_tag_name("nvpair"));
+        let pair = pairs.find(|pair| pair.attribute("name") == Some(WATCHDOG))?;
+        Some((state.attribute("uname")?.to_string(), pair.attribute("value")?.parse().ok()?))
+    });
+    told.collect()
 }
 
 /// As pacemaker reads a boolean (`crm_is_true`).

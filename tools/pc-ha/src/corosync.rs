@@ -8,6 +8,10 @@ use crate::want::Want;
 pub const PATH: &str = "/etc/corosync/corosync.conf";
 /// The cluster's key, open only while the unlock servers vouch for this node.
 pub const KEY: &str = "/run/personal-cluster/secrets/corosync.authkey";
+/// There while the cluster file names the host of a third vote: corosync-qdevice starts only then.
+pub const QUORUM_DEVICE: &str = "/var/lib/personal-cluster/ha/quorum-device";
+/// What connects to that host.
+pub const QDEVICE: &str = "corosync-qdevice.service";
 const MARK: &str = "# Made by pc-ha out of the cluster file: it is written again when that changes.";
 
 /// The whole file, the same on every node.
@@ -50,6 +54,11 @@ pub fn render(want: &Want) -> String {
     text
 }
 
+/// The file that lets corosync-qdevice start.
+pub fn quorum_device(host: &str) -> String {
+    format!("{MARK}\n{host}\n")
+}
+
 /// corosync-qdevice(8). Its certificates are made once, by hand (docs/tools/pc-ha.md): without them it does not connect.
 fn device(text: &mut String, host: &str, patience_ms: u64) {
     section(text, 1, "device", |text| {
@@ -78,9 +87,19 @@ fn line(text: &mut String, depth: usize, key: &str, value: &str) {
     let _ = writeln!(text, "{}{key}: {value}", "    ".repeat(depth));
 }
 
+/// A file that this tool wrote.
+pub fn is_ours(text: &str) -> bool {
+    text.starts_with(MARK)
+}
+
+/// `totem.token` of a file that was written before.
+pub fn token_ms(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.trim().strip_prefix("token: ")?.parse().ok())
+}
+
 /// A file that nobody has made his own: none, ours, or the example that distributions ship (Debian calls its cluster
 /// `debian`). Any other is somebody's cluster.
 pub fn is_free(text: Option<&str>) -> bool {
     let Some(text) = text else { return true };
-    text.starts_with(MARK) || text.lines().any(|line| line.trim() == "cluster_name: debian")
+    is_ours(text) || text.lines().any(|line| line.trim() == "cluster_name: debian")
 }

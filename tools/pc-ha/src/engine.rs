@@ -15,6 +15,8 @@ pub struct Engine {
     pub maintenance: bool,
     /// `stop-all-resources`.
     pub stops_all: bool,
+    /// `stonith-enabled`: a node that is lost is waited for until its watchdog must have reset it.
+    pub fences: bool,
     /// All nodes it knows.
     pub nodes: Vec<NodeState>,
     /// Our VMs, by resource: `pc-vm-mail`.
@@ -91,6 +93,7 @@ pub fn read(xml: &str) -> Result<Engine> {
         dc: all("current_dc").next().and_then(|dc| dc.attribute("name")).map(String::from),
         maintenance: options.is_some_and(|options| yes(&options, "maintenance-mode")),
         stops_all: options.is_some_and(|options| yes(&options, "stop-all-resources")),
+        fences: options.is_some_and(|options| yes(&options, "stonith-enabled")),
         nodes: nodes
             .map(|node| NodeState {
                 name: node.attribute("name").unwrap_or_default().into(),
@@ -153,6 +156,20 @@ pub fn read_quorum(text: &str) -> Result<Quorum> {
         expected: number("Expected votes")?,
         needed: number("Quorum")?,
     })
+}
+
+/// Whether corosync-qdevice has registered its vote, by the flags of `corosync-quorumtool -s`.
+pub fn read_quorum_device(text: &str) -> bool {
+    let flags = text.lines().find_map(|line| line.strip_prefix("Flags:"));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "Qdevice"))
+}
+
+/// Names (or addresses) of the members that `corosync-quorumtool -s` lists: whoever is among them is alive.
+pub fn read_members(text: &str) -> Vec<String> {
+    let table = text.lines().skip_while(|line| line.trim() != "Membership information");
+    // Title, rule, header; then `Nodeid Votes [Qdevice] Name [(local)]`.
+    let names = table.skip(3).filter_map(|line| line.trim_end_matches("(local)").split_whitespace().last());
+    names.map(String::from).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ const QUORUM: &str = include_str!("../tests/recorded/quorumtool.txt");
 fn pacemaker_s_answer_reads() {
     let engine = read(MONITOR).unwrap();
     assert_eq!(engine.dc.as_deref(), Some("node1"));
-    assert!(!engine.maintenance && !engine.stops_all);
+    assert!(!engine.maintenance && !engine.stops_all && engine.fences);
     let names: Vec<&str> = engine.nodes.iter().map(|node| node.name.as_str()).collect();
     assert_eq!(names, ["node1", "node2", "node3"]);
     assert!(engine.nodes.iter().all(|node| node.online && !node.drained && !node.unclean));
@@ -41,5 +41,20 @@ fn corosync_s_answer_reads() {
         .replace("Expected votes:   1", "Expected votes:   3")
         .replace("Quorum:           1  ", "Quorum:           2 Activity blocked");
     assert_eq!(read_quorum(&lost).unwrap(), Quorum { quorate: false, votes: 1, expected: 3, needed: 2 });
+    // corosync-quorumtool.c, show_status(): VOTEQUORUM_INFO_QDEVICE.
+    assert!(!read_quorum_device(QUORUM));
+    assert!(read_quorum_device(
+        &QUORUM.replace("Flags:            Quorate ", "Flags:            Quorate Qdevice ")
+    ));
+    assert_eq!(read_members(QUORUM), ["node1"]);
+    // corosync-quorumtool.c, display_nodes_data(): one more column with a quorum device, which is a row as well.
+    let more = QUORUM.replace(
+        "    Nodeid      Votes Name\n         1          1 node1 (local)",
+        "    Nodeid      Votes    Qdevice Name\n         1          1    A,V,NMW node1 (local)\n         \
+         2          1    A,V,NMW node2\n         0          1            Qdevice",
+    );
+    assert_ne!(more, QUORUM);
+    assert_eq!(read_members(&more), ["node1", "node2", "Qdevice"]);
+    assert!(read_members("").is_empty());
     assert!(read_quorum("Cannot initialize QUORUM service").unwrap_err().to_string().contains("Quorate"));
 }

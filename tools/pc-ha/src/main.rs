@@ -5,16 +5,19 @@
 
 mod apply;
 mod cib;
+mod claim;
 mod corosync;
 mod enable;
 mod engine;
 mod gate;
 mod host;
+mod inhibit;
 mod moving;
 mod plan;
 mod rows;
 mod sbd;
 mod status;
+mod takeover;
 mod want;
 mod watchdog;
 mod whole;
@@ -26,7 +29,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use cluster::timing::Timing;
 use cluster::{Cluster, Ha, Profile};
-use pc_cli::{Common, Exit, emit, log, refused, require_root};
+use pc_cli::{Common, Exit, emit, log, refused, require_root, together};
 use pc_plan::{Applied, Plan};
 use pc_run::Cost;
 
@@ -124,10 +127,14 @@ enum Verb {
         #[command(flatten)]
         patience: Patience,
     },
-    /// Have a VM run, after `stop`
+    /// Have a VM run, after `stop`, or although a node that is switched off might run it
     Start {
         /// The VM
         vm: String,
+        /// NODE is switched off for certain: do not wait for its word that it does not run the VM. Refused when anything
+        /// shows NODE to be alive. Once for each node
+        #[arg(long, value_name = "NODE")]
+        owner_is_dead: Vec<String>,
         #[command(flatten)]
         patience: Patience,
     },
@@ -142,6 +149,10 @@ enum Verb {
     Maintenance {
         /// On or off
         switch: Switch,
+        /// With `off`: NODE is gone, do not wait for it; it is fenced, and its VMs start elsewhere. Refused when anything
+        /// shows NODE to be alive. Once for each node
+        #[arg(long, value_name = "NODE")]
+        dead: Vec<String>,
     },
     /// Stop all guests, then pacemaker everywhere, then switch all nodes off
     Shutdown {
@@ -151,6 +162,9 @@ enum Verb {
         #[command(flatten)]
         patience: Patience,
     },
+    /// Hold logind's delay of reboot and poweroff, and move all VMs away when one begins (pc-ha-inhibit.service)
+    #[command(hide = true)]
+    Inhibit,
     /// What the other nodes ask of this one in `maintenance` and `shutdown`
     #[command(hide = true)]
     Engine {
@@ -192,7 +206,12 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
         Verb::Apply { plan, lower } => {
             let printed = plan.map(|_| Plan::from_stdin()).transpose()?;
             let (started, mut done) = (Instant::now(), Vec::new());
-            let result = apply::apply(common, want, lower, printed.as_ref(), &mut done);
+            let mut result = apply::apply(common, want, lower, printed.as_ref(), &mut done);
+            // Also beside a fault: a VM need not wait for a person who is asked about something else.
+            if printed.is_none() {
+                result =
+                    together([result, takeover::take_over(common, want)].into_iter().filter_map(Result::err));
+            }
             leave_status(common, file, want);
             Applied::new(APPLIED, &want.node, done, Cost::since(started)).end(common.json, result)
         }
@@ -211,11 +230,19 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
             moving::undrain(common, want, &target, stay, patience.duration())
         }
         Verb::Move { vm, to, patience } => moving::move_vm(common, want, &vm, &to, patience.duration()),
-        Verb::Start { vm, patience } => moving::target(common, want, &vm, true, patience.duration()),
+        Verb::Start { vm, owner_is_dead, patience } => {
+            claim::start(common, want, &vm, &owner_is_dead, patience.duration())
+        }
         Verb::Stop { vm, patience } => moving::target(common, want, &vm, false, patience.duration()),
-        Verb::Maintenance { switch: Switch::On } => whole::maintenance_on(common, want),
-        Verb::Maintenance { switch: Switch::Off } => whole::maintenance_off(common, want),
+        Verb::Maintenance { switch: Switch::On, dead } if dead.is_empty() => {
+            whole::maintenance_on(common, want)
+        }
+        Verb::Maintenance { switch: Switch::On, .. } => {
+            Err(refused("--dead belongs to the end of maintenance\n  pc-ha maintenance off --dead NODE"))
+        }
+        Verb::Maintenance { switch: Switch::Off, dead } => whole::maintenance_off(common, want, &dead),
         Verb::Shutdown { patience, .. } => whole::shutdown(common, want, patience.duration()),
+        Verb::Inhibit => inhibit::hold(want),
         Verb::Engine { verb } => whole::engine(verb),
     }
 }

@@ -74,7 +74,8 @@ fn since(started: Instant) -> f64 {
     (started.elapsed().as_secs_f64() * 10.0).round() / 10.0
 }
 
-fn known(want: &Want, node: &str) -> Result<()> {
+/// Refuses a node that is not in the file.
+pub fn known(want: &Want, node: &str) -> Result<()> {
     if want.member(node).is_some() {
         return Ok(());
     }
@@ -82,7 +83,8 @@ fn known(want: &Want, node: &str) -> Result<()> {
     Err(refused(format!("no [[node]] is called {node:?}: the file has {}", names.join(", "))))
 }
 
-fn resource(want: &Want, vm: &str) -> Result<String> {
+/// The resource of a VM of the file.
+pub fn resource(want: &Want, vm: &str) -> Result<String> {
     if want.vm(vm).is_some() {
         return Ok(vm_resource(vm));
     }
@@ -249,6 +251,23 @@ fn carry(vm: &str, node: &str, until: Instant) -> Result<()> {
     Err(try_again(format!("vm {vm} is {at}, not on {node}\n  crm_resource --resource {resource} --why")))
 }
 
+/// What to do about a VM that does not start: a node that is away may run it, for all that pc-vm knows.
+fn remedy(want: &Want, engine: &Engine, vm: &str) -> String {
+    let away =
+        want.members.iter().filter(|member| !engine.node(&member.name).is_some_and(|node| node.online));
+    let away: Vec<&str> = away.map(|member| member.name.as_str()).collect();
+    if away.is_empty() {
+        return format!("\n  crm_resource --resource {} --why", vm_resource(vm));
+    }
+    let are = if away.len() == 1 { "is" } else { "are" };
+    let claims: Vec<String> = away.iter().map(|node| format!("--owner-is-dead {node}")).collect();
+    let away = away.join(" and ");
+    format!(
+        ", and {away} {are} away\n  when {away} {are} switched off for certain: pc-ha start {vm} {}",
+        claims.join(" ")
+    )
+}
+
 /// Has a VM run, or not.
 pub fn target(common: &Common, want: &Want, vm: &str, run_it: bool, patience: Duration) -> Result<Exit> {
     let resource = resource(want, vm)?;
@@ -266,9 +285,7 @@ pub fn target(common: &Common, want: &Want, vm: &str, run_it: bool, patience: Du
             Ok(Exit::Done)
         }
         (false, None) => Ok(Exit::Done),
-        (true, None) => {
-            Err(try_again(format!("vm {vm} does not run\n  crm_resource --resource {resource} --why")))
-        }
+        (true, None) => Err(try_again(format!("vm {vm} does not run{}", remedy(want, &engine, vm)))),
         (false, Some(node)) => Err(try_again(format!("vm {vm} still runs on {node}\n  pc-ha status"))),
     }
 }

@@ -45,6 +45,19 @@ pub enum Action {
     },
     /// The option that `shutdown --all` left goes: guests may start again.
     ShutdownOver,
+    /// Tell the other nodes how long the watchdog that runs here waits.
+    WatchdogTell {
+        /// How long.
+        watchdog_seconds: u64,
+    },
+    /// Let corosync-qdevice start, or keep it from it.
+    QuorumDevice {
+        /// The host of the third vote; none: the file names none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+    },
+    /// Start corosync-qdevice.
+    QuorumDeviceStart,
     /// Write corosync.conf.
     CorosyncWrite,
     /// Have the running corosync of all nodes read it.
@@ -65,6 +78,15 @@ impl fmt::Display for Action {
             Action::ShutdownOver => {
                 write!(f, "pacemaker: the shutdown of the cluster is over, guests may start")
             }
+            Action::WatchdogTell { watchdog_seconds } => {
+                write!(
+                    f,
+                    "pacemaker: tell the other nodes that this node's watchdog waits {watchdog_seconds} s"
+                )
+            }
+            Action::QuorumDevice { host: Some(host) } => write!(f, "{}: {host}", corosync::QUORUM_DEVICE),
+            Action::QuorumDevice { host: None } => write!(f, "{}: remove", corosync::QUORUM_DEVICE),
+            Action::QuorumDeviceStart => write!(f, "{}: start", corosync::QDEVICE),
             Action::CorosyncWrite => write!(f, "{}: write", corosync::PATH),
             Action::CorosyncReload => write!(f, "corosync: read its configuration again, on every node"),
         }
@@ -78,6 +100,10 @@ pub struct Have {
     pub corosync: Option<String>,
     /// corosync runs.
     pub corosync_runs: bool,
+    /// What lets corosync-qdevice start.
+    pub quorum_device: Option<String>,
+    /// It has registered its vote.
+    pub quorum_device_votes: bool,
     /// sbd's environment.
     pub sbd: Option<String>,
     /// What the kernel has.
@@ -112,40 +138,139 @@ impl fmt::Display for Outcome {
 pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
     let (mut steps, mut waiting, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     let mut step = |id: String, action: Action| steps.push(Step { id, needs: Vec::new(), action });
-    match watchdog::choose(&want.watchdog, &have.watchdogs) {
-        Ok(chosen) => {
-            if have.sbd.as_deref() != Some(sbd::render(want, chosen).as_str()) {
-                let watchdog_seconds = want.timing.watchdog_ms / 1000;
-                step("sbd".into(), Action::SbdWrite { device: chosen.device.clone(), watchdog_seconds });
-            }
-        }
-        Err(fault) => faults.push(fault),
-    }
     match &have.cib {
         None => waiting.push("pacemaker does not run on this node\n  pc-ha enable".into()),
         // A longer wait must be in force before anything that it waits for becomes slower: the CIB comes first.
         Some(cib) => rows_of(want, have, cib, lower, &mut step, &mut faults)?,
     }
+    let slower = Slower::of(want, have);
+    watchdog_of(want, have, &slower, &mut step, &mut waiting, &mut faults);
+    corosync_of(want, have, &slower, &mut step, &mut waiting, &mut faults);
+    quorum_device_of(want, have, &mut step);
+    let options = format!("cib/{}", rows::OPTIONS);
+    let wait_changes = steps.iter().any(|step| step.id == options);
+    // It reads the host of the third vote from the corosync that runs.
+    let before_device: Vec<String> = ["quorum-device", "corosync-reload"]
+        .into_iter()
+        .filter(|id| steps.iter().any(|step| step.id == *id))
+        .map(String::from)
+        .collect();
+    for step in &mut steps {
+        match step.action {
+            Action::CorosyncReload => step.needs.push("corosync".into()),
+            Action::QuorumDeviceStart => step.needs.extend(before_device.iter().cloned()),
+            Action::SbdWrite { .. } if wait_changes && slower.watchdog => step.needs.push(options.clone()),
+            Action::CorosyncWrite if wait_changes && slower.token => step.needs.push(options.clone()),
+            _ => {}
+        }
+    }
+    Ok(Outcome { plan: Plan::new(SCHEMA, &want.node, have, steps), waiting, faults })
+}
+
+/// What the file wants slower than the files that were written before: this node would reset itself later.
+struct Slower {
+    watchdog: bool,
+    token: bool,
+}
+
+impl Slower {
+    fn of(want: &Want, have: &Have) -> Slower {
+        let watchdog = have.sbd.as_deref().and_then(sbd::seconds);
+        let token =
+            have.corosync.as_deref().filter(|text| corosync::is_ours(text)).and_then(corosync::token_ms);
+        Slower {
+            watchdog: watchdog.is_some_and(|now| now * 1000 < want.timing.watchdog_ms),
+            token: token.is_some_and(|now| now < want.timing.token_ms),
+        }
+    }
+}
+
+/// Why a slower time is not even written: at the next boot it would be in force, and the others' wait perhaps not.
+fn held(path: &str) -> String {
+    format!(
+        "{path} stays as it is: the file asks for longer times, and pacemaker, which has to wait longer first, does not answer\n  \
+         systemctl status corosync pacemaker"
+    )
+}
+
+fn watchdog_of(
+    want: &Want,
+    have: &Have,
+    slower: &Slower,
+    step: &mut impl FnMut(String, Action),
+    waiting: &mut Vec<String>,
+    faults: &mut Vec<String>,
+) {
+    let watchdog_seconds = want.timing.watchdog_ms / 1000;
+    let chosen = watchdog::choose(&want.watchdog, &have.watchdogs);
+    let chosen = match chosen.and_then(|chosen| chosen.takes(watchdog_seconds).map(|()| chosen)) {
+        Ok(chosen) => chosen,
+        Err(fault) => return faults.push(fault),
+    };
+    if have.sbd.as_deref() != Some(sbd::render(want, chosen).as_str()) {
+        if slower.watchdog && have.cib.is_none() {
+            waiting.push(held(sbd::PATH));
+        } else {
+            step("sbd".into(), Action::SbdWrite { device: chosen.device.clone(), watchdog_seconds });
+        }
+    }
+    if let (Some(cib), Some(runs)) = (&have.cib, chosen.runs_with()) {
+        if cib.watchdogs.get(&want.node) != Some(&runs) {
+            step("watchdog".into(), Action::WatchdogTell { watchdog_seconds: runs });
+        }
+    }
+}
+
+fn corosync_of(
+    want: &Want,
+    have: &Have,
+    slower: &Slower,
+    step: &mut impl FnMut(String, Action),
+    waiting: &mut Vec<String>,
+    faults: &mut Vec<String>,
+) {
     if !corosync::is_free(have.corosync.as_deref()) {
         faults.push(format!(
             "{} is somebody else's cluster: it is not touched\n  mv {0} {0}.old",
             corosync::PATH
         ));
     } else if have.corosync.as_deref() != Some(corosync::render(want).as_str()) {
+        if slower.token && have.cib.is_none() {
+            return waiting.push(held(corosync::PATH));
+        }
         step("corosync".into(), Action::CorosyncWrite);
         if have.corosync_runs {
             step("corosync-reload".into(), Action::CorosyncReload);
         }
     }
-    if let Some(reload) = steps.iter_mut().find(|step| step.action == Action::CorosyncReload) {
-        reload.needs = vec!["corosync".into()];
-    }
-    Ok(Outcome { plan: Plan::new(SCHEMA, &want.node, have, steps), waiting, faults })
 }
 
-/// The longer `stonith-watchdog-timeout` that is in force and stays.
+fn quorum_device_of(want: &Want, have: &Have, step: &mut impl FnMut(String, Action)) {
+    let wanted = want.quorum_device.as_deref();
+    if have.quorum_device != wanted.map(corosync::quorum_device) {
+        step("quorum-device".into(), Action::QuorumDevice { host: wanted.map(String::from) });
+    }
+    if wanted.is_some() && have.corosync_runs && !have.quorum_device_votes {
+        step("quorum-device-start".into(), Action::QuorumDeviceStart);
+    }
+}
+
+/// The longer `stonith-watchdog-timeout` that is in force and stays: unless somebody says that it may be shorter, and every
+/// node's own watchdog says so too.
 fn kept(want: &Want, cib: &Cib, lower: bool) -> Option<u64> {
-    cib.fencing_seconds.filter(|now| now * 1000 > want.timing.fencing_ms && !lower)
+    let allowed = lower && unproven(want, cib).is_empty();
+    cib.fencing_seconds.filter(|now| now * 1000 > want.timing.fencing_ms && !allowed)
+}
+
+/// Nodes whose running watchdog may wait longer than the file says, and what is known of it. A file says nothing about that:
+/// sbd reads it when it starts.
+fn unproven(want: &Want, cib: &Cib) -> Vec<String> {
+    let each = want.members.iter().filter_map(|member| match cib.watchdogs.get(&member.name) {
+        Some(runs) if runs * 1000 <= want.timing.watchdog_ms => None,
+        Some(runs) => Some(format!("the watchdog of {} waits {runs} s", member.name)),
+        None => Some(format!("nobody knows how long the watchdog of {} waits", member.name)),
+    });
+    each.collect()
 }
 
 /// The rows that can be put in force now: all that the file asks for, except that fencing gets no faster by itself.
@@ -168,10 +293,19 @@ fn rows_of(
     let wanted = wanted_rows(want, cib, lower);
     let fencing = want.timing.fencing_ms / 1000;
     if let Some(now) = kept(want, cib, lower) {
-        faults.push(format!(
-            "stonith-watchdog-timeout stays {now} s, the file asks for {fencing} s: while any node's watchdog still waits \
-             as long as before, its VMs would run twice\n  restart every node in turn (pc-ha drain), then: pc-ha apply --lower"
-        ));
+        let stays = format!("stonith-watchdog-timeout stays {now} s, the file asks for {fencing} s");
+        let slow = unproven(want, cib);
+        faults.push(if lower {
+            format!(
+                "{stays}: {}\n  restart these nodes (pc-ha drain), or pc-ha apply on them, then: pc-ha apply --lower",
+                slow.join(", ")
+            )
+        } else {
+            format!(
+                "{stays}: while any node's watchdog still waits as long as before, its VMs would run twice\n  \
+                 restart every node in turn (pc-ha drain), then: pc-ha apply --lower"
+            )
+        });
     }
     for row in &wanted {
         let action = match cib.objects.get(&row.id) {
@@ -201,7 +335,7 @@ fn rows_of(
             "vm {vm} runs and the file does not name it any more: it stays\n  put it back, then pc-ha stop {vm}, then take it out"
         ));
     }
-    let held = |id: &str| {
+    let stays = |id: &str| {
         // What a VM that stays hangs on stays as well.
         running.iter().any(|vm| {
             let vm = rows::vm_of(vm);
@@ -212,10 +346,14 @@ fn rows_of(
     // Constraints first: a resource that something refers to cannot go.
     let (resources, constraints): (Vec<&String>, Vec<&String>) = stale
         .into_iter()
-        .filter(|id| !held(id))
+        .filter(|id| !stays(id))
         .partition(|id| id.starts_with("pc-vm-") || id.starts_with("pc-clone-"));
     for id in constraints.into_iter().chain(resources) {
         step(format!("cib/{id}"), Action::CibRemove { row: id.clone() });
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

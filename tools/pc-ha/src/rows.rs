@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use cluster::timing::Timing;
+
 use crate::want::{Vm, Volume, Want};
 
 /// Pacemaker's own set: of several, this one counts.
@@ -120,14 +122,18 @@ fn operations(id: &str, operations: &[(&str, &str, &str)]) -> String {
     format!("<operations>{each}</operations>")
 }
 
-/// A mount that hangs fails within the agent's own deadline, which is below the operation's.
+/// A mount that hangs fails within the agent's own deadline, which is below the operation's, and above what Gluster makes all
+/// nodes wait when one of them dies.
 fn probe(volume: &Volume) -> Row {
     let name = &volume.name;
     let id = format!("pc-volume-{name}");
-    let parameters = pairs(&format!("{id}.parameters"), &[("volume", name), ("deadline", "20")]);
+    let deadline = (Timing::probe_ms() / 1000).to_string();
+    let timeout = format!("{}s", Timing::probe_operation_ms() / 1000);
+    let parameters = pairs(&format!("{id}.parameters"), &[("volume", name), ("deadline", &deadline)]);
     // A volume comes when its disks are unlocked: asked again, for ever.
     let meta = pairs(&format!("{id}.meta"), &[("failure-timeout", "20s")]);
-    let ops = operations(&id, &[("start", "0", "40s"), ("stop", "0", "20s"), ("monitor", "10s", "40s")]);
+    let ops =
+        operations(&id, &[("start", "0", &timeout), ("stop", "0", "20s"), ("monitor", "10s", &timeout)]);
     let clone = volume_clone(name);
     let interleave = pairs(&format!("{clone}.meta"), &[("interleave", "true")]);
     Row {

@@ -7,6 +7,11 @@ use crate::watchdog::Watchdog;
 /// Read by the drop-ins.
 pub const PATH: &str = "/var/lib/personal-cluster/ha/sbd.env";
 
+/// The watchdog's time in an environment that was written before.
+pub fn seconds(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("SBD_WATCHDOG_TIMEOUT=")?.parse().ok())
+}
+
 /// The whole file.
 pub fn render(want: &Want, watchdog: &Watchdog) -> String {
     let seconds = want.timing.watchdog_ms / 1000;

@@ -65,6 +65,8 @@ pub struct TimingStatus {
     pub worst_case_seconds: f64,
     /// The sums of all profiles.
     pub profiles: Vec<Phase>,
+    /// A volume that does not answer for this long on a node has failed there.
+    pub volume_probe_seconds: u64,
 }
 
 /// A part of a fail-over, or a profile, and its seconds.
@@ -127,6 +129,7 @@ impl TimingStatus {
             worst_case: timing.worst_case().iter().map(phase).collect(),
             worst_case_seconds: seconds(timing.worst_case_ms()),
             profiles: profiles.iter().map(phase).collect(),
+            volume_probe_seconds: Timing::probe_ms() / 1000,
         }
     }
 }
@@ -157,6 +160,16 @@ impl Status {
                  enable the mainboard's watchdog (iTCO_wdt, sp5100_tco)"
                     .into(),
             );
+        }
+        let asked = want.timing.watchdog_ms / 1000;
+        if let Some(runs) =
+            seen.watchdog.as_ref().ok().and_then(Watchdog::runs_with).filter(|runs| *runs != asked)
+        {
+            problems.push(format!(
+                "the watchdog waits {runs} s, the file asks for {asked} s: sbd reads it when it starts\n  \
+                 pc-ha drain {0} && ssh {0} systemctl reboot",
+                want.node
+            ));
         }
         if want.one_switch {
             warnings.push(

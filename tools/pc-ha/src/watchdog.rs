@@ -11,33 +11,86 @@ pub struct Watchdog {
     pub identity: String,
     /// A chip, not a timer of the kernel that it is to watch.
     pub hardware: bool,
+    /// It resets the machine; some only tell a management controller.
+    pub resets: bool,
+    /// Somebody has opened it, and it resets the machine unless it is fed.
+    pub armed: bool,
+    /// How long it waits now; the driver's own number before somebody has opened it.
+    pub seconds: Option<u64>,
+    /// The shortest time that it can be told.
+    pub min_seconds: Option<u64>,
+    /// The longest one; none where the kernel does the waiting.
+    pub max_seconds: Option<u64>,
 }
 
+/// `WDIOF_ALARMONLY` of linux/watchdog.h: "Watchdog triggers a management or other external alarm not a reboot".
+const ALARM_ONLY: u64 = 0x0400;
+/// The identity of `drivers/watchdog/mei_wdt.c`, for kernels that do not show a device's options (before 6.4).
+const AMT: &str = "iamt_wdt";
+
 impl Watchdog {
-    /// One of the kernel's list.
-    pub fn new(device: String, identity: String) -> Watchdog {
-        // drivers/watchdog/softdog.c
-        let hardware = identity != "Software Watchdog";
-        Watchdog { device, identity, hardware }
+    /// One of the kernel's list; `read` gives its attributes (Documentation/ABI/testing/sysfs-class-watchdog).
+    pub fn new(device: String, read: impl Fn(&str) -> Option<String>) -> Watchdog {
+        let identity = read("identity").unwrap_or_default();
+        let number = |name: &str| read(name)?.parse::<u64>().ok();
+        let options =
+            read("options").and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok());
+        Watchdog {
+            device,
+            // drivers/watchdog/softdog.c
+            hardware: identity != "Software Watchdog",
+            resets: identity != AMT && options.unwrap_or(0) & ALARM_ONLY == 0,
+            armed: read("state").is_some_and(|state| state == "active"),
+            seconds: number("timeout"),
+            min_seconds: number("min_timeout"),
+            max_seconds: number("max_timeout").filter(|most| *most > 0),
+            identity,
+        }
+    }
+
+    /// How long the watchdog that runs waits; none while nobody has opened it.
+    pub fn runs_with(&self) -> Option<u64> {
+        self.seconds.filter(|_| self.armed)
+    }
+
+    /// A fault unless it can be told to wait that long.
+    pub fn takes(&self, seconds: u64) -> Result<(), String> {
+        let remedy = match (self.min_seconds, self.max_seconds) {
+            (Some(least), _) if seconds < least => format!("{least} or more"),
+            (_, Some(most)) if seconds > most => format!("{most} or less"),
+            _ => return Ok(()),
+        };
+        let (device, identity) = (&self.device, &self.identity);
+        Err(format!(
+            "ha.watchdog_seconds: {device} ({identity}) cannot be told to wait {seconds} s\n  write {remedy}, on every node the same"
+        ))
     }
 }
 
-/// The watchdog that the file asks for: a device by name, or with `auto` the first chip, else softdog.
+/// The watchdog that the file asks for: a device by name, or with `auto` the first chip, else softdog. None that resets nothing.
 pub fn choose<'a>(wanted: &str, found: &'a [Watchdog]) -> Result<&'a Watchdog, String> {
     if wanted != "auto" {
         // /dev/watchdog is the first one under its old name.
         let device = if wanted == "/dev/watchdog" { "/dev/watchdog0" } else { wanted };
-        return found.iter().find(|watchdog| watchdog.device == device).ok_or_else(|| {
-            format!(
+        let named = found.iter().find(|watchdog| watchdog.device == device);
+        return match named {
+            Some(watchdog) if watchdog.resets => Ok(watchdog),
+            Some(Watchdog { identity, .. }) => Err(format!(
+                "ha.watchdog = {wanted:?}: {identity} resets nothing, it only tells a management controller\n  write \"auto\""
+            )),
+            None => Err(format!(
                 "ha.watchdog = {wanted:?}: this node has no such watchdog ({})\n  write \"auto\"",
                 list(found)
-            )
-        });
+            )),
+        };
     }
-    found.iter().find(|watchdog| watchdog.hardware).or_else(|| found.first()).ok_or_else(|| {
-        "this node has no watchdog, so that nothing resets it when it is lost: its VMs would run twice\n  \
-         enable the mainboard's watchdog and load its driver (iTCO_wdt, sp5100_tco), or as a makeshift: modprobe softdog"
-            .into()
+    let fit = || found.iter().filter(|watchdog| watchdog.resets);
+    fit().find(|watchdog| watchdog.hardware).or_else(|| fit().next()).ok_or_else(|| {
+        let unfit = if found.is_empty() { String::new() } else { format!(" that resets it ({} does not)", list(found)) };
+        format!(
+            "this node has no watchdog{unfit}, so that nothing resets it when it is lost: its VMs would run twice\n  \
+             enable the mainboard's watchdog and load its driver (iTCO_wdt, sp5100_tco), or as a makeshift: modprobe softdog"
+        )
     })
 }
 
@@ -53,10 +106,75 @@ fn list(found: &[Watchdog]) -> String {
 mod tests {
     use super::*;
 
+    /// With these attributes.
+    fn watchdog(device: &str, attributes: &[(&str, &str)]) -> Watchdog {
+        let find = |name: &str| attributes.iter().find(|(known, _)| *known == name);
+        Watchdog::new(device.into(), |name| find(name).map(|(_, value)| (*value).to_string()))
+    }
+
+    #[test]
+    fn the_kernel_s_attributes_are_read() {
+        let one = |attributes: &[(&str, &str)]| watchdog("/dev/watchdog0", attributes);
+        assert!(!one(&[("identity", "iTCO_wdt"), ("state", "inactive")]).armed);
+        assert!(one(&[("identity", "iTCO_wdt"), ("state", "active")]).armed);
+        assert!(!one(&[]).armed, "nobody knows");
+        let running =
+            [("identity", "iTCO_wdt"), ("state", "active"), ("timeout", "15"), ("options", "0x8180")];
+        assert_eq!((one(&running).runs_with(), one(&running).resets), (Some(15), true));
+        assert_eq!(
+            one(&[("state", "inactive"), ("timeout", "30")]).runs_with(),
+            None,
+            "the driver's own number"
+        );
+    }
+
+    #[test]
+    fn what_resets_nothing_is_no_watchdog() {
+        // mei_wdt: WDIOF_KEEPALIVEPING | WDIOF_SETTIMEOUT | WDIOF_ALARMONLY.
+        let told = watchdog("/dev/watchdog0", &[("identity", "some BMC"), ("options", "0x8480")]);
+        let amt = watchdog("/dev/watchdog0", &[("identity", "iamt_wdt")]);
+        let soft = watchdog("/dev/watchdog1", &[("identity", "Software Watchdog"), ("options", "0x8180")]);
+        let chip = watchdog("/dev/watchdog2", &[("identity", "iTCO_wdt")]);
+        for unfit in [told, amt] {
+            assert!(unfit.hardware && !unfit.resets, "{unfit:?}");
+            assert_eq!(choose("auto", &[unfit.clone(), soft.clone(), chip.clone()]), Ok(&chip));
+            assert_eq!(
+                choose("auto", &[unfit.clone(), soft.clone()]),
+                Ok(&soft),
+                "better than none that resets"
+            );
+            let alone = choose("auto", std::slice::from_ref(&unfit)).unwrap_err();
+            assert!(
+                alone.starts_with("this node has no watchdog that resets it (/dev/watchdog0 "),
+                "{alone}"
+            );
+            let named = choose("/dev/watchdog0", &[unfit, chip.clone()]).unwrap_err();
+            assert!(named.contains(" resets nothing, it only tells a management controller"), "{named}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_the_device_cannot_wait_is_refused() {
+        let chip = |least: &str, most: &str| {
+            watchdog(
+                "/dev/watchdog0",
+                &[("identity", "iTCO_wdt"), ("min_timeout", least), ("max_timeout", most)],
+            )
+        };
+        assert_eq!(chip("4", "613").takes(5), Ok(()));
+        assert_eq!(chip("0", "0").takes(120), Ok(()), "0: the kernel waits for it");
+        assert_eq!(watchdog("/dev/watchdog0", &[]).takes(5), Ok(()), "an old kernel does not say");
+        assert_eq!(
+            chip("4", "613").takes(3).unwrap_err(),
+            "ha.watchdog_seconds: /dev/watchdog0 (iTCO_wdt) cannot be told to wait 3 s\n  write 4 or more, on every node the same"
+        );
+        assert!(chip("1", "63").takes(64).unwrap_err().contains("write 63 or less"));
+    }
+
     #[test]
     fn a_chip_is_preferred_and_nothing_is_refused() {
-        let soft = Watchdog::new("/dev/watchdog0".into(), "Software Watchdog".into());
-        let chip = Watchdog::new("/dev/watchdog1".into(), "i6300ESB timer".into());
+        let soft = watchdog("/dev/watchdog0", &[("identity", "Software Watchdog")]);
+        let chip = watchdog("/dev/watchdog1", &[("identity", "i6300ESB timer")]);
         let both = [soft.clone(), chip.clone()];
         assert_eq!(choose("auto", &both), Ok(&chip));
         assert_eq!(choose("auto", &both[..1]), Ok(&soft), "warned about elsewhere");

@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use pc_cli::{Common, Exit, log, together, try_again};
 
 use crate::cib::SHUTDOWN;
+use crate::engine::Engine as Members;
 use crate::host::{self, pacemaker, peers, systemd, tell};
 use crate::want::Want;
+use crate::{claim, moving};
 
 const MAINTENANCE: &str = "cib-bootstrap-options-maintenance-mode";
 const PACEMAKER: &str = "pacemaker.service";
@@ -69,26 +71,38 @@ pub fn maintenance_on(common: &Common, want: &Want) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Pacemaker comes back, finds the guests as they are, and is in charge again.
-pub fn maintenance_off(common: &Common, want: &Want) -> Result<Exit> {
+/// Nodes of the file that have not come back; nobody waits for the dead.
+fn missing(want: &Want, engine: &Members, dead: &[String]) -> Vec<String> {
+    let names = want.members.iter().map(|member| &member.name);
+    let away = |name: &&String| !dead.contains(name) && !engine.node(name).is_some_and(|node| node.online);
+    names.filter(away).cloned().collect()
+}
+
+/// Pacemaker comes back, finds the guests as they are, and is in charge again: it fences whoever is `dead`, and starts
+/// their guests elsewhere.
+pub fn maintenance_off(common: &Common, want: &Want, dead: &[String]) -> Result<Exit> {
+    for node in dead {
+        moving::known(want, node)?;
+    }
+    // Pacemaker need not run here yet; corosync does.
+    claim::check(want, &host::engine().unwrap_or_default(), "--dead", dead)?;
     systemd::start(PACEMAKER, START)?;
-    others(common, &peers_of(want), "start")?;
+    let mut peers = peers_of(want);
+    peers.retain(|peer| !dead.contains(peer));
+    others(common, &peers, "start")?;
     let until = Instant::now() + START;
     loop {
-        let engine = host::engine();
-        let missing = |engine: &crate::engine::Engine| -> Vec<String> {
-            let away = |name: &&String| !engine.node(name).is_some_and(|node| node.online);
-            want.members.iter().map(|member| &member.name).filter(away).cloned().collect()
-        };
-        let reason = match &engine {
-            Ok(engine) => match missing(engine) {
+        let reason = match host::engine() {
+            Ok(engine) => match missing(want, &engine, dead) {
                 away if away.is_empty() => break,
                 away => format!("{} away", away.join(", ")),
             },
             Err(error) => format!("{error:#}"),
         };
         if Instant::now() >= until {
-            return Err(try_again(format!("maintenance stays on: {reason}\n  pc-ha status")));
+            return Err(try_again(format!(
+                "maintenance stays on: {reason}\n  a node that is gone for certain: pc-ha maintenance off --dead NODE"
+            )));
         }
         tell(&format!("ending maintenance: {reason}"));
         std::thread::sleep(Duration::from_secs(1));
@@ -119,4 +133,26 @@ pub fn shutdown(common: &Common, want: &Want, patience: Duration) -> Result<Exit
     log::info("every guest has stopped: switching off");
     systemd::power_off()?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::NodeState;
+
+    #[test]
+    fn the_end_of_maintenance_waits_for_everyone_but_the_dead() {
+        let file = "schema = \"personal-cluster/1\"\nname = \"home\"\nha = {}\n\
+            [[node]]\nname = \"n1\"\naddress = \"192.0.2.51/24\"\n\
+            [[node]]\nname = \"n2\"\naddress = \"192.0.2.52/24\"\n\
+            [[node]]\nname = \"n3\"\naddress = \"192.0.2.53/24\"\n";
+        let cluster = cluster::parse("test", file).unwrap();
+        let want = crate::want::want(&cluster.view("n1").unwrap()).unwrap();
+        let state =
+            |name: &str, online| NodeState { name: name.into(), online, drained: false, unclean: false };
+        let engine = Members { nodes: vec![state("n1", true), state("n2", false)], ..Members::default() };
+        assert_eq!(missing(&want, &engine, &[]), ["n2", "n3"]);
+        assert_eq!(missing(&want, &engine, &["n3".into()]), ["n2"]);
+        assert_eq!(missing(&want, &engine, &["n3".into(), "n2".into()]), Vec::<String>::new());
+    }
 }

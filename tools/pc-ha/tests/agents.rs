@@ -20,6 +20,7 @@ probe)
 	;;
 start) [ ! -e "$STANDIN/refuse" ] || exit 2; : > "$STANDIN/runs" ;;
 stop) [ ! -e "$STANDIN/hangs" ] || exit 75; [ -e "$STANDIN/immortal" ] || rm -f "$STANDIN/runs" ;;
+resume) [ ! -e "$STANDIN/stuck" ] || exit 75 ;;
 migrate) [ -e "$STANDIN/stays" ] || rm -f "$STANDIN/runs" ;;
 esac
 "#;
@@ -118,6 +119,21 @@ fn stopped_means_that_libvirt_and_the_kernel_say_so() {
     assert_eq!(scene.act("start"), 1, "it runs elsewhere");
 }
 
+/// QEMU is there all the same: whether it could be resumed changes nothing of the monitor's answer.
+#[test]
+fn a_monitor_has_a_paused_guest_go_on_and_answers_for_itself() {
+    let scene = Scene::new();
+    assert_eq!(scene.act("monitor"), 7);
+    assert!(!scene.log().contains("resume"), "what does not run is not paused: {}", scene.log());
+    scene.act("start");
+    assert_eq!(scene.act("monitor"), 0);
+    assert!(scene.log().ends_with("--applied resume mail\n"), "{}", scene.log());
+    scene.set("stuck", true);
+    assert_eq!(scene.act("monitor"), 0, "its volume does not answer yet, or libvirt hangs");
+    scene.set("unknown", true);
+    assert_eq!(scene.act("monitor"), 1);
+}
+
 #[test]
 fn a_move_has_ended_when_it_is_there_and_no_longer_here() {
     let scene = Scene::new();
@@ -173,15 +189,18 @@ fn a_volume_that_is_not_mounted_or_cannot_be_written_to_fails() {
     let script = r#"
         "$1" monitor; echo "before $?"
         "$1" start; echo "start $?"
+        rm "$PC_VOLUME_STATE/vms.written"
         "$1" monitor; echo "monitor $?"
+        test -e "$PC_VOLUME_STATE/vms.written"; echo "noted $?"; rm -f "$PC_VOLUME_STATE/vms.written"
         mount -o remount,ro "$PC_VOLUME_MOUNTS/vms"; "$1" monitor; echo "read-only $?"
+        test -e "$PC_VOLUME_STATE/vms.written"; echo "not noted $?"
         mount -o remount,rw "$PC_VOLUME_MOUNTS/vms"; "$1" monitor; echo "again $?"
         umount "$PC_VOLUME_MOUNTS/vms"; "$1" monitor; echo "unmounted $?"
         "$1" stop; echo "stop $?"
         "$1" monitor; echo "after $?""#;
     let output = with_volume(&scene, script);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    let expected = "before 7\nstart 0\nmonitor 0\nread-only 1\nagain 0\nunmounted 1\nstop 0\nafter 7\n";
+    let expected = "before 7\nstart 0\nmonitor 0\nnoted 0\nread-only 1\nnot noted 1\nagain 0\nunmounted 1\nstop 0\nafter 7\n";
     assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
     // Nothing was written beneath the mount point.
     assert_eq!(std::fs::read_dir(scene.root.path().join("mnt/vms")).unwrap().count(), 0);
@@ -208,4 +227,20 @@ fn a_volume_that_hangs_fails_within_the_deadline_and_is_asked_once() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}
+
+/// The agent's own defaults, for whoever uses it without pc-ha, are what the timings compute.
+#[test]
+fn the_volume_agent_says_the_times_that_are_computed() {
+    use cluster::timing::Timing;
+    let (deadline, timeout) = (Timing::probe_ms() / 1000, Timing::probe_operation_ms() / 1000);
+    let text = std::fs::read_to_string(agent("pc-volume")).unwrap();
+    for wanted in [
+        format!("deadline=${{OCF_RESKEY_deadline:-{deadline}}}\n"),
+        format!("<content type=\"integer\" default=\"{deadline}\" />"),
+        format!("<action name=\"start\" timeout=\"{timeout}s\" />"),
+        format!("<action name=\"monitor\" timeout=\"{timeout}s\" interval=\"10s\" depth=\"0\" />"),
+    ] {
+        assert!(text.contains(&wanted), "{wanted}");
+    }
 }

@@ -14,7 +14,6 @@ fn the_rows_are_valid_and_the_second_apply_does_nothing() {
     assert_eq!(
         done,
         [
-            "sbd",
             "cib/cib-bootstrap-options",
             "cib/pc-clone-local",
             "cib/pc-not-clone-local.node2",
@@ -30,6 +29,7 @@ fn the_rows_are_valid_and_the_second_apply_does_nothing() {
             "cib/pc-order-mail",
             "cib/pc-with-mail",
             "cib/pc-home-mail",
+            "sbd",
             "corosync",
             "corosync-reload",
         ]
@@ -47,6 +47,10 @@ fn the_rows_are_valid_and_the_second_apply_does_nothing() {
         r#"name="no-quorum-policy" value="stop""#,
         r#"name="stonith-watchdog-timeout" value="23s""#,
         r#"name="dc-version" value="2.1.5""#,
+        // Twice Gluster's ping-timeout of 20 s, and more.
+        r#"name="deadline" value="50""#,
+        r#"id="pc-volume-vms.monitor" name="monitor" interval="10s" timeout="70s""#,
+        r#"id="pc-volume-vms.start" name="start" interval="0" timeout="70s""#,
     ] {
         assert!(options.contains(wanted), "{wanted}");
     }
@@ -221,8 +225,43 @@ fn fencing_gets_no_faster_by_itself() {
         said(&output)
     );
     assert!(stage.read("cib.xml").contains(r#"value="51s""#));
-    assert_eq!(stage.pc_ha(&["apply", "--lower"]).status.code(), Some(0));
+    // Somebody says that all were restarted; the watchdogs do not.
+    let lower = || stage.pc_ha(&["apply", "--lower"]);
+    let output = lower();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("nobody knows how long the watchdog of node1 waits"), "{}", said(&output));
+    stage.simulate(&["--node-up", "node1", "--node-up", "node2", "--node-up", "node3"]);
+    for (node, seconds) in [("node2", "5"), ("node3", "15")] {
+        let watchdog = ["--name", "pc-watchdog-seconds", "--lifetime", "reboot", "--update", seconds];
+        stage.pacemaker("crm_attribute", &[&["--node", node][..], &watchdog].concat());
+    }
+    // This node's own one: the step that tells of it is taken in the same run, and counts in the next.
+    stage.write("sys/class/watchdog/watchdog0/state", "active\n");
+    stage.write("sys/class/watchdog/watchdog0/timeout", "5\n");
+    let output = lower();
+    assert!(said(&output).contains("the watchdog of node3 waits 15 s"), "{}", said(&output));
+    assert!(stage.read("cib.xml").contains(r#"value="51s""#));
+    let output = lower();
+    assert!(!said(&output).contains("of node1"), "{}", said(&output));
+    let told = stage
+        .read("cib.xml")
+        .replace(r#"name="pc-watchdog-seconds" value="15""#, r#"name="pc-watchdog-seconds" value="5""#);
+    stage.write("cib.xml", &told);
+    let output = lower();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(stage.read("cib.xml").contains(r#"value="23s""#));
+    assert_eq!(stage.steps(), Vec::<String>::new());
+}
+
+#[test]
+fn a_watchdog_that_still_waits_as_before_is_a_problem() {
+    let stage = Stage::running();
+    stage.write("sys/class/watchdog/watchdog0/state", "active\n");
+    stage.write("sys/class/watchdog/watchdog0/timeout", "15\n");
+    let status = stage.json(&["status"]);
+    assert_eq!((&status["watchdog"]["seconds"], &status["watchdog"]["armed"]), (&15.into(), &true.into()));
+    let problems = status["problems"].to_string();
+    assert!(problems.contains("the watchdog waits 15 s, the file asks for 5 s"), "{problems}");
 }
 
 #[test]

@@ -26,6 +26,9 @@ const START: Duration = Duration::from_secs(600);
 /// For a live migration: memory over a slow link.
 const MIGRATE: Duration = Duration::from_secs(2 * 3600);
 
+/// [`Live::reason`] of a guest that QEMU paused because its disk failed (`error_policy=stop`).
+pub const IO_ERROR: &str = "I/O error on its disk";
+
 /// A domain as libvirt knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
@@ -201,6 +204,11 @@ impl Hypervisor {
         self.on(uuid, START, Domain::create)
     }
 
+    /// Has a paused guest go on: QEMU tries again what failed, and pauses it again should that fail again.
+    pub fn resume(&self, uuid: &str, deadline: Duration) -> Result<()> {
+        self.on(uuid, deadline, |domain| domain.resume().map(drop))
+    }
+
     /// Presses its power button.
     pub fn press_power_button(&self, uuid: &str) -> Result<()> {
         self.on(uuid, QUICK, |domain| domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN))
@@ -271,7 +279,7 @@ fn live(state: DomainState, reason: virt::domain::DomainStateReasonEnum, memory_
     };
     let reason = match reason {
         Enum::Known(DomainStateReason::Paused(Enum::Known(reason))) => match reason {
-            DomainPausedReason::IOError => Some("I/O error on its disk"),
+            DomainPausedReason::IOError => Some(IO_ERROR),
             DomainPausedReason::User => Some("by an administrator"),
             DomainPausedReason::Migration => Some("is being moved"),
             DomainPausedReason::Crashed => Some("the guest crashed"),

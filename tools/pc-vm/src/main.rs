@@ -7,6 +7,7 @@ mod curl;
 mod domain;
 mod facts;
 mod gather;
+mod handover;
 mod host;
 mod hypervisor;
 mod identity;
@@ -22,6 +23,7 @@ mod plan;
 mod probe;
 mod qemu_img;
 mod report;
+mod resume;
 mod seed;
 mod site;
 mod start;
@@ -115,6 +117,24 @@ enum Verb {
         #[command(flatten)]
         options: migrate::Options,
     },
+    /// Note that a VM runs nowhere, so that pacemaker may start it on any node (pc-ha start --owner-is-dead)
+    #[command(hide = true)]
+    Disown {
+        /// The VM
+        name: String,
+        /// NODE is switched off for certain: its silence means nothing. Once for each node
+        #[arg(long, value_name = "NODE")]
+        owner_is_dead: Vec<String>,
+    },
+    /// Note that the VMs that run on this node are pacemaker's (pc-ha apply, once the node can be fenced)
+    #[command(hide = true)]
+    Adopt,
+    /// Have a VM of this node go on that was paused for an I/O error, when its volume answers (pacemaker's agent)
+    #[command(hide = true)]
+    Resume {
+        /// The VM
+        name: String,
+    },
     /// Attach to a VM's serial console; Ctrl-] leaves
     Console {
         /// The VM
@@ -201,6 +221,20 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             require_root()?;
             site.require_self()?;
             migrate::migrate(site, &name, &to, &options)
+        }
+        Verb::Disown { name, owner_is_dead } => {
+            require_root()?;
+            site.require_self()?;
+            handover::disown(site, &name, &owner_is_dead)
+        }
+        Verb::Adopt => {
+            require_root()?;
+            site.require_self()?;
+            handover::adopt(site)
+        }
+        Verb::Resume { name } => {
+            require_root()?;
+            resume::resume(site, &name)
         }
         Verb::Console { name } => console(site, &name),
         Verb::Xml { name } => {

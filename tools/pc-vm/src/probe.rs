@@ -66,7 +66,7 @@ impl fmt::Display for Probe {
 /// Answers, and ends with 75 when it is not known.
 pub fn probe(site: &Site, name: &str, options: Options) -> Result<Exit> {
     let uuid = site.uuid_of(name)?;
-    let process = within_deadline(site.common.under_root("/proc"), uuid.clone());
+    let process = process(site, &uuid);
     // One of the two is enough to know that it is here.
     let asked = options.libvirt.then(|| {
         let live = site.nodes.local_within(LOOK).and_then(|local| local.live(&uuid, LOOK));
@@ -104,6 +104,11 @@ fn judge(name: &str, uuid: String, process: Result<Option<u32>, String>, asked: 
         libvirt: word,
         reason: (here.is_none()).then(|| reason.join("; ")),
     }
+}
+
+/// The process of a VM on this node, or why that is not known.
+pub fn process(site: &Site, uuid: &str) -> Result<Option<u32>, String> {
+    within_deadline(site.common.under_root("/proc"), uuid.into())
 }
 
 /// Looks on a thread of its own.

@@ -137,7 +137,7 @@ pub enum Clue {
 }
 
 /// Nodes that may run a VM are out of reach for now.
-pub fn unreachable(vm: &str, clue: Clue, silent: &[(String, String)]) -> anyhow::Error {
+pub fn unreachable(vm: &str, clue: Clue, silent: &[(String, String)], by_pacemaker: bool) -> anyhow::Error {
     let what = |(node, reason): &(String, String)| match clue {
         Clue::Record => format!("{node} owns it and does not answer, it may still run there: {reason}"),
         Clue::NoRecord => {
@@ -149,14 +149,18 @@ pub fn unreachable(vm: &str, clue: Clue, silent: &[(String, String)]) -> anyhow:
             )
         }
     };
-    // On volumes of their own it starts at home only.
-    let here = if clue == Clue::OwnVolumes { "" } else { " --here" };
+    let start = match clue {
+        _ if by_pacemaker => format!("pc-ha start {vm}"),
+        // On volumes of their own it starts at home only.
+        Clue::OwnVolumes => format!("pc-vm start {vm}"),
+        Clue::Record | Clue::NoRecord => format!("pc-vm start {vm} --here"),
+    };
     let what: Vec<String> = silent.iter().map(what).collect();
     let names: Vec<&str> = silent.iter().map(|(node, _)| node.as_str()).collect();
     let flags: Vec<String> = names.iter().map(|node| format!("--owner-is-dead {node}")).collect();
     let are = if names.len() == 1 { "is" } else { "are" };
     try_again(format!(
-        "vm {vm}: {}\n  when {} {are} switched off for certain: pc-vm start {vm}{here} {}",
+        "vm {vm}: {}\n  when {} {are} switched off for certain: {start} {}",
         what.join("; "),
         names.join(" and "),
         flags.join(" ")

@@ -98,18 +98,23 @@ fn who_is_silent_is_named_with_the_way_out() {
     let silent = |nodes: &[&str]| -> Vec<(String, String)> {
         nodes.iter().map(|node| (node.to_string(), "cut off".into())).collect()
     };
-    let error = unreachable("mail", Clue::Record, &silent(&["n1"]));
+    let error = unreachable("mail", Clue::Record, &silent(&["n1"]), false);
     assert!(error.is::<pc_cli::TryAgain>());
     assert_eq!(
         error.to_string(),
         "vm mail: n1 owns it and does not answer, it may still run there: cut off\n  \
          when n1 is switched off for certain: pc-vm start mail --here --owner-is-dead n1"
     );
-    let error = unreachable("mail", Clue::NoRecord, &silent(&["n2", "n3"])).to_string();
+    let error = unreachable("mail", Clue::NoRecord, &silent(&["n2", "n3"]), false).to_string();
     assert!(
         error.starts_with("vm mail: no owner.json beside its disk, and n2 does not answer, it may run there")
     );
     let remedy = "\n  when n2 and n3 are switched off for certain: \
                   pc-vm start mail --here --owner-is-dead n2 --owner-is-dead n3";
     assert!(error.ends_with(remedy), "{error}");
+    // Where pacemaker starts VMs, the verb is pc-ha's.
+    for clue in [Clue::Record, Clue::NoRecord, Clue::OwnVolumes] {
+        let error = unreachable("mail", clue, &silent(&["n2"]), true).to_string();
+        assert!(error.ends_with("for certain: pc-ha start mail --owner-is-dead n2"), "{error}");
+    }
 }

@@ -60,9 +60,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
 
 fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
     let me = site.nodes.me();
-    if let Some(dead) = options.owner_is_dead.iter().find(|dead| *dead == me) {
-        return Err(refused(format!("--owner-is-dead {dead}: this is {dead}, and it is alive")));
-    }
+    is_another(site, &options.owner_is_dead)?;
     let home = site.home_of(guest);
     if home != me && site.is_local(guest) {
         let (name, volume) = (guest.name, &guest.vm.volume);
@@ -80,45 +78,22 @@ fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
     )))
 }
 
+/// Refuses a claim that this very node is dead.
+pub fn is_another(site: &Site, dead: &[String]) -> Result<()> {
+    match dead.iter().find(|dead| *dead == site.nodes.me()) {
+        Some(dead) => Err(refused(format!("--owner-is-dead {dead}: this is {dead}, and it is alive"))),
+        None => Ok(()),
+    }
+}
+
 /// Makes this node the owner, or says why it must not be.
 fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result<()> {
     let name = guest.name.as_str();
     let me = site.nodes.me();
     let owner = store.owner()?;
-    let uuid = guest.uuid();
-    let mut all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
-    // A record on a volume of this node's own says nothing about the others, unless the disk is here as well: then this is
-    // where the VM has always been, for pc-config changes the home of none. Pacemaker knows where it started it.
-    let at_home = owner.as_ref().is_some_and(|owner| owner.node == me) && store.disk().exists();
-    let alone = site.is_local(guest) && !at_home && !options.by_pacemaker;
-    if alone {
-        let named = owner.iter().flat_map(Owner::nodes).filter(|node| site.nodes.named(node).is_none());
-        all.extend(named);
-    }
-    let record = owner.as_ref().filter(|_| !alone);
-    let told = site.nodes.answers(&uuid);
-    let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);
     let mut dead = options.owner_is_dead.clone();
     dead.extend(owner.iter().flat_map(|owner| owner.fenced(options.by_pacemaker)));
-    match decide(me, &all, record, &dead, ask) {
-        Verdict::Start => {}
-        Verdict::RunsOn(node) => {
-            let remedy = if site.is_local(guest) {
-                format!("on {node}: pc-vm stop {name}")
-            } else {
-                format!("to have it here: pc-vm migrate {name} {me}")
-            };
-            return Err(refused(format!("vm {name}: runs on {node}\n  {remedy}")));
-        }
-        Verdict::Unknown(silent) => {
-            let clue = match (alone, &owner) {
-                (true, _) => Clue::OwnVolumes,
-                (false, Some(_)) => Clue::Record,
-                (false, None) => Clue::NoRecord,
-            };
-            return Err(unreachable(name, clue, &silent));
-        }
-    }
+    runs_nowhere_else(site, store, guest, owner.as_ref(), &dead, options.by_pacemaker)?;
     if site.is_local(guest) && !store.disk().exists() {
         only_disk(site, guest)?;
     }
@@ -127,6 +102,53 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     }
     let pacemaker = options.by_pacemaker;
     store.set_owner(&Owner { pacemaker, ..Owner::new(name, me, site.boot_id(), now()?) })
+}
+
+/// An error unless no other node runs it: each has said so, or its silence is no reason to wait.
+pub fn runs_nowhere_else(
+    site: &Site,
+    store: &Store,
+    guest: &Guest,
+    owner: Option<&Owner>,
+    dead: &[String],
+    by_pacemaker: bool,
+) -> Result<()> {
+    let name = guest.name.as_str();
+    let me = site.nodes.me();
+    let uuid = guest.uuid();
+    let mut all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
+    // A record on a volume of this node's own says nothing about the others, unless the disk is here as well: then this is
+    // where the VM has always been, for pc-config changes the home of none. Pacemaker knows where it started it.
+    let at_home = owner.is_some_and(|owner| owner.node == me) && store.disk().exists();
+    let alone = site.is_local(guest) && !at_home && !by_pacemaker;
+    if alone {
+        let named = owner.into_iter().flat_map(Owner::nodes).filter(|node| site.nodes.named(node).is_none());
+        all.extend(named);
+    }
+    let record = owner.filter(|_| !alone);
+    let told = site.nodes.answers(&uuid);
+    let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);
+    match decide(me, &all, record, dead, ask) {
+        Verdict::Start => Ok(()),
+        Verdict::RunsOn(node) => {
+            let remedy = if by_pacemaker {
+                "pc-ha status".to_string()
+            } else if site.is_local(guest) {
+                format!("on {node}: pc-vm stop {name}")
+            } else {
+                format!("to have it here: pc-vm migrate {name} {me}")
+            };
+            Err(refused(format!("vm {name}: runs on {node}\n  {remedy}")))
+        }
+        Verdict::Unknown(silent) => {
+            let clue = match (alone, owner) {
+                (true, _) => Clue::OwnVolumes,
+                (false, Some(_)) => Clue::Record,
+                (false, None) => Clue::NoRecord,
+            };
+            Err(unreachable(name, clue, &silent, by_pacemaker))
+        }
+    }
 }
 
 /// Refuses to make a second disk, on another node's volume of the same name, for a VM that has one already. Who does not

@@ -28,7 +28,7 @@ pub struct Options {
     /// Do nothing unless the machine is going down
     #[arg(long, hide = true)]
     pub at_shutdown: bool,
-    /// Where pacemaker has taken over, and the machine stays up: leave it running, and note that it is pacemaker's
+    /// Where pacemaker has taken over, and the machine stays up: leave it running
     #[arg(long, hide = true)]
     pub hand_over: bool,
 }
@@ -46,8 +46,9 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     }
     let guest = site.guest(name)?;
     let uuid = guest.uuid();
-    if options.hand_over && site.has_pacemaker() && !systemd::is_stopping() {
-        hand_over(site, &guest);
+    if is_handed_over(site, options, systemd::is_stopping) {
+        // Whose it is gets noted by `adopt`, once this node can be fenced.
+        log::info(format_args!("vm {name} runs on: pacemaker takes over"));
         return Ok(Exit::Done);
     }
     let local = site.nodes.local()?;
@@ -68,6 +69,11 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let there = site.nodes.of(node)?;
     end(&there, name, &uuid, Duration::from_secs(options.timeout))?;
     after(site, &guest, &there, node.name.as_str(), options)
+}
+
+/// Whether a unit that is put down leaves its guest running: pacemaker takes over, and the machine stays up.
+fn is_handed_over(site: &Site, options: &Options, is_stopping: impl Fn() -> bool) -> bool {
+    options.hand_over && site.has_pacemaker() && !is_stopping()
 }
 
 /// Stops every VM of the file that runs on this node, all at once: guests that were moved here have no unit of
@@ -202,28 +208,6 @@ fn release(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str) {
     };
     if let Err(error) = write() {
         log::debug(format_args!("vm {}: not noted as stopped: {error:#}", guest.name));
-    }
-}
-
-/// Notes that the VM is pacemaker's from now on. Without that record pacemaker asks this node before it starts the VM
-/// elsewhere, and waits for the answer: safe, and slower than it could be.
-fn hand_over(site: &Site, guest: &Guest) {
-    let write = || -> Result<()> {
-        let store = site.store(guest);
-        store.require_mounted()?;
-        let _lock = store.lock()?;
-        match store.owner()? {
-            Some(mut owner) if owner.node == site.nodes.me() => {
-                owner.pacemaker = true;
-                owner.since = now()?;
-                store.set_owner(&owner)
-            }
-            _ => Ok(()),
-        }
-    };
-    match write() {
-        Ok(()) => log::info(format_args!("vm {} is pacemaker's from now on", guest.name)),
-        Err(error) => log::warning(format_args!("vm {}: not noted as pacemaker's: {error:#}", guest.name)),
     }
 }
 

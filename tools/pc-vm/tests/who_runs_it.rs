@@ -225,3 +225,126 @@ fn the_remedy_for_a_vm_that_should_run_starts_it() {
     let (_, said) = scene.pc_vm("n1", &root, &["status"]);
     assert!(said.contains("problem: vm mail should run here\n  pc-vm start mail\n"), "{said}");
 }
+
+/// No record, and a node is off: whoever knows that it is says so once, by name, and pacemaker starts the VM anywhere.
+#[test]
+fn a_claim_by_name_is_recorded_and_an_answer_counts_more() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    let root = scene.root("shared");
+    let record = root.join("mnt/vms/vms/mail/owner.json");
+    let mail = running("mail", UUID);
+    let disown =
+        |node: &str, dead: &str| scene.pc_vm(node, &root, &["disown", "mail", "--owner-is-dead", dead]);
+    scene.libvirt("n1", Some(""));
+    scene.libvirt("n2", None);
+    scene.libvirt("n3", Some(""));
+    let start = || scene.pc_vm("n3", &root, &["start", "mail", "--by-pacemaker"]);
+    let (exit, said) = start();
+    assert_eq!(exit, 75, "{said}");
+    let remedy = "when n2 is switched off for certain: pc-ha start mail --owner-is-dead n2\n";
+    assert!(
+        said.contains("no owner.json beside its disk, and n2 does not answer") && said.ends_with(remedy),
+        "{said}"
+    );
+    // Another node than the silent one; this node; a VM that runs after all, elsewhere or here.
+    let (exit, said) = disown("n1", "n3");
+    assert_eq!((exit, said.ends_with(remedy)), (75, true), "{said}");
+    let (exit, said) = disown("n1", "n1");
+    assert_eq!((exit, said.contains("this is n1, and it is alive")), (2, true), "{said}");
+    scene.libvirt("n3", Some(&mail));
+    let (exit, said) = disown("n1", "n2");
+    assert_eq!((exit, said.contains("vm mail: runs on n3\n  pc-ha status\n")), (2, true), "{said}");
+    let (exit, said) = disown("n3", "n2");
+    assert_eq!((exit, said.contains("vm mail: runs on n3\n")), (2, true), "{said}");
+    assert!(!record.exists(), "nothing was noted");
+    scene.libvirt("n3", Some(""));
+    let (exit, said) = disown("n1", "n2");
+    assert_eq!(
+        (exit, said.contains("noted that it runs nowhere, for n2 is switched off")),
+        (0, true),
+        "{said}"
+    );
+    assert_eq!(owner(&root)["stopped"], true);
+    // The claim said nothing of a node that answers.
+    scene.libvirt("n2", Some(&mail));
+    let (exit, said) = start();
+    assert_eq!((exit, said.contains("vm mail: runs on n2")), (2, true), "{said}");
+    scene.libvirt("n2", None);
+    let (exit, said) = start();
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    assert_eq!((&owner(&root)["node"], &owner(&root)["pacemaker"]), (&"n3".into(), &true.into()));
+    // A move that was cut short before pacemaker took over: both ends have to be named.
+    set_owner(&root, &serde_json::json!({"node": "n2", "moving_to": "n3"}));
+    scene.libvirt("n3", None);
+    let (exit, said) = disown("n1", "n2");
+    assert_eq!((exit, said.contains("n3 owns it and does not answer")), (75, true), "{said}");
+    let (exit, said) =
+        scene.pc_vm("n1", &root, &["disown", "mail", "--owner-is-dead", "n2", "--owner-is-dead", "n3"]);
+    assert_eq!(exit, 0, "{said}");
+}
+
+/// The record of a VM on a local volume lies where its disk does.
+#[test]
+fn a_claim_for_a_local_volume_is_made_at_home() {
+    let scene = Scene::new("use = \"local\"");
+    let root = scene.root("n2");
+    scene.libvirt("n2", Some(""));
+    let (exit, said) = scene.pc_vm("n2", &root, &["disown", "mail", "--owner-is-dead", "n3"]);
+    assert_eq!(exit, 2, "{said}");
+    assert!(said.ends_with("on n1: pc-ha start mail --owner-is-dead n3\n"), "{said}");
+}
+
+/// A QEMU of `mail` in a machine's /proc.
+fn qemu(root: &Path) {
+    fs::create_dir_all(root.join("proc/4711/task/4711")).unwrap();
+    let arguments = format!("/usr/bin/qemu-system-x86_64\0-name\0guest=mail\0-uuid\0{UUID}\0");
+    fs::write(root.join("proc/4711/cmdline"), arguments).unwrap();
+}
+
+/// Pacemaker's are the VMs that the kernel shows here, whatever the record says, unless another node may run them too.
+#[test]
+fn what_runs_here_becomes_pacemaker_s_when_nobody_else_runs_it() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    let root = scene.root("shared");
+    let record = root.join("mnt/vms/vms/mail/owner.json");
+    let mail = running("mail", UUID);
+    let adopt = || scene.pc_vm("n1", &root, &["adopt"]);
+    for node in NODES {
+        scene.libvirt(node, Some(""));
+    }
+    // It runs elsewhere, or nowhere: nothing is noted, whatever the record says.
+    set_owner(&root, &serde_json::json!({"node": "n1"}));
+    let before = owner(&root);
+    assert_eq!(adopt(), (0, String::new()));
+    assert_eq!(owner(&root), before);
+    qemu(&root);
+    let (exit, said) = adopt();
+    assert_eq!((exit, said.contains("vm mail is pacemaker's from now on\n")), (0, true), "{said}");
+    assert_eq!((&owner(&root)["node"], &owner(&root)["pacemaker"]), (&"n1".into(), &true.into()));
+    assert_eq!(adopt(), (0, String::new()), "a second time there is nothing to do, and nobody is asked");
+    // Moved here by hand with virsh: the old owner has to answer.
+    let by_hand = serde_json::json!({"node": "n2"});
+    set_owner(&root, &by_hand);
+    scene.libvirt("n2", None);
+    let (exit, said) = adopt();
+    assert_eq!(
+        (exit, said.contains("mail is not noted as pacemaker's: vm mail: n2 owns it and does not answer")),
+        (75, true),
+        "{said}"
+    );
+    scene.libvirt("n2", Some(&mail));
+    let (exit, said) = adopt();
+    assert_eq!((exit, said.contains("vm mail: runs on n2")), (2, true), "{said}");
+    assert_eq!(owner(&root)["node"], "n2");
+    scene.libvirt("n2", Some(""));
+    assert_eq!(adopt().0, 0);
+    assert_eq!((&owner(&root)["node"], &owner(&root)["pacemaker"]), (&"n1".into(), &true.into()));
+    // Never recorded: all nodes have to answer.
+    fs::remove_file(&record).unwrap();
+    scene.libvirt("n3", None);
+    let (exit, said) = adopt();
+    assert_eq!((exit, said.contains("no owner.json beside its disk, and n3")), (75, true), "{said}");
+    assert!(!record.exists());
+    scene.libvirt("n3", Some(""));
+    assert_eq!((adopt().0, record.exists()), (0, true));
+}

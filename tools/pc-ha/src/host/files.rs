@@ -31,6 +31,16 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, text.as_bytes(), 0o644)
 }
 
+/// Takes a file away, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The watchdogs that the kernel lists, the first one first.
 pub fn watchdogs(root: &Path) -> Result<Vec<Watchdog>> {
     let directory = root.join("sys/class/watchdog");
@@ -42,12 +52,21 @@ pub fn watchdogs(root: &Path) -> Result<Vec<Watchdog>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
-        let identity = fs::read_to_string(entry.path().join("identity")).unwrap_or_default();
         let device = format!("/dev/{}", entry.file_name().to_string_lossy());
-        found.push(Watchdog::new(device, identity.trim().to_string()));
+        // A driver need not have all attributes, and a kernel need not show them.
+        let read = |name: &str| fs::read_to_string(entry.path().join(name)).ok();
+        found.push(Watchdog::new(device, |name| read(name).map(|text| text.trim().to_string())));
     }
     found.sort();
     Ok(found)
+}
+
+/// A process of sbd's is there, by the kernel's word.
+pub fn sbd_runs(root: &Path) -> bool {
+    let Ok(processes) = fs::read_dir(root.join("proc")) else { return false };
+    processes.flatten().any(|process| {
+        fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim_end() == "sbd")
+    })
 }
 
 /// corosync, sbd and pacemaker may start on this node.

@@ -1,8 +1,10 @@
 //! The only module that touches the machine.
 
 pub mod files;
+pub mod logind;
 pub mod pacemaker;
 pub mod peers;
+pub mod siblings;
 pub mod systemd;
 pub mod units;
 
@@ -28,9 +30,12 @@ pub fn look(common: &Common) -> Result<Have> {
     let active = engine.map(|engine| {
         engine.vms.iter().filter(|vm| vm.is_active()).map(|vm| vm.id.clone()).collect::<Vec<_>>()
     });
+    let quorum = pacemaker::quorum().ok();
     Ok(Have {
+        quorum_device: files::read(&common.under_root(corosync::QUORUM_DEVICE))?,
+        quorum_device_votes: quorum.as_deref().is_some_and(crate::engine::read_quorum_device),
         corosync: files::read(&common.under_root(corosync::PATH))?,
-        corosync_runs: quorum().is_ok(),
+        corosync_runs: quorum.is_some_and(|text| crate::engine::read_quorum(&text).is_ok()),
         sbd: files::read(&common.under_root(sbd::PATH))?,
         watchdogs: files::watchdogs(&common.root)?,
         cib,
@@ -46,6 +51,11 @@ pub fn engine() -> Result<Engine> {
 /// corosync's quorum.
 pub fn quorum() -> Result<Quorum> {
     crate::engine::read_quorum(&pacemaker::quorum()?)
+}
+
+/// Who is a member of corosync's, by name; empty while it does not answer.
+pub fn members() -> Vec<String> {
+    pacemaker::quorum().map(|text| crate::engine::read_members(&text)).unwrap_or_default()
 }
 
 /// What is known of the storage, and how old that is.
@@ -66,6 +76,15 @@ pub fn storage(root: &Path) -> Known {
 pub fn now() -> Result<String> {
     let now = OffsetDateTime::now_utc().replace_nanosecond(0).context("reading the clock")?;
     now.format(&Rfc3339).context("writing the time")
+}
+
+/// Starts what connects to the host of the third vote.
+pub fn start_quorum_device() -> Result<()> {
+    systemd::start(crate::corosync::QDEVICE, std::time::Duration::from_secs(90)).map_err(|error| {
+        pc_cli::try_again(format!(
+            "{error:#}\n  apt-get install corosync-qdevice, and make its certificates (pc-ha(8), Two nodes)"
+        ))
+    })
 }
 
 /// Progress for whoever looks at the unit.

@@ -172,6 +172,26 @@ pub fn standby(node: &str, on: bool) -> Result<()> {
     run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
+/// Tells the other nodes how long this node's watchdog waits; forgotten when it leaves.
+pub fn tell_watchdog(node: &str, seconds: u64) -> Result<()> {
+    let sh = shell()?;
+    let (name, value) = (crate::cib::WATCHDOG, seconds.to_string());
+    let command = cmd!(sh, "crm_attribute --node {node} --name {name} --lifetime reboot --update {value}");
+    let what = "telling the other nodes of the watchdog";
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(what, &error))
+}
+
+/// As `standby`, forgotten when the node leaves.
+pub fn standby_until_boot(node: &str, on: bool) -> Result<()> {
+    let sh = shell()?;
+    let command = if on {
+        cmd!(sh, "crm_attribute --node {node} --name standby --lifetime reboot --update on")
+    } else {
+        cmd!(sh, "crm_attribute --node {node} --name standby --lifetime reboot --delete")
+    };
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away("moving all VMs away", &error))
+}
+
 /// Waits until pacemaker has nothing left to do.
 pub fn settle(patience: Duration) -> Result<()> {
     let sh = shell()?;
@@ -202,6 +222,18 @@ pub fn forget_sending(resource: &str) -> Result<()> {
     let sh = shell()?;
     let command = cmd!(sh, "crm_resource --resource {resource} --clear");
     run(command).deadline(QUICK).output().map(drop).map_err(|error| away("ending a move", &error))
+}
+
+/// Forgets that a resource failed to start: a node where it did is not tried again for a while.
+pub fn forget_failures(resource: &str) -> Result<()> {
+    let sh = shell()?;
+    // A file has no executor whose history could be cleaned.
+    if std::env::var_os("CIB_file").is_some() {
+        return Ok(());
+    }
+    let command = cmd!(sh, "crm_resource --resource {resource} --cleanup");
+    let what = format!("forgetting failures of {resource}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
 /// Whether a resource shall run.

@@ -1,6 +1,8 @@
 //! The other nodes, over ssh(1) with the certificates and the client configuration of pc-trust. There a forced command
 //! admits listed verbs only.
 
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -9,6 +11,18 @@ use xshell::{Shell, cmd};
 
 /// Pacemaker stops within this: it waits for whatever is under way.
 const DEADLINE: Duration = Duration::from_secs(2100);
+
+/// A machine that runs answers a SYN at once, if only to refuse it.
+const KNOCK: Duration = Duration::from_secs(3);
+
+/// Whether a machine with this address is switched on: it takes a connection for ssh, or refuses it. Silence says nothing.
+pub fn answers(address: &str) -> bool {
+    let Ok(ip) = address.parse::<IpAddr>() else { return false };
+    match pc_run::timed(|| TcpStream::connect_timeout(&SocketAddr::new(ip, 22), KNOCK)) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionRefused,
+    }
+}
 
 /// Runs `pc-ha engine VERB` on a node.
 pub fn engine(common: &Common, node: &str, verb: &str) -> Result<()> {

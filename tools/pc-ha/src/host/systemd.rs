@@ -26,6 +26,7 @@ trait Manager {
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Vec<Change>>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: ObjectPath<'_>, unit: &str, result: &str) -> zbus::Result<()>;
@@ -124,6 +125,14 @@ fn job(unit: &str, start: bool, deadline: Duration) -> Result<()> {
         bail!("asking systemd to {verb} {unit}: its job ended as {result}\n  systemctl status {unit}");
     }
     Ok(())
+}
+
+/// Has logind read its configuration again: on SIGHUP (`manager_dispatch_reload_signal`) it forgets nothing.
+pub fn reread_logind() -> Result<()> {
+    const SIGHUP: i32 = 1;
+    within("have logind read its configuration", QUICK, || {
+        Manager::new(&Connection::system()?)?.kill_unit("systemd-logind.service", "main", SIGHUP)
+    })
 }
 
 /// Switches the machine off, as the power button would.

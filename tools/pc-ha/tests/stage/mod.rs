@@ -113,6 +113,23 @@ impl Stage {
         self.program("corosync-quorumtool", &format!("#!/bin/sh\ncat <<'E'\n{text}E\n"));
     }
 
+    /// A pc-vm that logs what it is called with, and refuses while there is a file `refuse`.
+    pub fn pc_vm(&self) {
+        let root = self.root.path().display();
+        self.program(
+            "pc-vm",
+            &format!(
+                "#!/bin/sh\necho \"$*\" >> {root}/pc-vm.log\n\
+                 [ ! -e {root}/refuse ] || {{ echo 'error: vm mail: runs on node3' >&2; exit 2; }}\n"
+            ),
+        );
+    }
+
+    /// What it was called with.
+    pub fn pc_vm_log(&self) -> String {
+        fs::read_to_string(self.at("pc-vm.log")).unwrap_or_default()
+    }
+
     /// What pc-gluster left, just now.
     pub fn storage(&self, heal_pending: u64, healthy: bool) {
         let now = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
@@ -134,7 +151,19 @@ impl Stage {
     }
 
     pub fn fed(&self, arguments: &[&str], stdin: &str) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pc-ha"))
+        self.run(Command::new(env!("CARGO_BIN_EXE_pc-ha")), arguments, stdin)
+    }
+
+    /// On a network of its own, where this address alone answers, or none.
+    pub fn pc_ha_in_network(&self, address: &str, arguments: &[&str]) -> Output {
+        let script = "ip link set lo up && if [ -n \"$1\" ]; then ip address add \"$1\" dev lo; fi && shift && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", script, "sh", address, env!("CARGO_BIN_EXE_pc-ha")]);
+        self.run(command, arguments, "")
+    }
+
+    fn run(&self, mut command: Command, arguments: &[&str], stdin: &str) -> Output {
+        let mut child = command
             .arg("--root")
             .arg(self.root.path())
             .arg("--file")

@@ -1,0 +1,144 @@
+use super::*;
+
+const FILE: &str = "schema = \"personal-cluster/1\"\nname = \"home\"\n\
+    [[node]]\nname = \"n1\"\naddress = \"192.0.2.51/24\"\n\
+    [[node]]\nname = \"n2\"\naddress = \"192.0.2.52/24\"\n\
+    [[node]]\nname = \"n3\"\naddress = \"192.0.2.53/24\"\n[ha]\n";
+
+fn want(profile: &str) -> Want {
+    let file = format!("{FILE}profile = \"{profile}\"\n");
+    let cluster = cluster::parse("test", &file).unwrap();
+    crate::want::want(&cluster.view("n1").unwrap()).unwrap()
+}
+
+/// A node on which all of a profile is in force, with the watchdog running so long.
+fn have(profile: &str, runs: u64) -> Have {
+    let want = want(profile);
+    let attributes =
+        [("identity", "iTCO_wdt".to_string()), ("state", "active".into()), ("timeout", runs.to_string())];
+    let chip = Watchdog::new("/dev/watchdog0".into(), |name| {
+        attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    });
+    let objects = rows::rows(&want).into_iter().map(|row| (row.id, row.xml)).collect();
+    Have {
+        corosync: Some(corosync::render(&want)),
+        corosync_runs: true,
+        quorum_device: None,
+        quorum_device_votes: false,
+        sbd: Some(sbd::render(&want, &chip)),
+        cib: Some(Cib {
+            objects,
+            maintenance: false,
+            fencing_seconds: Some(want.timing.fencing_ms / 1000),
+            watchdogs: ["n1", "n2", "n3"].map(|node| (node.to_string(), runs)).into(),
+            shut_down: false,
+        }),
+        watchdogs: vec![chip],
+        active: Vec::new(),
+    }
+}
+
+fn ids(outcome: &Outcome) -> Vec<&str> {
+    outcome.plan.steps.iter().map(|step| step.id.as_str()).collect()
+}
+
+#[test]
+fn what_is_in_force_is_left_alone() {
+    let outcome = plan(&want("patient"), &have("patient", 15), false).unwrap();
+    assert_eq!((ids(&outcome), outcome.waiting.len(), outcome.faults.len()), (Vec::new(), 0, 0), "{outcome}");
+}
+
+/// normal to patient: the watchdog from 5 to 15 s, the token from 3 to 10 s, the wait from 23 to 51 s.
+#[test]
+fn slower_times_follow_the_longer_wait_and_need_it() {
+    let outcome = plan(&want("patient"), &have("normal", 5), false).unwrap();
+    assert_eq!(ids(&outcome), ["cib/cib-bootstrap-options", "sbd", "corosync", "corosync-reload"]);
+    for (step, needs) in [(1, "cib/cib-bootstrap-options"), (2, "cib/cib-bootstrap-options"), (3, "corosync")]
+    {
+        assert_eq!(outcome.plan.steps[step].needs, [needs]);
+    }
+    // Pacemaker cannot be asked: nothing slower may be lying there when this node boots.
+    let blind = Have { cib: None, ..have("normal", 5) };
+    let outcome = plan(&want("patient"), &blind, false).unwrap();
+    assert_eq!(ids(&outcome), Vec::<&str>::new());
+    assert_eq!(outcome.waiting.len(), 3, "{outcome}");
+    for path in [sbd::PATH, corosync::PATH] {
+        assert!(
+            outcome.waiting.iter().any(|line| line.starts_with(&format!("{path} stays as it is"))),
+            "{outcome}"
+        );
+    }
+    // The first time there is nothing that it could be slower than, and faster is always safe.
+    let fresh = Have { cib: None, corosync: None, corosync_runs: false, sbd: None, ..have("normal", 5) };
+    assert_eq!(ids(&plan(&want("patient"), &fresh, false).unwrap()), ["sbd", "corosync"]);
+    let faster = Have { cib: None, ..have("patient", 15) };
+    assert_eq!(ids(&plan(&want("normal"), &faster, false).unwrap()), ["sbd", "corosync", "corosync-reload"]);
+}
+
+/// A file that says 5 s is not a watchdog that waits 5 s: sbd reads it when it starts.
+#[test]
+fn the_wait_gets_shorter_when_every_running_watchdog_is_fast_enough() {
+    let lowered = |watchdogs: &[(&str, u64)]| {
+        let mut have = have("patient", 5);
+        let told = watchdogs.iter().map(|(node, runs)| ((*node).to_string(), *runs)).collect();
+        if let Some(cib) = &mut have.cib {
+            cib.watchdogs = told;
+        }
+        let outcome = plan(&want("normal"), &have, true).unwrap();
+        (ids(&outcome).contains(&"cib/cib-bootstrap-options"), outcome.faults.join("; "))
+    };
+    assert_eq!(lowered(&[("n1", 5), ("n2", 5), ("n3", 5)]), (true, String::new()));
+    assert_eq!(lowered(&[("n1", 5), ("n2", 3), ("n3", 5)]), (true, String::new()));
+    let (changed, fault) = lowered(&[("n1", 5), ("n2", 15)]);
+    assert!(!changed);
+    let says = "stonith-watchdog-timeout stays 51 s, the file asks for 23 s: the watchdog of n2 waits 15 s, \
+                nobody knows how long the watchdog of n3 waits\n";
+    assert!(fault.starts_with(says), "{fault}");
+    let unasked = plan(&want("normal"), &have("patient", 5), false).unwrap();
+    assert!(unasked.faults[0].contains("while any node's watchdog still waits as long as before"));
+}
+
+#[test]
+fn a_node_tells_the_others_what_its_watchdog_does() {
+    let mut have = have("normal", 15);
+    if let Some(cib) = &mut have.cib {
+        cib.watchdogs.insert("n1".into(), 5);
+    }
+    let outcome = plan(&want("normal"), &have, false).unwrap();
+    assert_eq!(ids(&outcome), ["watchdog"]);
+    assert_eq!(outcome.plan.steps[0].action, Action::WatchdogTell { watchdog_seconds: 15 });
+    // Nobody has opened it: its number is its driver's.
+    have.watchdogs[0].armed = false;
+    assert_eq!(ids(&plan(&want("normal"), &have, false).unwrap()), Vec::<&str>::new());
+}
+
+#[test]
+fn a_watchdog_that_cannot_wait_so_long_is_a_fault() {
+    let mut have = have("normal", 5);
+    have.sbd = None;
+    have.watchdogs[0].max_seconds = Some(4);
+    let outcome = plan(&want("normal"), &have, false).unwrap();
+    assert_eq!(ids(&outcome), Vec::<&str>::new());
+    assert!(outcome.faults[0].contains("cannot be told to wait 5 s\n  write 4 or less"), "{outcome}");
+}
+
+/// corosync.conf names the device; its daemon has to be let, and started, or the vote is never given.
+#[test]
+fn the_third_vote_is_started_where_the_file_asks_for_it() {
+    let mut want = want("normal");
+    let three = have("normal", 5);
+    want.quorum_device = Some("192.0.2.9".into());
+    let outcome = plan(&want, &three, false).unwrap();
+    assert_eq!(ids(&outcome), ["corosync", "corosync-reload", "quorum-device", "quorum-device-start"]);
+    assert_eq!(outcome.plan.steps[3].needs, ["quorum-device", "corosync-reload"]);
+    let file = Some(corosync::quorum_device("192.0.2.9"));
+    let done = Have { corosync: Some(corosync::render(&want)), quorum_device: file, ..three };
+    assert_eq!(ids(&plan(&want, &done, false).unwrap()), ["quorum-device-start"], "it does not vote yet");
+    let votes = Have { quorum_device_votes: true, ..done };
+    assert_eq!(ids(&plan(&want, &votes, false).unwrap()), Vec::<&str>::new());
+    let stopped = Have { corosync_runs: false, quorum_device_votes: false, ..votes };
+    assert_eq!(ids(&plan(&want, &stopped, false).unwrap()), Vec::<&str>::new(), "pacemaker.service wants it");
+    // Three nodes need none.
+    want.quorum_device = None;
+    assert_eq!(ids(&plan(&want, &stopped, false).unwrap()), ["corosync", "quorum-device"]);
+}

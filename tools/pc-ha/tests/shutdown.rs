@@ -1,0 +1,127 @@
+//! `pc-ha inhibit` as its unit runs it: a private bus with a stand-in for logind, and a CIB in a file.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+
+mod stage;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use stage::Stage;
+use zbus::blocking::{Connection, connection::Builder};
+
+/// Every delay that is asked for: its words, and an end that is closed when the other one is.
+struct Logind(Sender<(String, UnixStream)>);
+
+#[zbus::interface(name = "org.freedesktop.login1.Manager")]
+impl Logind {
+    fn inhibit(&self, what: &str, who: &str, why: &str, mode: &str) -> zbus::zvariant::OwnedFd {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        self.0.send((format!("{what} {who} {mode}: {why}"), reader)).unwrap();
+        OwnedFd::from(writer).into()
+    }
+
+    #[allow(clippy::unused_self, reason = "the shape of a D-Bus property")]
+    #[zbus(property, name = "InhibitDelayMaxUSec")]
+    fn inhibit_delay_max_usec(&self) -> u64 {
+        4_000_000
+    }
+}
+
+/// Ends what a test started, also when it fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Scene {
+    asked: Receiver<(String, UnixStream)>,
+    logind: Connection,
+    // In the order in which they end.
+    _inhibit: Running,
+    _daemon: Running,
+}
+
+/// `inhibit` on a node, with the CIB of a stage.
+fn scene(stage: &Stage, node: &str) -> Scene {
+    let mut daemon = Command::new("dbus-daemon")
+        .args(["--session", "--nofork", "--print-address"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("dbus-daemon must be installed for this test");
+    let mut address = String::new();
+    BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    let daemon = Running(daemon);
+    let (sender, asked) = channel();
+    let logind = Builder::address(address.trim())
+        .and_then(|builder| builder.serve_at("/org/freedesktop/login1", Logind(sender)))
+        .and_then(|builder| builder.name("org.freedesktop.login1"))
+        .and_then(Builder::build)
+        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pc-ha"));
+    command.arg("--root").arg(stage.at(".")).arg("--file").arg(stage.at("cluster.toml"));
+    command.args(["--node", node, "inhibit"]).env("CIB_file", stage.at("cib.xml"));
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", address.trim()).env_remove("NOTIFY_SOCKET");
+    Scene { asked, logind, _inhibit: Running(command.spawn().unwrap()), _daemon: daemon }
+}
+
+impl Scene {
+    /// The next delay that is asked for.
+    fn delay(&self) -> UnixStream {
+        let (words, reader) = self.asked.recv_timeout(Duration::from_secs(60)).expect("a delay");
+        assert_eq!(words, "shutdown pc-ha delay: VMs move to other nodes");
+        reader
+    }
+
+    /// logind says that the machine goes down, or that it does not after all.
+    fn say(&self, down: bool) {
+        let path = "/org/freedesktop/login1";
+        let interface = "org.freedesktop.login1.Manager";
+        self.logind.emit_signal(None::<&str>, path, interface, "PrepareForShutdown", &(down,)).unwrap();
+    }
+}
+
+/// Waits for the other end to be closed; gives the seconds.
+fn closed(mut reader: UnixStream) -> Duration {
+    let (sender, receiver) = channel();
+    let begun = Instant::now();
+    std::thread::spawn(move || sender.send(reader.read(&mut [0])));
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(60)).unwrap().unwrap(), 0);
+    begun.elapsed()
+}
+
+const STANDBY: &str = r#"name="standby" value="on""#;
+
+#[test]
+fn a_node_that_goes_down_is_on_standby_until_it_boots_and_lets_go_in_time() {
+    let stage = Stage::running();
+    let scene = scene(&stage, "node2");
+    let delay = scene.delay();
+    assert!(!stage.read("cib.xml").contains(STANDBY));
+    // Nobody moves anything in a file: it holds on for as long as logind would wait, and no longer.
+    scene.say(true);
+    let took = closed(delay);
+    assert!(took > Duration::from_millis(1500) && took < Duration::from_secs(20), "{took:?}");
+    let cib = stage.read("cib.xml");
+    let (configuration, status) = cib.split_once("<status").unwrap();
+    // In the status: pacemaker forgets it with this boot. In the configuration it would be a drain.
+    assert!(status.contains(STANDBY) && !configuration.contains(STANDBY), "{cib}");
+    let moved = stage.simulate(&[]);
+    assert!(!stage::line(&moved, "pc-vm-mail").contains("node2"), "{moved}");
+    // Called off: it takes VMs again, and the next shutdown is waited with as well.
+    scene.say(false);
+    let next = scene.delay();
+    assert!(!stage.read("cib.xml").contains(STANDBY));
+    // The VM is elsewhere by now: nothing to wait for.
+    scene.say(true);
+    assert!(closed(next) < Duration::from_secs(20));
+    assert!(!stage.read("cib.xml").contains(STANDBY));
+}
