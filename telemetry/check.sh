@@ -33,7 +33,7 @@ trap 'kill "$server" 2> /dev/null || true; rm -rf "$work"' EXIT
 server=
 run=$work/run/personal-cluster
 mkdir -p "$run"
-for noun in unlock brick ovs vm trust config; do
+for noun in unlock brick ovs vm trust borg config; do
   cp "../tools/pc-$noun/tests/golden/status.json" "$run/$noun.json"
 done
 cp ../tools/pc-vm/tests/golden/list.json "$run/vm-list.json"

@@ -1,23 +1,26 @@
 //! `backup`: policy by policy, VM by VM. One VM that fails fails the run, not the others.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use cluster::Name;
 use pc_cli::{Exit, log, refused, together, try_again};
 use pc_run::Cost;
 
-use crate::archive::rfc3339;
+use crate::archive::{Holdings, rfc3339};
 use crate::calendar;
 use crate::cold;
 use crate::duty::{Duty, Guest, duty};
+use crate::freeze::Freezer;
+use crate::key;
 use crate::making::Work;
+use crate::queue;
 use crate::records::Failure;
 use crate::report::{Entry, Made, Summary};
 use crate::session::{self, Session};
 use crate::siblings;
-use crate::site::{Site, now};
+use crate::site::{Heal, Site, now};
 use crate::stage::{GuestFiles, Stage};
 use crate::systemd;
 use crate::want::{Pair, Policy, Target, pairs};
@@ -76,8 +79,8 @@ impl Run<'_> {
         let mut mine = Vec::new();
         for pair in pairs {
             match self.sort_out(policy, pair) {
-                Ok(Some(running)) => mine.push((*pair, running)),
-                Ok(None) => (),
+                Ok(true) => mine.push(*pair),
+                Ok(false) => (),
                 Err(error) => self.failed(pair, error),
             }
         }
@@ -89,17 +92,18 @@ impl Run<'_> {
             Err(error) => {
                 // Each of them was not backed up for the same reason, told once.
                 let told = format!("{error:#}");
-                for (pair, _) in mine {
+                for pair in mine {
                     self.entries.push(entry(pair, outcome(&error), Some(told.clone()), None));
                 }
                 self.errors.push(error);
                 return Ok(());
             }
         };
-        for (pair, running) in mine {
+        let mut held = None;
+        for pair in mine {
             self.site.interrupts.check()?;
             session.lock.still_ours()?;
-            let result = self.one(&session, policy, pair, running);
+            let result = self.one(&session, policy, pair, &mut held);
             match result {
                 Ok(made) => self.entries.push(entry(pair, "done", None, Some(made))),
                 Err(error) => {
@@ -121,13 +125,14 @@ impl Run<'_> {
         self.errors.push(error);
     }
 
-    /// Whether this node backs the VM up now, and whether it runs; `None` when not, which is an entry.
-    fn sort_out(&mut self, policy: &Policy, pair: &Pair) -> Result<Option<bool>> {
+    /// Whether this node backs the VM up now; `false` is an entry. Hours may pass before its turn comes: it is asked for
+    /// again then.
+    fn sort_out(&mut self, policy: &Policy, pair: &Pair) -> Result<bool> {
         // First, for it asks no other node.
         if self.options.due {
             if let Some(reason) = why_not_due(self.site, policy, pair)? {
                 self.entries.push(entry(pair, "not_due", Some(reason), None));
-                return Ok(None);
+                return Ok(false);
             }
         }
         let named = !self.options.vms.is_empty();
@@ -135,32 +140,36 @@ impl Run<'_> {
             Some(guests) => guests,
             None => &*self.guests.insert(siblings::guests(self.site.common)?),
         };
-        let running = match duty(self.site.node(), guests.get(pair.vm.as_str()), named) {
-            Duty::Running => true,
-            Duty::Stopped => false,
+        match duty(self.site.node(), guests.get(pair.vm.as_str()), named) {
+            Duty::Running | Duty::Stopped => Ok(true),
             Duty::Elsewhere(node) if named => {
                 bail!(refused(format!("runs on {node}\n  ssh {node} pc-borg backup {}", pair.vm)))
             }
             Duty::Elsewhere(node) => {
                 self.entries.push(entry(pair, "elsewhere", Some(format!("runs on {node}")), None));
-                return Ok(None);
+                Ok(false)
             }
             Duty::Home(home) => {
                 let reason = format!("does not run, and its home is {home}");
                 self.entries.push(entry(pair, "elsewhere", Some(reason), None));
-                return Ok(None);
+                Ok(false)
             }
             Duty::Unknown(reason) => {
                 bail!(try_again(format!("nobody knows where it runs: {reason}\n  pc-vm list")))
             }
-        };
-        Ok(Some(running))
+        }
     }
 
-    fn one(&self, session: &Session, policy: &Policy, pair: &Pair, running: bool) -> Result<Made> {
+    fn one(
+        &self,
+        session: &Session,
+        policy: &Policy,
+        pair: &Pair,
+        held: &mut Option<Holdings>,
+    ) -> Result<Made> {
         let site = self.site;
         let Some(vm) = site.cluster().vms.get(&pair.vm) else { bail!("is not in the file") };
-        site.require_volumes([&vm.volume])?;
+        site.require_volumes([&vm.volume], Heal::Awaited)?;
         let files = GuestFiles::of(site, &pair.vm, &vm.volume);
         if !files.disk().exists() {
             bail!(refused(format!(
@@ -168,6 +177,26 @@ impl Run<'_> {
                 files.disk().display(),
                 pair.vm
             )));
+        }
+        let may_go_on = session.guard(site);
+        let borg = session.borg(site, policy, &may_go_on);
+        let held = match held {
+            Some(held) => held,
+            // Once for all VMs: which repository it is, and what earlier runs did not finish in it.
+            None => held.insert(key::require_same(&borg, &site.records(policy), policy)?),
+        };
+        let patience = Duration::from_secs(self.options.lock.lock_wait);
+        let _turn = queue::of_vm(site, pair.vm.as_str(), patience)?;
+        let running = runs_now(site, pair.vm.as_str())?;
+        let freezer = Freezer::of(pair.vm.as_str(), &files, site.me()?);
+        if running {
+            // It is worth telling, and no reason to do without a backup as well.
+            if let Err(error) = freezer.recover() {
+                log::error(format_args!("{error:#}"));
+            }
+        } else {
+            // A guest that runs nowhere is not frozen, either.
+            freezer.forget()?;
         }
         let stage = Stage::of(site, pair);
         stage.begin(site)?;
@@ -177,17 +206,39 @@ impl Run<'_> {
             pair,
             stage: &stage,
             files: &files,
+            freezer: &freezer,
             records: site.records(policy),
             lock: &session.lock,
         };
-        let may_go_on = session.guard(site);
-        let borg = site.borg(policy, Some(session.passphrase.clone()), &may_go_on);
         let result = work.archive(&borg, running, &may_go_on);
         // The view and the export are gone by now; what is left are copies on a tmpfs.
         let cleared = stage.clear(site);
+        // A thaw that did not work is tried again, now that the job is gone.
+        let thawed = if running { freezer.recover() } else { Ok(()) };
         let made = result?;
+        thawed?;
         cleared?;
+        // Only now: until then they spare borg from writing the same data again.
+        for (_, name) in held.unfinished.iter().filter(|(vm, _)| vm == pair.vm.as_str()) {
+            match borg.delete(name) {
+                Ok(()) => log::info(format_args!("vm {}: {name} deleted, it was never finished", pair.vm)),
+                Err(error) => log::warning(format_args!("vm {}: deleting {name}: {error:#}", pair.vm)),
+            }
+        }
         Ok(made)
+    }
+}
+
+/// Whether the VM runs here, as of now; 75 when it is no longer this node's.
+pub fn runs_now(site: &Site, vm: &str) -> Result<bool> {
+    match duty(site.node(), siblings::guests(site.common)?.get(vm), true) {
+        Duty::Running => Ok(true),
+        Duty::Stopped => Ok(false),
+        Duty::Elsewhere(node) => Err(try_again(format!("runs on {node} by now"))),
+        Duty::Home(home) => Err(try_again(format!("is {home}'s by now"))),
+        Duty::Unknown(reason) => {
+            Err(try_again(format!("nobody knows where it runs: {reason}\n  pc-vm list")))
+        }
     }
 }
 
@@ -198,7 +249,7 @@ fn why_not_due(site: &Site, policy: &Policy, pair: &Pair) -> Result<Option<Strin
             return Ok(Some(format!("no disk is labelled {label:?}")));
         }
     }
-    site.require_policy(policy)?;
+    site.require_policy(policy, Heal::Awaited)?;
     let record = site.records(policy).vm(pair.vm.as_str())?;
     let last = record.last.as_ref().map(|last| last.taken_at);
     let next = last.map(|last| systemd::next(&policy.settings.schedule, last)).transpose()?.flatten();

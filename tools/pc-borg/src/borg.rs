@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use cluster::Keep;
 use pc_cli::log;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::archive::{self, Archive};
 use crate::child::{self, attend, bound_to_us};
 use crate::fault::{Fault, Said};
 
@@ -22,8 +20,10 @@ pub struct Borg<'a> {
     pub policy: String,
     /// Cache, configuration, security data: on the volume, so that a VM that moved stays incremental.
     pub base: PathBuf,
+    /// Names this node and its boot in borg's own locks.
+    pub host_id: String,
     /// Opens the repository.
-    pub passphrase: Option<Zeroizing<Vec<u8>>>,
+    pub passphrase: Zeroizing<Vec<u8>>,
     /// Asked all the time while borg works.
     pub may_go_on: &'a dyn Fn() -> Result<()>,
 }
@@ -81,7 +81,8 @@ pub struct Create<'a> {
 }
 
 impl Borg<'_> {
-    fn command(&self) -> Command {
+    /// borg, with what every call of it needs.
+    pub fn command(&self) -> Command {
         // A killed borg leaves at most its lock behind, which the next one recognises as a dead process's.
         let mut command = bound_to_us("borg", "KILL");
         command.arg("--log-json");
@@ -101,13 +102,18 @@ impl Borg<'_> {
                 "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=20 -o ServerAliveCountMax=3",
             );
         }
-        if self.passphrase.is_some() {
-            command.env("BORG_PASSPHRASE_FD", "0");
-        }
+        command.env("BORG_HOST_ID", &self.host_id);
+        command.env("BORG_PASSPHRASE_FD", "0");
         command
     }
 
-    fn run(&self, command: Command, out: &mut dyn FnMut(&[u8]) -> Result<()>, allow: &[i32]) -> Result<i32> {
+    /// Runs borg to its end; `allow`: exit codes beside 0 that are answers.
+    pub fn run(
+        &self,
+        command: Command,
+        out: &mut dyn FnMut(&[u8]) -> Result<()>,
+        allow: &[i32],
+    ) -> Result<i32> {
         self.run_heard(command, out, &mut |_| (), allow)
     }
 
@@ -141,7 +147,7 @@ impl Borg<'_> {
             Err(_) if !line.is_empty() => said.borrow_mut().push(("ERROR".into(), None, line.to_string())),
             Ok(_) | Err(_) => (),
         };
-        let ended = attend(command, self.passphrase.as_ref(), out, &mut hear, self.may_go_on)?;
+        let ended = attend(command, Some(&self.passphrase), out, &mut hear, self.may_go_on)?;
         let said = said.into_inner();
         match ended.status.code() {
             Some(code) if code == 0 || allow.contains(&code) => {
@@ -154,7 +160,8 @@ impl Borg<'_> {
         }
     }
 
-    fn text(&self, command: Command, allow: &[i32]) -> Result<Zeroizing<Vec<u8>>> {
+    /// What borg prints.
+    pub fn text(&self, command: Command, allow: &[i32]) -> Result<Zeroizing<Vec<u8>>> {
         let mut text = Zeroizing::new(Vec::new());
         self.run(
             command,
@@ -167,7 +174,8 @@ impl Borg<'_> {
         Ok(text)
     }
 
-    fn at(&self, archive: &str) -> String {
+    /// An archive as borg is told.
+    pub fn at(&self, archive: &str) -> String {
         format!("{}::{archive}", self.repository)
     }
 
@@ -184,13 +192,6 @@ impl Borg<'_> {
         command.args(["init", "--encryption", "repokey-blake2", "--make-parent-dirs", &self.repository]);
         self.run(command, &mut |_| Ok(()), &[])?;
         Ok(true)
-    }
-
-    /// Every archive, oldest first.
-    pub fn list(&self) -> Result<Vec<Archive>> {
-        let mut command = self.command();
-        command.args(["list", "--json", "--lock-wait", LOCK_WAIT, &self.repository]);
-        archive::parse_list(&self.text(command, &[])?)
     }
 
     /// The key, encrypted to the passphrase, as `borg key import` takes it.
@@ -225,13 +226,6 @@ impl Borg<'_> {
         Ok(created.archive.stats)
     }
 
-    /// Deletes one archive.
-    pub fn delete(&self, archive: &str) -> Result<()> {
-        let mut command = self.command();
-        command.args(["delete", "--lock-wait", LOCK_WAIT, &self.at(archive)]);
-        self.run(command, &mut |_| Ok(()), &[]).map(drop)
-    }
-
     /// Writes the content of what is at `path` of an archive, one file after the other, to `out`.
     pub fn extract(&self, archive: &str, path: &str, out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         self.extract_allowing(archive, path, out, &[])
@@ -263,43 +257,6 @@ impl Borg<'_> {
         self.run(command, out, allow).map(drop)
     }
 
-    /// Deletes what is too many of one VM's archives; their names.
-    pub fn prune(&self, vm: &str, keep: &Keep, dry_run: bool) -> Result<Vec<String>> {
-        let before = self.list_of(vm)?;
-        let mut command = self.command();
-        command.args(["prune", "--lock-wait", LOCK_WAIT, "--list", "--glob-archives", &archive::glob(vm)]);
-        command.args(keep_flags(keep));
-        if dry_run {
-            command.arg("--dry-run");
-        }
-        command.arg(&self.repository);
-        if !dry_run {
-            self.run(command, &mut |_| Ok(()), &[])?;
-            let after = self.list_of(vm)?;
-            return Ok(before.into_iter().filter(|name| !after.contains(name)).collect());
-        }
-        // Nothing changes: what borg would delete is only in what it says.
-        let said = RefCell::new(Vec::<String>::new());
-        let mut hear = |line: &str| {
-            let line = serde_json::from_str::<LogLine>(line).map(|line| line.message).unwrap_or_default();
-            said.borrow_mut().push(line);
-        };
-        let ended = attend(command, self.passphrase.as_ref(), &mut |_| Ok(()), &mut hear, self.may_go_on)?;
-        if ended.status.code() != Some(0) {
-            bail!("borg prune --dry-run: {}", child::how(ended.status));
-        }
-        let said = said.into_inner();
-        let goes = |name: &String| {
-            said.iter().any(|line| line.starts_with("Would prune") && line.contains(name.as_str()))
-        };
-        Ok(before.into_iter().filter(goes).collect())
-    }
-
-    fn list_of(&self, vm: &str) -> Result<Vec<String>> {
-        let own = self.list()?.into_iter().filter(|archive| archive.vm.as_deref() == Some(vm));
-        Ok(own.map(|archive| archive.name).collect())
-    }
-
     /// Gives the space of deleted archives back to the file system.
     pub fn compact(&self) -> Result<()> {
         let mut command = self.command();
@@ -318,16 +275,6 @@ impl Borg<'_> {
         self.run(command, &mut |_| Ok(()), &[]).map(drop)
     }
 
-    /// Takes away the lock of a borg whose end is proven; of a repository that was never made there is none.
-    pub fn break_lock(&self) -> Result<()> {
-        let mut command = self.command();
-        command.args(["break-lock", &self.repository]);
-        match self.attempt(command, &mut |_| Ok(()), &mut |_| (), &[])? {
-            Err(fault) if !fault.is_missing() => Err(fault.told(&self.policy, &self.repository)),
-            _ => Ok(()),
-        }
-    }
-
     /// `borg mount` in the foreground, until somebody unmounts it or we are ended.
     pub fn mount(&self, archive: &str, directory: &Path) -> Result<()> {
         let mut command = self.command();
@@ -344,25 +291,4 @@ const KEPT: &[&str] = &["BORG_RSH", "BORG_REMOTE_PATH"];
 const SMALL: usize = 1 << 30;
 
 /// Seconds; our own lock comes first, so that borg's is free unless somebody uses borg by hand.
-const LOCK_WAIT: &str = "30";
-
-/// Keeping none of a kind is said by leaving it out.
-fn keep_flags(keep: &Keep) -> Vec<String> {
-    let flags = [("daily", keep.daily), ("weekly", keep.weekly), ("monthly", keep.monthly)];
-    flags
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(kind, count)| format!("--keep-{kind}={count}"))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_kept_is_not_said() {
-        let keep = Keep { daily: 7, weekly: 0, monthly: 12 };
-        assert_eq!(keep_flags(&keep), ["--keep-daily=7", "--keep-monthly=12"]);
-    }
-}
+pub const LOCK_WAIT: &str = "30";

@@ -60,6 +60,14 @@ const PLUGGED: Duration = Duration::hours(12);
 /// An attempt that failed is not repeated before.
 const PAUSE: Duration = Duration::hours(1);
 
+/// Clocks of nodes may differ by this much.
+const SKEW: Duration = Duration::minutes(5);
+
+/// Whether a time is of the future: whoever wrote it had a wrong clock, or has it now.
+pub fn is_ahead(time: OffsetDateTime, now: OffsetDateTime) -> bool {
+    time - now > SKEW
+}
+
 /// Whether a run that is started by the clock has anything to do for a VM: an event of the schedule has passed since
 /// the last archive (`next`, the first event after it). So a run that is repeated, because another VM failed or a node
 /// was off, leaves alone what was done, and what was missed is made up for.
@@ -74,13 +82,13 @@ pub fn is_due(
     }
     let Some(last) = last else { return true };
     // Of an archive of the future, made under a wrong clock, nothing follows.
-    last > now || next.unwrap_or(last + PLUGGED) <= now
+    is_ahead(last, now) || next.unwrap_or(last + PLUGGED) <= now
 }
 
 /// Whether somebody has to look: no archive at all, or one that is too old. A clock that went back is no reason to
-/// believe that all is well: an archive of the future is overdue when it is further off than one would be old.
+/// believe that all is well.
 pub fn is_overdue(last: Option<OffsetDateTime>, gap: Duration, now: OffsetDateTime) -> bool {
-    last.is_none_or(|last| (now - last).abs() > patience(gap))
+    last.is_none_or(|last| is_ahead(last, now) || now - last > patience(gap))
 }
 
 #[cfg(test)]
@@ -113,6 +121,8 @@ mod tests {
             (Some(datetime!(2026-01-10 00:00 UTC)), false),
             (Some(datetime!(2026-01-09 06:00 UTC)), false),
             (Some(datetime!(2026-01-09 05:59:59 UTC)), true),
+            (Some(datetime!(2026-01-10 12:04 UTC)), false),
+            (Some(datetime!(2026-01-10 12:06 UTC)), true),
             (Some(datetime!(2026-01-12 12:00 UTC)), true),
         ] {
             assert_eq!(is_overdue(last, day, now), overdue, "{last:?}");

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use pc_cli::log;
+use anyhow::{Context, Result, bail};
+use pc_cli::{log, try_again};
+use sha2::{Digest, Sha256};
+
+use crate::freeze::Freezer;
 
 /// Commands that only change something inside QEMU.
 const QUICK: Duration = Duration::from_secs(60);
@@ -20,6 +23,7 @@ const FREEZE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Export {
     vm: String,
+    socket: PathBuf,
     marker: PathBuf,
     /// As pc-dirty and pc-segments take it.
     pub source: String,
@@ -27,8 +31,8 @@ pub struct Export {
     pub consistency: &'static str,
 }
 
-/// Marks of what has to be taken back, left before it is done, so that a run that was killed cannot leave it behind.
-const FROZEN: &str = "frozen";
+/// Names the socket of a job that has to be ended, left before it is begun, so that a run that was killed cannot leave the
+/// job behind. On this node only: a job ends with its QEMU, and no guest moves while it has one.
 const JOB: &str = "job";
 
 /// Where things of one export go.
@@ -36,42 +40,63 @@ const JOB: &str = "job";
 pub struct Places<'a> {
     /// A directory of this run on this node.
     pub work: &'a Path,
-    /// A socket that QEMU makes: in a directory of libvirt's, which QEMU's user and profile may use.
+    /// A socket that QEMU makes, in [`directory`].
     pub socket: &'a Path,
     /// What the guest overwrites meanwhile: beside its disk, where there is space for it.
     pub scratch: &'a Path,
 }
 
+/// What the socket of one policy's export of one VM is called: a job that shows it is ours, and nobody else's.
+pub fn socket_name(policy: &str, vm: &str) -> String {
+    let name = format!("{policy}.{vm}");
+    // A socket's path has 107 bytes (unix(7)), and each of the names may have 63.
+    if name.len() <= 32 {
+        return format!("pc-borg-{name}.sock");
+    }
+    let digest = format!("{:x}", Sha256::digest(&name));
+    format!("pc-borg-{}.sock", &digest[..32])
+}
+
 impl Export {
     /// Begins it.
-    pub fn begin(vm: &str, places: &Places) -> Result<Export> {
+    pub fn begin(vm: &str, places: &Places, freezer: &Freezer) -> Result<Export> {
         let xml = places.work.join("backup.xml");
         fs::write(&xml, definition(places)).with_context(|| format!("writing {}", xml.display()))?;
-        let frozen = freeze(vm, places.work)?;
-        let job = places.work.join(JOB);
-        let begun =
-            fs::write(&job, vm).with_context(|| format!("writing {}", job.display())).and_then(|()| {
-                let mut command = virsh();
-                command.arg("backup-begin").arg(vm).arg("--backupxml").arg(&xml);
+        let frozen = freezer.freeze()?;
+        let marker = places.work.join(JOB);
+        let begun = fs::write(&marker, places.socket.display().to_string())
+            .with_context(|| format!("writing {}", marker.display()))
+            .and_then(|()| {
+                let mut command = virsh(&["backup-begin", vm, "--backupxml"]);
+                command.arg(&xml);
                 pc_run::run(command).deadline(QUICK).output().map(drop).context("beginning a backup job")
             });
         // At once, whether it began or not: a frozen guest stands still.
-        let thawed = if frozen { thaw(vm, places.work) } else { Ok(()) };
+        let thawed = if frozen { freezer.thaw() } else { Ok(()) };
         // Whatever is wrong from here on, dropping this ends the job.
         let export = Export {
             vm: vm.into(),
-            marker: job,
+            socket: places.socket.into(),
+            marker,
             source: format!("nbd+unix:///vda?socket={}", places.socket.display()),
             consistency: if frozen { "frozen" } else { "crash" },
         };
         begun.and(thawed).with_context(|| format!("vm {vm}"))?;
         Ok(export)
     }
+
+    /// An error, 75, when what was read was not the export of this job to its end.
+    pub fn still_there(&self) -> Result<()> {
+        if is_ours(&self.vm, &self.socket)? {
+            return Ok(());
+        }
+        Err(try_again("its backup job ended before everything was read: no archive was kept"))
+    }
 }
 
 impl Drop for Export {
     fn drop(&mut self) {
-        if let Err(error) = end_job(&self.vm) {
+        if let Err(error) = end_job(&self.vm, &self.socket) {
             log::warning(format_args!("vm {}: ending its backup job: {error:#}", self.vm));
             return;
         }
@@ -79,87 +104,128 @@ impl Drop for Export {
     }
 }
 
-/// Takes back what a run that was killed left behind: `work` is its directory.
+/// Ends the job that a run left behind which was killed: `work` is its directory.
 pub fn recover(vm: &str, work: &Path) -> Result<()> {
-    if work.join(FROZEN).exists() {
-        thaw(vm, work)?;
-        log::info(format_args!("vm {vm}: thawed, after a backup that was cut off"));
-    }
-    if work.join(JOB).exists() {
-        end_job(vm)?;
-        let _ = fs::remove_file(work.join(JOB));
+    let marker = work.join(JOB);
+    let Ok(socket) = fs::read_to_string(&marker) else { return Ok(()) };
+    if end_job(vm, Path::new(&socket))? {
         log::info(format_args!("vm {vm}: ended the backup job of a run that was cut off"));
     }
+    let _ = fs::remove_file(marker);
     Ok(())
 }
 
-/// `false` where there is no agent: a guest without one is backed up as a power cut would leave it.
-fn freeze(vm: &str, work: &Path) -> Result<bool> {
-    let marker = work.join(FROZEN);
-    fs::write(&marker, vm).with_context(|| format!("writing {}", marker.display()))?;
-    let mut command = virsh();
-    command.args(["domfsfreeze", vm]);
-    match pc_run::run(command).deadline(FREEZE).output() {
-        Ok(_) => Ok(true),
-        Err(error) => {
-            log::warning(format_args!("vm {vm}: not frozen, its archive is as after a power cut: {error}"));
-            // It may be half frozen: a guest that is not takes no harm from it.
-            let mut command = virsh();
-            command.args(["domfsthaw", vm]);
-            let _ = pc_run::run(command).deadline(QUICK).output();
-            let _ = fs::remove_file(marker);
-            Ok(false)
-        }
+/// libvirt's own directory for this run of the guest: it belongs to QEMU's user, and is the one place of libvirt's where
+/// the guest's `AppArmor` profile lets QEMU make a socket (virt-aa-helper.c).
+pub fn directory(vm: &str) -> Result<String> {
+    let id = pc_run::run(virsh(&["domid", vm])).deadline(QUICK).read();
+    let id = id.with_context(|| format!("asking for the number of {vm}"))?;
+    match id.trim().parse() {
+        Ok(id) => Ok(directory_of(id, vm)),
+        // `-`: it does not run.
+        Err(_) => Err(try_again("it has been stopped just now")),
     }
 }
 
-fn thaw(vm: &str, work: &Path) -> Result<()> {
-    let mut command = virsh();
-    command.args(["domfsthaw", vm]);
-    let thawed = pc_run::run(command).deadline(QUICK).output();
-    // Twice: nothing is worse than a guest that stands still.
-    let thawed = thawed.or_else(|_| {
-        let mut command = virsh();
-        command.args(["domfsthaw", vm]);
-        pc_run::run(command).deadline(QUICK).output()
-    });
-    thawed.with_context(|| format!("thawing the file systems of {vm}\n  virsh domfsthaw {vm}"))?;
-    let _ = fs::remove_file(work.join(FROZEN));
-    Ok(())
+/// `virDomainDefGetShortName`: the name's first 20 characters.
+fn directory_of(id: u32, vm: &str) -> String {
+    let short: String = vm.chars().take(20).collect();
+    format!("/var/lib/libvirt/qemu/domain-{id}-{short}")
 }
 
-fn end_job(vm: &str) -> Result<()> {
-    let mut command = virsh();
-    command.args(["domjobabort", vm]);
-    match pc_run::run(command).deadline(QUICK).output() {
-        Ok(_) => Ok(()),
-        // It ended with the guest, with a migration, or never began.
-        Err(error) if error.code().is_some() => {
-            log::debug(format_args!("vm {vm}: {error}"));
-            Ok(())
-        }
+/// An error, 75, while libvirt works on the guest: one that is being moved is not frozen, for the thaw might come too late
+/// to reach it here, and no second job is begun beside one.
+pub fn require_idle(vm: &str) -> Result<()> {
+    let text = pc_run::run(virsh(&["domjobinfo", vm])).deadline(QUICK).read();
+    match job(&text.with_context(|| format!("asking what libvirt does with {vm}"))?)? {
+        None => Ok(()),
+        Some(what) => Err(try_again(format!(
+            "libvirt is busy with it ({}): neither frozen nor read meanwhile",
+            what.to_lowercase()
+        ))),
+    }
+}
+
+/// What `virsh domjobinfo` says: the operation under way, `None` when there is none.
+fn job(text: &str) -> Result<Option<String>> {
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    match field("Job type:") {
+        None => bail!("virsh domjobinfo names no job type: {text:?}"),
+        Some("None") => Ok(None),
+        Some(kind) => Ok(Some(field("Operation:").unwrap_or(kind).into())),
+    }
+}
+
+/// Whether this node's libvirt runs the guest: a paused one, as one that arrives is, hears nothing.
+pub fn runs_here(vm: &str) -> Result<bool> {
+    match pc_run::run(virsh(&["domstate", vm])).deadline(QUICK).read() {
+        Ok(state) => Ok(state.trim() == "running"),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("asking whether {vm} runs")),
+    }
+}
+
+/// Freezes the guest's file systems through its agent.
+pub fn freeze(vm: &str) -> Result<(), pc_run::Error> {
+    pc_run::run(virsh(&["domfsfreeze", vm])).deadline(FREEZE).output().map(drop)
+}
+
+/// Thaws them; one that is not frozen takes no harm from it.
+pub fn thaw(vm: &str) -> Result<(), pc_run::Error> {
+    let once = || pc_run::run(virsh(&["domfsthaw", vm])).deadline(QUICK).output().map(drop);
+    // Twice: nothing is worse than a guest that stands still.
+    once().or_else(|_| once())
+}
+
+/// `true` when there was one of ours. Whatever else libvirt does with the guest, a move above all, is somebody else's.
+fn end_job(vm: &str, socket: &Path) -> Result<bool> {
+    if !is_ours(vm, socket)? {
+        return Ok(false);
+    }
+    match pc_run::run(virsh(&["domjobabort", vm])).deadline(QUICK).output() {
+        Ok(_) => Ok(true),
+        // It ended by itself just now, or with the guest.
+        Err(error) if error.code().is_some() && !is_ours(vm, socket)? => Ok(true),
         Err(error) => Err(error.into()),
     }
 }
 
-fn virsh() -> Command {
+/// Whether the guest's backup job serves this socket.
+fn is_ours(vm: &str, socket: &Path) -> Result<bool> {
+    match pc_run::run(virsh(&["backup-dumpxml", vm])).deadline(QUICK).read() {
+        Ok(xml) => Ok(xml.contains(&format!("socket='{}'", escaped(socket)))),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("asking for the backup job of {vm}")),
+    }
+}
+
+/// There is no such guest here, it does not run, or it has no backup job: libvirt's own words, for its exit code is the
+/// same as when libvirt itself does not answer.
+fn is_absent(error: &pc_run::Error) -> bool {
+    const WORDS: [&str; 4] =
+        ["backup job", "failed to get domain", "Domain not found", "domain is not running"];
+    error.code().is_some() && WORDS.iter().any(|word| error.stderr().contains(word))
+}
+
+fn virsh(arguments: &[&str]) -> Command {
     let mut command = Command::new("virsh");
-    command.args(["--connect", "qemu:///system", "--quiet"]);
+    command.args(["--connect", "qemu:///system", "--quiet"]).args(arguments);
     command
+}
+
+fn escaped(path: &Path) -> String {
+    let text = path.display().to_string();
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
 }
 
 /// libvirt, docs/formatbackup.rst.
 fn definition(places: &Places) -> String {
-    let escape = |path: &Path| {
-        let text = path.display().to_string();
-        text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
-    };
     format!(
         "<domainbackup mode='pull'>\n  <server transport='unix' socket='{}'/>\n  <disks>\n    \
          <disk name='vda' backup='yes' type='file'>\n      <scratch file='{}'/>\n    </disk>\n  </disks>\n\
          </domainbackup>\n",
-        escape(places.socket),
-        escape(places.scratch)
+        escaped(places.socket),
+        escaped(places.scratch)
     )
 }
 
@@ -173,5 +239,26 @@ mod tests {
         let text = definition(&Places { work, socket, scratch: Path::new("/mnt/a&b/scratch") });
         assert!(text.contains("<server transport='unix' socket='/run/x.sock'/>"), "{text}");
         assert!(text.contains("<scratch file='/mnt/a&amp;b/scratch'/>"), "{text}");
+    }
+
+    /// virsh 9.0 and 11.3.
+    #[test]
+    fn what_libvirt_is_busy_with_is_read() {
+        assert_eq!(job("Job type:         None        \n").unwrap(), None);
+        let moving = "Job type:         Unbounded   \nOperation:        Outgoing migration\nTime elapsed:     203          ms\n";
+        assert_eq!(job(moving).unwrap().as_deref(), Some("Outgoing migration"));
+        assert!(job("").is_err(), "silence is no answer");
+    }
+
+    #[test]
+    fn a_socket_is_of_one_policy_and_one_vm_and_its_path_is_short_enough() {
+        assert_eq!(socket_name("daily", "mail"), "pc-borg-daily.mail.sock");
+        assert_ne!(socket_name("a-b", "c"), socket_name("a", "b-c"));
+        let long = "x".repeat(63);
+        let name = socket_name(&long, &long);
+        let directory = directory_of(99_999, &long);
+        assert_eq!(directory, "/var/lib/libvirt/qemu/domain-99999-xxxxxxxxxxxxxxxxxxxx");
+        assert!(directory.len() + 1 + name.len() <= 107, "{name}");
+        assert_ne!(name, socket_name(&long, "mail"));
     }
 }

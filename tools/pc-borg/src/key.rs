@@ -9,9 +9,13 @@ use pc_cli::{log, refused};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::archive::Holdings;
+use crate::borg::Borg;
 use crate::passphrase;
+use crate::records::{KeyRecord, Records};
 use crate::session::{self, Session};
-use crate::site::{Site, now};
+use crate::site::{Heal, Site, now};
+use crate::want::Policy;
 
 /// How `init` is asked.
 #[derive(Debug, clap::Args)]
@@ -58,7 +62,7 @@ impl fmt::Display for Initialised {
 /// Makes the passphrase and the repository, each unless it is there.
 pub fn init(site: &Site, options: &InitOptions) -> Result<Initialised> {
     let policy = site.policy(&options.policy)?;
-    site.require_policy(policy)?;
+    site.require_policy(policy, Heal::Ignored)?;
     let session = Session::open_with(site, policy, "init", &options.lock, || {
         if let Some(file) = &options.passphrase_file {
             return passphrase::given(file);
@@ -72,10 +76,22 @@ pub fn init(site: &Site, options: &InitOptions) -> Result<Initialised> {
         Ok(new)
     })?;
     let guard = session.guard(site);
-    let made = site.borg(policy, Some(session.passphrase.clone()), &guard).init()?;
+    let borg = session.borg(site, policy, &guard);
+    let made = borg.init()?;
     if options.passphrase_file.is_some() {
         // It opens the repository, or made it: now it is worth keeping.
         passphrase::keep(site, policy, &session.passphrase)?;
+    }
+    // A repository that was made anew, or taken over, has a key that nobody has vouched for.
+    if let Err(error) = require_same(&borg, &site.records(policy), policy) {
+        if !error.is::<pc_cli::Refused>() {
+            return Err(error);
+        }
+        log::warning(format_args!(
+            "backup.{}: the copy of a key that lies elsewhere is of another one",
+            policy.name
+        ));
+        site.records(policy).forget_key()?;
     }
     if made {
         log::info(format_args!("backup.{}: {} made", policy.name, policy.repository()));
@@ -159,7 +175,7 @@ pub fn export(site: &Site, policy: &str, qr: bool, lock: &session::LockOptions) 
     let policy = site.policy(policy)?;
     let session = Session::open(site, policy, "key export", lock)?;
     let guard = session.guard(site);
-    let borg = site.borg(policy, Some(session.passphrase.clone()), &guard);
+    let borg = session.borg(site, policy, &guard);
     // A passphrase that does not open it must not be put into a safe.
     borg.list()?;
     let key = String::from_utf8(borg.key()?.to_vec()).context("the key is text")?;
@@ -200,20 +216,39 @@ pub fn acknowledge(site: &Site, policy: &str, given: &str, lock: &session::LockO
     let policy = site.policy(policy)?;
     let session = Session::open(site, policy, "key acknowledge", lock)?;
     let guard = session.guard(site);
-    let borg = site.borg(policy, Some(session.passphrase.clone()), &guard);
+    let borg = session.borg(site, policy, &guard);
     let key = String::from_utf8(borg.key()?.to_vec()).context("the key is text")?;
+    let id = borg.holdings()?.id;
     if code(&key) != given.trim().to_ascii_lowercase() {
         return Err(refused(format!(
             "backup.{0}: {given:?} is not the code of its present key\n  pc-borg key export {0}",
             policy.name
         )));
     }
-    let record = site.records(policy).acknowledge(&code(&key), site.node(), now())?;
+    let record = site.records(policy).acknowledge(&code(&key), site.node(), now(), &id)?;
     Ok(Vouched {
         schema: "pc.borg.key.acknowledge/1",
         policy: policy.name.to_string(),
         acknowledged_at: record.acknowledged_at,
     })
+}
+
+/// Refuses when the copy that somebody vouched for is of another repository's key; how the repository was found.
+pub fn require_same(borg: &Borg, records: &Records, policy: &Policy) -> Result<Holdings> {
+    let held = borg.holdings()?;
+    let Some(record) = records.key()? else { return Ok(held) };
+    if record.repository_id.as_deref() == Some(&held.id) {
+        return Ok(held);
+    }
+    let key = String::from_utf8(borg.key()?.to_vec()).context("the key is text")?;
+    if code(&key) != record.code {
+        return Err(refused(format!(
+            "backup.{0}: the repository is not the one whose key has a copy outside of this cluster\n  pc-borg key export {0}",
+            policy.name
+        )));
+    }
+    records.set_key(&KeyRecord { repository_id: Some(held.id.clone()), ..record })?;
+    Ok(held)
 }
 
 /// Eight digits of the key's digest: they tell nothing about the key, and another key has others.

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::archive::{self, rfc3339};
 use crate::restore::policy_of;
 use crate::session::{self, Session};
-use crate::site::Site;
+use crate::site::{Site, now};
 
 /// How `list` is asked.
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ pub fn list(site: &Site, options: &Options) -> Result<(List, Result<()>)> {
     for policy in policies {
         let listed = Session::open(site, policy, "list", &options.lock).and_then(|session| {
             let guard = session.guard(site);
-            site.borg(policy, Some(session.passphrase.clone()), &guard).list()
+            session.borg(site, policy, &guard).list()
         });
         match listed {
             Err(error) => errors.push(error),
@@ -121,9 +121,9 @@ pub fn mount(site: &Site, options: &MountOptions) -> Result<()> {
     let policy = policy_of(site, &options.vm, options.policy.as_deref())?;
     let session = Session::open(site, policy, "mount", &options.lock)?;
     let guard = session.guard(site);
-    let borg = site.borg(policy, Some(session.passphrase.clone()), &guard);
+    let borg = session.borg(site, policy, &guard);
     let archives = borg.list()?;
-    let chosen = archive::choose(&archives, &options.vm, options.at)?;
+    let chosen = archive::choose(&archives, &options.vm, options.at, now())?;
     pc_cli::log::info(format_args!("{} at {}: Ctrl-C or umount ends it", chosen.name, directory.display()));
     borg.mount(&chosen.name, directory)
 }

@@ -11,13 +11,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use pc_cli::{log, refused, try_again, write_atomic};
-use rustix::fs::{FlockOperation, fcntl_lock};
 use serde::{Deserialize, Serialize};
+
+use crate::left;
+use crate::queue::{self, Kind};
 
 /// Schema of the record.
 pub const SCHEMA: &str = "pc.borg.lock/1";
@@ -44,6 +45,19 @@ pub struct Holder {
     /// It was given back: nobody holds it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
+    /// Boots of nodes that are proven to be gone and may have left locks of borg's own. Kept from holder to holder until
+    /// one of them has looked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<Boot>,
+}
+
+/// One boot of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The node.
+    pub node: String,
+    /// Its boot.
+    pub boot_id: String,
 }
 
 /// Who we are.
@@ -107,8 +121,6 @@ pub struct Lock {
     _file: File,
     record: PathBuf,
     mine: Holder,
-    /// The last holder ended without giving it back, and so may have left borg's own lock behind.
-    pub was_stale: bool,
 }
 
 /// The files of a policy's lock.
@@ -179,7 +191,14 @@ impl LockFiles {
         let path = self.directory.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = file.map_err(|error| unusable(&path, &error))?;
-        let Some(file) = wait(&path, file, patience, may_go_on)? else { return Err(self.busy(me)) };
+        let taken = queue::take(file, Kind::Posix, patience, may_go_on).map_err(|error| {
+            // The caller's own errors (a signal) are no fault of the volume.
+            match error.downcast_ref::<rustix::io::Errno>() {
+                Some(errno) => unusable(&path, &(*errno).into()),
+                None => error,
+            }
+        })?;
+        let Some(file) = taken else { return Err(self.busy(me)) };
         let last = self.last()?;
         let boot_of = |node: &str| fs::read_to_string(self.boots.join(node)).ok();
         let alive = |pid, ticks| started(&self.proc, pid) == Some(ticks);
@@ -191,17 +210,21 @@ impl LockFiles {
             std::thread::sleep(Duration::from_millis(50));
             verdict = judge(last.as_ref(), me, alive, boot_of, dead);
         }
-        let was_stale = match &verdict {
-            Verdict::Free => false,
-            Verdict::Held => return Err(self.busy(me)),
-            Verdict::Stale(proof) => {
-                let what = last.as_ref().map_or("", |last| last.what.as_str());
+        let mut left_behind = last.as_ref().map_or_else(Vec::new, |last| last.left_behind.clone());
+        match (&verdict, &last) {
+            (Verdict::Free, _) | (_, None) => (),
+            (Verdict::Held, _) => return Err(self.busy(me)),
+            (Verdict::Stale(proof), Some(last)) => {
                 log::warning(format_args!(
-                    "an earlier {what} did not end properly, {proof}: going on after it"
+                    "an earlier {} did not end properly, {proof}: going on after it",
+                    last.what
                 ));
-                true
+                let boot = Boot { node: last.node.clone(), boot_id: last.boot_id.clone() };
+                if !left_behind.contains(&boot) {
+                    left_behind.push(boot);
+                }
             }
-        };
+        }
         let mine = Holder {
             schema: SCHEMA.into(),
             token: last.map_or(0, |last| last.token) + 1,
@@ -212,9 +235,10 @@ impl LockFiles {
             what: what.into(),
             since: crate::archive::rfc3339(time::OffsetDateTime::now_utc())?,
             released: false,
+            left_behind,
         };
         write(&self.record(), &mine)?;
-        Ok(Lock { _file: file, record: self.record(), mine, was_stale })
+        Ok(Lock { _file: file, record: self.record(), mine })
     }
 
     fn busy(&self, me: &Me) -> anyhow::Error {
@@ -252,6 +276,23 @@ impl Lock {
         )))
     }
 
+    /// Who is gone and may have left locks of borg's own.
+    pub fn left_behind(&self) -> &[Boot] {
+        &self.mine.left_behind
+    }
+
+    /// They have left none any more.
+    pub fn cleared(&mut self) -> Result<()> {
+        self.still_ours()?;
+        self.mine.left_behind.clear();
+        write(&self.record, &self.mine)
+    }
+
+    /// How borg's own locks are to name this node and its boot.
+    pub fn host_id(&self) -> String {
+        left::host_id(&self.mine.node, &self.mine.boot_id)
+    }
+
     /// The number of this holder.
     pub fn token(&self) -> u64 {
         self.mine.token
@@ -285,46 +326,6 @@ fn write(path: &Path, holder: &Holder) -> Result<()> {
 /// A volume without quorum or with a dead client answers with one of many errors; all of them may pass.
 fn unusable(path: &Path, error: &std::io::Error) -> anyhow::Error {
     try_again(format!("{}: {error}\n  pc-gluster status", path.display()))
-}
-
-/// The file with its lock, or `None` when nobody gave it up in time. The kernel wakes whoever waits: a thread does, for
-/// waiting itself knows no deadline. When the deadline passes the caller ends, and the thread with it.
-fn wait(
-    path: &Path,
-    file: File,
-    patience: Duration,
-    may_go_on: &dyn Fn() -> Result<()>,
-) -> Result<Option<File>> {
-    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => return Ok(Some(file)),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) if patience.is_zero() => return Ok(None),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => (),
-        Err(error) => return Err(unusable(path, &error.into())),
-    }
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        let locked = loop {
-            match fcntl_lock(&file, FlockOperation::LockExclusive) {
-                Err(rustix::io::Errno::INTR) => (),
-                other => break other,
-            }
-        };
-        // Nobody listens any more after the deadline: the file is closed then, and the lock given back.
-        let _ = sender.send(locked.map(|()| file));
-    });
-    let until = Instant::now() + patience;
-    pc_run::timed(|| {
-        loop {
-            may_go_on()?;
-            let left = until.saturating_duration_since(Instant::now());
-            match receiver.recv_timeout(left.min(Duration::from_millis(500))) {
-                Ok(Ok(file)) => return Ok(Some(file)),
-                Ok(Err(error)) => return Err(unusable(path, &error.into())),
-                Err(_) if left.is_zero() => return Ok(None),
-                Err(_) => (),
-            }
-        }
-    })
 }
 
 /// When a process was started (proc(5), stat: the 22nd field; the second is in parentheses and may hold anything).

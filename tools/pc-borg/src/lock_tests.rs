@@ -16,6 +16,7 @@ fn holder(node: &str, boot: &str, pid: u32) -> Holder {
         what: "backup".into(),
         since: "2026-01-01T00:00:00Z".into(),
         released: false,
+        left_behind: Vec::new(),
     }
 }
 
@@ -58,7 +59,7 @@ fn tokens_grow_and_are_given_back() {
     let files = files(directory.path());
     let take = || files.acquire(&me(), "backup", Duration::ZERO, &[], &|| Ok(()));
     let lock = take().unwrap();
-    assert_eq!((lock.token(), lock.was_stale), (1, false));
+    assert_eq!((lock.token(), lock.left_behind()), (1, &[][..]));
     assert_eq!(files.holder().unwrap().unwrap().node, "node1");
     lock.still_ours().unwrap();
     drop(lock);
@@ -96,7 +97,16 @@ fn a_record_of_another_node_is_later_and_a_broken_one_is_for_a_person() {
     assert!(told.contains("in use by node2 since 2026-01-01T00:00:00Z (backup, process 9)"), "{told}");
     assert!(told.ends_with("--holder-is-dead node2"), "{told}");
     let lock = files.acquire(&me(), "prune", Duration::ZERO, &["node2".into()], &|| Ok(())).unwrap();
-    assert_eq!((lock.token(), lock.was_stale), (8, true));
+    let gone = [Boot { node: "node2".into(), boot_id: "boot-2".into() }];
+    assert_eq!((lock.token(), lock.left_behind()), (8, &gone[..]));
+    // It was vouched for once: whoever comes next still knows, until somebody has looked what was left.
+    drop(lock);
+    let mut lock = files.acquire(&me(), "prune", Duration::ZERO, &[], &|| Ok(())).unwrap();
+    assert_eq!(lock.left_behind(), gone);
+    lock.cleared().unwrap();
+    drop(lock);
+    let lock = files.acquire(&me(), "prune", Duration::ZERO, &[], &|| Ok(())).unwrap();
+    assert!(lock.left_behind().is_empty());
     drop(lock);
     for (text, says) in [("{", "EOF while parsing"), (r#"{"schema": "x"}"#, r#"its schema is "x""#)] {
         fs::write(files.record(), text).unwrap();

@@ -12,17 +12,21 @@ mod child;
 mod cold;
 mod duty;
 mod fault;
+mod freeze;
 mod hypervisor;
 mod key;
+mod left;
 mod list;
 mod lock;
 mod making;
 mod passphrase;
+mod queue;
 mod records;
 mod recover;
 mod report;
 mod restore;
 mod session;
+mod shelf;
 mod siblings;
 mod site;
 mod sparse;
@@ -30,6 +34,7 @@ mod stage;
 mod status;
 mod systemd;
 mod upkeep;
+mod verify;
 mod view;
 mod want;
 
@@ -72,6 +77,8 @@ enum Verb {
     Prune(upkeep::PruneOptions),
     /// Check repositories
     Check(upkeep::CheckOptions),
+    /// Read the newest archives as a restore would, and compare every segment
+    Verify(verify::Options),
     /// Make a policy's repository and its passphrase
     Init(key::InitOptions),
     /// The copy of a key that lies outside of the cluster
@@ -139,6 +146,11 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             let (done, result) = upkeep::check(site, &options)?;
             leave_status(site);
             answer(json, &done, result)
+        }
+        Verb::Verify(options) => {
+            let (verified, result) = verify::verify(site, &options)?;
+            leave_status(site);
+            answer(json, &verified, result)
         }
         Verb::Init(options) => {
             emit(json, &key::init(site, &options)?)?;

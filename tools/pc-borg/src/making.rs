@@ -7,14 +7,16 @@ use pc_cli::{log, try_again};
 use time::OffsetDateTime;
 
 use crate::archive::{self, rfc3339};
+use crate::backup::runs_now;
 use crate::borg::{Borg, Create};
-use crate::hypervisor::{Export, Places};
+use crate::freeze::Freezer;
+use crate::hypervisor::{self, Export, Places};
 use crate::lock::Lock;
 use crate::records::{Last, Records};
 use crate::report::Made;
 use crate::siblings::dirty;
 use crate::site::{Site, tell};
-use crate::stage::{About, GuestFiles, STORED, Stage};
+use crate::stage::{About, Fingerprint, GuestFiles, STORED, Stage};
 use crate::view::{Ending, View, Wanted};
 use crate::want::{Pair, Policy};
 
@@ -30,6 +32,8 @@ pub struct Work<'a> {
     pub stage: &'a Stage,
     /// The VM's files.
     pub files: &'a GuestFiles,
+    /// Freezes it.
+    pub freezer: &'a Freezer,
     /// What is remembered.
     pub records: Records,
     /// What lets us write.
@@ -46,11 +50,15 @@ impl Work<'_> {
         let work = self.stage.work();
         let export = if running {
             tell(&format!("{vm}: freezing"));
-            // libvirt's own place for what QEMU makes: its user may write there, and its profile allows it.
-            let socket = self.site.at(&format!("/var/lib/libvirt/qemu/pc-borg-{vm}.sock"));
-            let scratch = self.files.directory.join("backup-scratch.img");
-            Some(Export::begin(vm, &Places { work: &work, socket: &socket, scratch: &scratch })?)
+            hypervisor::require_idle(vm)?;
+            self.files.sweep()?;
+            let name = hypervisor::socket_name(self.policy.name.as_str(), vm);
+            let socket = self.site.at(&format!("{}/{name}", hypervisor::directory(vm)?));
+            let scratch = self.files.scratch(self.policy.name);
+            let places = Places { work: &work, socket: &socket, scratch: &scratch };
+            Some(Export::begin(vm, &places, self.freezer)?)
         } else {
+            self.files.sweep()?;
             None
         };
         let disk = self.files.disk();
@@ -58,20 +66,21 @@ impl Work<'_> {
             export.as_ref().map_or_else(|| disk.display().to_string(), |export| export.source.clone());
         let consistency = export.as_ref().map_or("stopped", |export| export.consistency);
         let moment = Moment { started, taken_at, source, consistency, disk_bytes: before.1 };
-        let (made, name) = match self.attempt(borg, &moment, may_go_on)? {
+        let (made, unfinished) = match self.attempt(borg, &moment, may_go_on)? {
             Some(made) => made,
             None => match self.attempt(borg, &moment, may_go_on)? {
                 Some(made) => made,
                 None => bail!("its disk differs from its digests twice in a row: is the volume failing?"),
             },
         };
-        drop(export);
-        if !running && self.files.fingerprint()? != before {
-            borg.delete(&name)?;
-            bail!(try_again(
-                "it was started, or its disk written to, while it was read: no archive was kept"
-            ));
+        // The last byte was read: only now it can be known what all of them were read from.
+        if let Err(error) = self.of_one_moment(export.as_ref(), &before) {
+            self.discard(borg, &unfinished);
+            return Err(error);
         }
+        drop(export);
+        borg.rename(&unfinished, &made.name)?;
+        let name = made.name.clone();
         let last =
             Last { archive: name, taken_at, node: self.site.node().into(), consistency: consistency.into() };
         self.records.succeeded(vm, last)?;
@@ -84,8 +93,29 @@ impl Work<'_> {
         Ok(made)
     }
 
-    /// One archive; `None` when segments that counted as unchanged had changed: the archive was deleted, and everything
-    /// counts as changed in the next attempt.
+    /// An error, 75, unless the export was there to the end, or nobody had the disk: whoever was asked before it was read may
+    /// have known an older state of things.
+    fn of_one_moment(&self, export: Option<&Export>, before: &Fingerprint) -> Result<()> {
+        if let Some(export) = export {
+            return export.still_there();
+        }
+        if runs_now(self.site, self.pair.vm.as_str())? || self.files.fingerprint()? != *before {
+            return Err(try_again(
+                "it was started, or its disk written to, while it was read: no archive was kept",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What stays behind is no archive by its name, and the next run deletes it.
+    fn discard(&self, borg: &Borg, unfinished: &str) {
+        if let Err(error) = borg.delete(unfinished) {
+            log::warning(format_args!("vm {}: deleting {unfinished}: {error:#}", self.pair.vm));
+        }
+    }
+
+    /// One archive, with the name that it has until it is finished; `None` when segments that counted as unchanged had
+    /// changed: it was deleted, and everything counts as changed in the next attempt.
     fn attempt(
         &self,
         borg: &Borg,
@@ -104,6 +134,7 @@ impl Work<'_> {
         tell(&format!("{vm}: looking for what has changed"));
         let found = dirty(&image, &known, segment_bytes, &extents, may_go_on)?;
         let name = archive::name(vm, moment.taken_at)?;
+        let unfinished = archive::unfinished(&name, self.lock.token());
         let taken_at = rfc3339(moment.taken_at)?;
         self.stage.fill(
             self.site.cluster(),
@@ -131,8 +162,13 @@ impl Work<'_> {
         self.lock.still_ours()?;
         let changed_bytes = view.dirty_bytes;
         tell(&format!("{vm}: {} to save", cluster::Bytes(changed_bytes)));
-        let create =
-            Create { archive: &name, directory: &self.stage.directory, paths: &STORED, segment_bytes, vm };
+        let create = Create {
+            archive: &unfinished,
+            directory: &self.stage.directory,
+            paths: &STORED,
+            segment_bytes,
+            vm,
+        };
         let mut told = Instant::now();
         let mut progress = |bytes: u64| {
             if told.elapsed() >= Duration::from_secs(2) {
@@ -160,17 +196,17 @@ impl Work<'_> {
             Ok(Ending::Committed(read_bytes)) => read_bytes,
             Ok(Ending::Mismatch(segments)) => {
                 alarm(vm, &segments);
-                borg.delete(&name)?;
+                borg.delete(&unfinished)?;
                 return Ok(None);
             }
             Err(error) => {
-                borg.delete(&name)?;
+                self.discard(borg, &unfinished);
                 return Err(error);
             }
         };
         let looked: u64 = found.disks.iter().map(|disk| disk.read_bytes).sum();
         let made = Made {
-            name: name.clone(),
+            name,
             taken_at,
             consistency: moment.consistency,
             method: found.method,
@@ -181,7 +217,7 @@ impl Work<'_> {
             added_bytes: stats.deduplicated_size,
             seconds: moment.started.elapsed().as_secs_f64(),
         };
-        Ok(Some((made, name)))
+        Ok(Some((made, unfinished)))
     }
 }
 

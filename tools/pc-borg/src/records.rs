@@ -61,6 +61,9 @@ pub struct KeyRecord {
     pub acknowledged_at: String,
     /// By which node's administrator.
     pub node: String,
+    /// The repository whose key it was; older records do not know it.
+    #[serde(default)]
+    pub repository_id: Option<String>,
 }
 
 /// `pc.borg.upkeep/1`: when a policy's repository was pruned and checked, RFC 3339 UTC.
@@ -78,7 +81,24 @@ pub struct Upkeep {
     pub damage: Option<String>,
 }
 
+/// `pc.borg.verified/1`: the last archive of a VM that was read from its first byte to its last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// `pc.borg.verified/1`.
+    pub schema: String,
+    /// The archive.
+    pub archive: String,
+    /// When, RFC 3339 UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The node that read it.
+    pub node: String,
+    /// It is not what was backed up, or cannot be read.
+    pub error: Option<String>,
+}
+
 const RECORD: &str = "pc.borg.record/1";
+const VERIFIED: &str = "pc.borg.verified/1";
 const KEY: &str = "pc.borg.key/1";
 const UPKEEP: &str = "pc.borg.upkeep/1";
 
@@ -124,6 +144,25 @@ impl Records {
         self.write_vm(&Record { failure: Some(failure), ..record })
     }
 
+    /// What was verified last of a VM.
+    pub fn verified(&self, vm: &str) -> Result<Option<Verified>> {
+        read(&self.0.join(format!("vms/{vm}.verified.json")), VERIFIED)
+    }
+
+    /// Notes it.
+    pub fn set_verified(
+        &self,
+        vm: &str,
+        archive: &str,
+        node: &str,
+        at: OffsetDateTime,
+        error: Option<String>,
+    ) -> Result<()> {
+        let (archive, node) = (archive.into(), node.into());
+        let verified = Verified { schema: VERIFIED.into(), archive, at, node, error };
+        self.write(&format!("vms/{vm}.verified.json"), &verified)
+    }
+
     fn write_vm(&self, record: &Record) -> Result<()> {
         self.write(&format!("vms/{}.json", record.vm), record)
     }
@@ -133,16 +172,37 @@ impl Records {
         read(&self.0.join("key.json"), KEY)
     }
 
-    /// Somebody has a copy of the key.
-    pub fn acknowledge(&self, code: &str, node: &str, at: OffsetDateTime) -> Result<KeyRecord> {
+    /// Somebody has a copy of the key of this repository.
+    pub fn acknowledge(
+        &self,
+        code: &str,
+        node: &str,
+        at: OffsetDateTime,
+        repository_id: &str,
+    ) -> Result<KeyRecord> {
         let record = KeyRecord {
             schema: KEY.into(),
             code: code.into(),
             acknowledged_at: crate::archive::rfc3339(at)?,
             node: node.into(),
+            repository_id: Some(repository_id.into()),
         };
-        self.write("key.json", &record)?;
+        self.set_key(&record)?;
         Ok(record)
+    }
+
+    /// Replaces the key's record.
+    pub fn set_key(&self, record: &KeyRecord) -> Result<()> {
+        self.write("key.json", record)
+    }
+
+    /// The copy that somebody has is of a key that is no longer used.
+    pub fn forget_key(&self) -> Result<()> {
+        let path = self.0.join("key.json");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(unusable(&path, &error)),
+            _ => Ok(()),
+        }
     }
 
     /// When it was pruned and checked.

@@ -7,20 +7,41 @@ use anyhow::Result;
 use cluster::Name;
 use pc_cli::{log, together};
 
+use crate::freeze::Freezer;
 use crate::lock;
 use crate::site::{STAGE, Site};
-use crate::stage::Stage;
+use crate::stage::{GuestFiles, Stage};
 use crate::want::{Pair, Policy};
 
 /// Recovers; one that cannot be recovered leaves the others alone.
 pub fn recover(site: &Site) -> Result<()> {
-    let mut errors = Vec::new();
+    // First: nothing is worse than a guest that stands still.
+    let mut errors = thaw_all(site)?;
     for policy in &site.policies {
         if let Err(error) = of_policy(site, policy) {
             errors.push(error.context(format!("backup.{}", policy.name)));
         }
     }
     together(errors)
+}
+
+/// Thaws every guest of this node that a run left frozen, on this node or before the guest came here.
+fn thaw_all(site: &Site) -> Result<Vec<anyhow::Error>> {
+    if site.policies.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (me, mounts) = (site.me()?, site.mounts()?);
+    let mut errors = Vec::new();
+    for (name, vm) in &site.cluster().vms {
+        if !mounts.has(&cluster::paths::volume_mount(&vm.volume)) {
+            continue;
+        }
+        let freezer = Freezer::of(name.as_str(), &GuestFiles::of(site, name, &vm.volume), me.clone());
+        if let Err(error) = freezer.recover() {
+            errors.push(error.context(format!("vm {name}")));
+        }
+    }
+    Ok(errors)
 }
 
 fn of_policy(site: &Site, policy: &Policy) -> Result<()> {

@@ -1,21 +1,22 @@
 //! `restore`: a VM's disk out of an archive, compared with its digests while it is written.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use cluster::{Bytes, Name};
-use pc_cli::{log, refused};
+use pc_cli::{log, refused, try_again};
 use pc_run::Cost;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::archive::{self, Archive, rfc3339};
 use crate::borg::Borg;
+use crate::queue::Kind;
 use crate::session::{self, Session};
-use crate::site::{Site, tell};
+use crate::site::{Heal, Site, now, tell};
 use crate::sparse::{Writer, digests};
 use crate::stage::GuestFiles;
 use crate::want::{Policy, unknown};
@@ -90,10 +91,12 @@ struct Manifest {
     disks: Vec<ManifestDisk>,
 }
 
+/// One disk of it.
 #[derive(Debug, Deserialize)]
-struct ManifestDisk {
+pub struct ManifestDisk {
     name: String,
-    size_bytes: u64,
+    /// As the guest sees it.
+    pub size_bytes: u64,
     segment_bytes: u64,
     digests: String,
     digests_sha256: String,
@@ -110,26 +113,36 @@ pub fn restore(site: &Site, options: &Options) -> Result<Answer> {
             refused(format!("vm {:?}: {fault}", options.name.as_deref().unwrap_or(&options.vm)))
         })?;
     let volume = volume(site, options, &name)?;
-    site.require_volumes([&volume])?;
+    site.require_volumes([&volume], Heal::Ignored)?;
     let files = GuestFiles::of(site, &name, &volume);
     let disk = files.disk();
-    if disk.symlink_metadata().is_ok() {
-        return Err(refused(format!(
+    let is_there = || {
+        refused(format!(
             "{} is there, and is not written over\n  pc-borg restore {} --as {name}-restored",
             disk.display(),
             options.vm
-        )));
+        ))
+    };
+    if disk.symlink_metadata().is_ok() {
+        return Err(is_there());
     }
     let policy = choose_policy(site, options)?;
     let session = Session::open(site, policy, "restore", &options.lock)?;
     let guard = session.guard(site);
-    let borg = site.borg(policy, Some(session.passphrase.clone()), &guard);
+    let borg = session.borg(site, policy, &guard);
     let archives = borg.list()?;
-    let chosen = archive::choose(&archives, &options.vm, options.at)?;
+    let chosen = archive::choose(&archives, &options.vm, options.at, now())?;
     let (manifest, digests) = contents(&borg, chosen)?;
     fs::create_dir_all(&files.directory).with_context(|| format!("making {}", files.directory.display()))?;
     let incomplete = files.directory.join("disk.img.restoring");
-    let written = write(&borg, chosen, &manifest, digests, &incomplete);
+    let file = claim(&incomplete)?;
+    // Another restore may have had it, and ended well.
+    if disk.symlink_metadata().is_ok() {
+        let _ = fs::remove_file(&incomplete);
+        return Err(is_there());
+    }
+    let written = file.set_len(0).context("emptying what a restore that was cut off has left");
+    let written = written.and_then(|()| read(&borg, chosen, &manifest, digests, Some(&file)));
     let written =
         written.and_then(|written| finish(&borg, chosen, &files, &incomplete, site, &name).map(|()| written));
     if written.is_err() {
@@ -192,7 +205,7 @@ pub fn policy_of<'s, 'a>(site: &'s Site<'a>, vm: &str, policy: Option<&str>) -> 
 }
 
 /// What the archive says of its disk.
-fn contents(borg: &Borg, archive: &Archive) -> Result<(ManifestDisk, Vec<String>)> {
+pub fn contents(borg: &Borg, archive: &Archive) -> Result<(ManifestDisk, Vec<String>)> {
     let text = borg.extract_file(&archive.name, "disks/manifest.json")?;
     if text.is_empty() {
         bail!(refused(format!("{}: was not made by pc-borg\n  see docs/restore-by-hand.md", archive.name)));
@@ -218,17 +231,36 @@ fn contents(borg: &Borg, archive: &Archive) -> Result<(ManifestDisk, Vec<String>
     Ok((disk, digests))
 }
 
-fn write(
+/// The half-written disk, ours alone while it is open: whoever else restores to the same place, out of whichever
+/// repository and from whichever node, has it locked.
+fn claim(path: &Path) -> Result<File> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let failed = || format!("making {}", path.display());
+    for _ in 0..3 {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = file.with_context(failed)?;
+        if !Kind::Posix.now(&file).with_context(failed)? {
+            break;
+        }
+        // Whoever had it may have given it its name, or removed it, since it was opened here.
+        let mine = file.metadata().with_context(failed)?;
+        if fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino())) {
+            return Ok(file);
+        }
+    }
+    Err(try_again(format!("{}: another restore is at work", path.display())))
+}
+
+/// Reads the disk out of the archive, compares every segment, and writes it to `file` where there is one; how much of it is
+/// not zero.
+pub fn read(
     borg: &Borg,
     archive: &Archive,
     disk: &ManifestDisk,
     digests: Vec<String>,
-    path: &Path,
+    file: Option<&File>,
 ) -> Result<u64> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let file = file.with_context(|| format!("making {}", path.display()))?;
-    let mut writer = Writer::new(&file, disk.size_bytes, disk.segment_bytes, digests)
+    let mut writer = Writer::new(file, disk.size_bytes, disk.segment_bytes, digests)
         .with_context(|| archive.name.clone())?;
     let (mut passed, mut told) = (0, Instant::now());
     let mut take = |bytes: &[u8]| {

@@ -1,16 +1,20 @@
 //! A policy's repository, ready to be worked with: volumes whole, lock taken, disk mounted, passphrase open.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use pc_cli::refused;
 use zeroize::Zeroizing;
 
+use crate::borg::Borg;
 use crate::cold::Plugged;
-use crate::lock::Lock;
+use crate::left::{self, Owner};
+use crate::lock::{self, Lock};
 use crate::passphrase;
-use crate::site::{Site, tell};
-use crate::want::Policy;
+use crate::site::{Heal, Site, tell};
+use crate::want::{Policy, Target};
 
 /// How the lock of a repository is taken.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,7 +41,8 @@ pub struct Session {
 impl Session {
     /// Prepares `policy` for `what`, a run that only goes on with a copy of the key elsewhere when it writes archives.
     pub fn open(site: &Site, policy: &Policy, what: &str, options: &LockOptions) -> Result<Session> {
-        site.require_policy(policy)?;
+        let heal = if what == "backup" { Heal::Awaited } else { Heal::Ignored };
+        site.require_policy(policy, heal)?;
         if what == "backup" && site.records(policy).key()?.is_none() {
             let passphrase = passphrase::find(site, policy);
             let next = if matches!(passphrase, Ok(None)) { "init" } else { "key export" };
@@ -66,12 +71,48 @@ impl Session {
                 .acquire(&site.me()?, what, patience, &options.holder_is_dead, &|| site.interrupts.check())?;
         let disk = Plugged::mount(site, policy)?;
         let passphrase = passphrase()?;
-        let session = Session { passphrase, _disk: disk, lock };
-        if session.lock.was_stale {
-            let guard = session.guard(site);
-            site.borg(policy, Some(session.passphrase.clone()), &guard).break_lock()?;
-        }
+        let mut session = Session { passphrase, _disk: disk, lock };
+        session.clear_left_behind(site, policy)?;
         Ok(session)
+    }
+
+    /// borg's own locks of runs that are gone: of the repository, unless its locks are a server's business, and of the
+    /// caches.
+    fn clear_left_behind(&mut self, site: &Site, policy: &Policy) -> Result<()> {
+        if self.lock.left_behind().is_empty() {
+            return Ok(());
+        }
+        let (me, host_id) = (site.me()?, self.lock.host_id());
+        let gone = |owner: &Owner| {
+            let Owner { node, boot_id, pid } = owner;
+            let here = *node == me.node && *boot_id == me.boot_id;
+            let known =
+                self.lock.left_behind().iter().any(|boot| boot.node == *node && boot.boot_id == *boot_id);
+            known && !(here && lock::started(Path::new("/proc"), *pid).is_some())
+        };
+        if !matches!(policy.target, Target::Ssh(_)) {
+            left::clear(Path::new(&site.repository(policy)), &host_id, &gone)?;
+        }
+        let caches = site.records(policy).base().join(".cache/borg");
+        for cache in fs::read_dir(caches).into_iter().flatten().flatten() {
+            if cache.path().is_dir() {
+                left::clear(&cache.path(), &host_id, &gone)?;
+            }
+        }
+        self.lock.cleared()
+    }
+
+    /// borg on its repository.
+    pub fn borg<'b>(&self, site: &Site, policy: &Policy, may_go_on: &'b dyn Fn() -> Result<()>) -> Borg<'b> {
+        let repository = site.repository(policy);
+        Borg {
+            repository,
+            policy: policy.name.to_string(),
+            base: site.records(policy).base(),
+            host_id: self.lock.host_id(),
+            passphrase: self.passphrase.clone(),
+            may_go_on,
+        }
     }
 
     /// What every long step asks again and again: nobody wants us to end, and nobody has taken over.

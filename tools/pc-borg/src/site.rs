@@ -8,9 +8,7 @@ use cluster::{Cluster, Name, NodeView, paths};
 use pc_cli::{Common, try_again};
 use serde::Deserialize;
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
-use crate::borg::Borg;
 use crate::child::Interrupts;
 use crate::lock::{self, LockFiles, Me};
 use crate::records::Records;
@@ -18,6 +16,15 @@ use crate::want::{Policy, unknown};
 
 /// Where runs do their work, below a tmpfs: the same paths on every node, for borg's cache knows files by them.
 pub const STAGE: &str = "/run/personal-cluster/borg";
+
+/// Whether a volume has to be whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heal {
+    /// A backup reads everything: it waits until the volume has mended itself.
+    Awaited,
+    /// Nobody who wants his data back is told to wait.
+    Ignored,
+}
 
 /// Everything a verb needs to begin.
 pub struct Site<'a> {
@@ -83,8 +90,8 @@ impl<'a> Site<'a> {
         Ok(Mounts(table))
     }
 
-    /// 75 with the reason unless each of these volumes is mounted, writable, and whole.
-    pub fn require_volumes<'n>(&self, volumes: impl IntoIterator<Item = &'n Name>) -> Result<()> {
+    /// 75 with the reason unless each of these volumes is mounted and writable, and, where it is awaited, whole.
+    pub fn require_volumes<'n>(&self, volumes: impl IntoIterator<Item = &'n Name>, heal: Heal) -> Result<()> {
         let mounts = self.mounts()?;
         let storage = Storage::read(&self.at("/run/personal-cluster/storage.json"))?;
         for volume in volumes {
@@ -92,7 +99,7 @@ impl<'a> Site<'a> {
             if !mounts.has(&mount) {
                 return Err(try_again(format!("{mount} is not mounted\n  pc-gluster status")));
             }
-            if let Some(reason) = storage.as_ref().and_then(|storage| storage.why_not(volume)) {
+            if let Some(reason) = storage.as_ref().and_then(|storage| storage.why_not(volume, heal)) {
                 return Err(try_again(format!("volume {volume}: {reason}\n  pc-gluster status")));
             }
         }
@@ -100,27 +107,14 @@ impl<'a> Site<'a> {
     }
 
     /// Everything that `policy` needs before its repository is touched.
-    pub fn require_policy(&self, policy: &Policy) -> Result<()> {
-        self.require_volumes(policy.volumes()).with_context(|| format!("backup.{}", policy.name))
+    pub fn require_policy(&self, policy: &Policy, heal: Heal) -> Result<()> {
+        self.require_volumes(policy.volumes(), heal).with_context(|| format!("backup.{}", policy.name))
     }
 
-    /// borg on the policy's repository.
-    pub fn borg<'b>(
-        &self,
-        policy: &Policy,
-        passphrase: Option<Zeroizing<Vec<u8>>>,
-        may_go_on: &'b dyn Fn() -> Result<()>,
-    ) -> Borg<'b> {
+    /// The policy's repository as borg on this node is told.
+    pub fn repository(&self, policy: &Policy) -> String {
         let repository = policy.repository();
-        let repository =
-            if repository.starts_with('/') { self.at(&repository).display().to_string() } else { repository };
-        Borg {
-            repository,
-            policy: policy.name.to_string(),
-            base: self.records(policy).base(),
-            passphrase,
-            may_go_on,
-        }
+        if repository.starts_with('/') { self.at(&repository).display().to_string() } else { repository }
     }
 }
 
@@ -178,10 +172,11 @@ impl Storage {
         Ok(Some(storage))
     }
 
-    fn why_not(&self, volume: &Name) -> Option<String> {
+    fn why_not(&self, volume: &Name, heal: Heal) -> Option<String> {
         let volume = self.volumes.iter().find(|entry| entry.name == volume.as_str())?;
         match volume {
             StorageVolume { quorum: false, .. } => Some("has no quorum".into()),
+            _ if heal == Heal::Ignored => None,
             // Reading everything is the last thing that a volume under repair needs.
             StorageVolume { heal_pending: Some(pending @ 1..), .. } => {
                 Some(format!("{pending} entries wait for healing: a backup waits for them"))
@@ -204,13 +199,22 @@ mod tests {
         let mut storage: Storage = serde_json::from_slice(golden).unwrap();
         let vms = Name::try_from("vms".to_string()).unwrap();
         let other = Name::try_from("other".to_string()).unwrap();
-        assert_eq!(storage.why_not(&vms), None);
-        assert_eq!(storage.why_not(&other), None, "not the storage engine's: its mount is all there is");
+        assert_eq!(storage.why_not(&vms, Heal::Awaited), None);
+        assert_eq!(
+            storage.why_not(&other, Heal::Awaited),
+            None,
+            "not the storage engine's: its mount is all there is"
+        );
         storage.volumes[0].heal_pending = Some(3);
-        assert_eq!(storage.why_not(&vms).unwrap(), "3 entries wait for healing: a backup waits for them");
+        assert_eq!(
+            storage.why_not(&vms, Heal::Awaited).unwrap(),
+            "3 entries wait for healing: a backup waits for them"
+        );
+        assert_eq!(storage.why_not(&vms, Heal::Ignored), None);
         storage.volumes[0].heal_pending = None;
-        assert!(storage.why_not(&vms).unwrap().starts_with("nobody knows"));
+        assert!(storage.why_not(&vms, Heal::Awaited).unwrap().starts_with("nobody knows"));
         storage.volumes[0].quorum = false;
-        assert_eq!(storage.why_not(&vms).unwrap(), "has no quorum");
+        assert_eq!(storage.why_not(&vms, Heal::Awaited).unwrap(), "has no quorum");
+        assert_eq!(storage.why_not(&vms, Heal::Ignored).unwrap(), "has no quorum");
     }
 }

@@ -1,5 +1,5 @@
-//! A disk that is written segment by segment: each is compared with its digest before the next one is taken, and what is
-//! zero is left out.
+//! A disk that is written, or only read, segment by segment: each is compared with its digest before the next one is taken,
+//! and what is zero is left out.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,7 +13,8 @@ const BLOCK: usize = 64 << 10;
 /// Where a disk goes.
 #[derive(Debug)]
 pub struct Writer<'a> {
-    file: &'a File,
+    /// Nowhere: it is only compared.
+    file: Option<&'a File>,
     size: u64,
     segment: usize,
     digests: Vec<String>,
@@ -40,13 +41,15 @@ pub fn digests(text: &str, disk: &str) -> Result<Vec<String>> {
 }
 
 impl Writer<'_> {
-    /// Makes `file` as large as the disk, all zero.
-    pub fn new(file: &File, size: u64, segment: u64, digests: Vec<String>) -> Result<Writer<'_>> {
+    /// Makes `file`, when there is one, as large as the disk, all zero.
+    pub fn new(file: Option<&File>, size: u64, segment: u64, digests: Vec<String>) -> Result<Writer<'_>> {
         let segments = if size == 0 { 0 } else { (size - 1) / segment.max(1) + 1 };
         if segment == 0 || segments != digests.len() as u64 {
             bail!("{size} bytes in segments of {segment} are not {} segments", digests.len());
         }
-        file.set_len(size).context("making the disk")?;
+        if let Some(file) = file {
+            file.set_len(size).context("making the disk")?;
+        }
         let segment = usize::try_from(segment).context("the size of a segment")?;
         Ok(Writer { file, size, segment, digests, buffer: Vec::with_capacity(segment), at: 0, written: 0 })
     }
@@ -82,7 +85,9 @@ impl Writer<'_> {
         for (number, block) in self.buffer.chunks(BLOCK).enumerate() {
             if block.iter().any(|byte| *byte != 0) {
                 let offset = self.at + (number * BLOCK) as u64;
-                self.file.write_all_at(block, offset).context("writing the disk")?;
+                if let Some(file) = self.file {
+                    file.write_all_at(block, offset).context("writing the disk")?;
+                }
                 self.written += block.len() as u64;
             }
         }
@@ -97,7 +102,9 @@ impl Writer<'_> {
             let got = self.at + self.buffer.len() as u64;
             bail!("the archive ends after {got} of the {} bytes of the disk", self.size);
         }
-        self.file.sync_all().context("writing the disk")?;
+        if let Some(file) = self.file {
+            file.sync_all().context("writing the disk")?;
+        }
         Ok(self.written)
     }
 }
@@ -139,7 +146,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let disk = disk();
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut writer = Writer::new(file.as_file(), 300_000, SEGMENT, real_digests(&disk)).unwrap();
+        let mut writer = Writer::new(Some(file.as_file()), 300_000, SEGMENT, real_digests(&disk)).unwrap();
         for piece in disk.chunks(7919) {
             writer.take(piece).unwrap();
         }
@@ -154,7 +161,7 @@ mod tests {
         let digests = real_digests(&disk);
         let of = |disk: &[u8]| {
             let file = tempfile::NamedTempFile::new().unwrap();
-            let mut writer = Writer::new(file.as_file(), 300_000, SEGMENT, digests.clone()).unwrap();
+            let mut writer = Writer::new(Some(file.as_file()), 300_000, SEGMENT, digests.clone()).unwrap();
             let taken = disk.chunks(50_000).try_for_each(|piece| writer.take(piece));
             taken.and_then(|()| writer.finish()).unwrap_err().to_string()
         };
@@ -162,10 +169,12 @@ mod tests {
         wrong[200_000] ^= 1;
         assert_eq!(of(&wrong), "segment 0000000001 is not what was backed up: its digest differs");
         assert_eq!(of(&disk[..299_999]), "the archive ends after 299999 of the 300000 bytes of the disk");
+        let mut compared = Writer::new(None, 300_000, SEGMENT, digests.clone()).unwrap();
+        assert!(compared.take(&wrong).is_err(), "also where nothing is written");
         let longer = [disk.as_slice(), b"x"].concat();
         assert_eq!(of(&longer), "the archive holds more than the 300000 bytes of the disk");
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(Writer::new(file.as_file(), 300_000, SEGMENT, digests[..2].to_vec()).is_err());
+        assert!(Writer::new(Some(file.as_file()), 300_000, SEGMENT, digests[..2].to_vec()).is_err());
     }
 
     #[test]

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster::{Cluster, Name, paths};
-use pc_cli::log;
+use pc_cli::{log, try_again};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::hypervisor;
+use crate::queue::Kind;
 use crate::site::{STAGE, Site};
 use crate::want::Pair;
 
@@ -36,8 +37,13 @@ pub struct GuestFiles {
     pub directory: PathBuf,
 }
 
+/// When the disk was written to, its size, and who started the VM.
+pub type Fingerprint = (i128, u64, Option<Vec<u8>>);
+
 /// Small files of a VM that go into its archive as they are, when they are there.
 const SMALL: [&str; 4] = ["domain.xml", "nvram.fd", "owner.json", "seed.img"];
+/// How the files begin that hold what a guest overwrites during a backup.
+const SCRATCH: &str = "backup-scratch";
 /// No such file is larger: UEFI variables take 64 MiB on arm64.
 const SMALL_LIMIT: u64 = 128 << 20;
 
@@ -52,9 +58,39 @@ impl GuestFiles {
         self.directory.join("disk.img")
     }
 
+    /// What the guest overwrites while a backup to `policy` reads.
+    pub fn scratch(&self, policy: &Name) -> PathBuf {
+        self.directory.join(format!("{SCRATCH}.{policy}.img"))
+    }
+
+    /// Removes what a node that died during a backup left beside the disk: libvirt begins no job over such a file.
+    ///
+    /// # Errors
+    /// 75 when a QEMU still has one open, on whichever node: it locks its images.
+    pub fn sweep(&self) -> Result<()> {
+        let reading = || format!("reading {}", self.directory.display());
+        for entry in fs::read_dir(&self.directory).with_context(reading)? {
+            let entry = entry.with_context(reading)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !name.starts_with(SCRATCH) || !name.ends_with(".img") {
+                continue;
+            }
+            let path = entry.path();
+            let file = fs::OpenOptions::new().write(true).open(&path);
+            let file = file.with_context(|| format!("opening {}", path.display()))?;
+            if !Kind::Posix.now(&file).with_context(|| format!("locking {}", path.display()))? {
+                return Err(try_again(format!("{}: a QEMU still uses it", path.display())));
+            }
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+            log::info(format_args!("{}: removed, after a backup that was cut off", path.display()));
+        }
+        Ok(())
+    }
+
     /// Changes when somebody starts the VM or writes to its disk: a stopped VM's archive is good only when this is the
     /// same before and after.
-    pub fn fingerprint(&self) -> Result<(i128, u64, Option<Vec<u8>>)> {
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
         use std::os::unix::fs::MetadataExt;
         let disk = self.disk();
         let meta = fs::metadata(&disk).with_context(|| format!("reading {}", disk.display()))?;
@@ -114,7 +150,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Thaws a guest, ends a job, unmounts a view: nothing of a run stays behind, however it ended.
+    /// Ends a job, unmounts a view: nothing of a run stays behind, however it ended.
     pub fn clear(&self, site: &Site) -> Result<()> {
         if !self.directory.exists() {
             return Ok(());

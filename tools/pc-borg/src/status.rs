@@ -85,6 +85,12 @@ pub struct StatusBackup {
     pub overdue: Option<bool>,
     /// What the last attempt said, when it failed.
     pub last_error: Option<String>,
+    /// When that was, RFC 3339 UTC.
+    pub last_error_at: Option<String>,
+    /// When an archive was read last as a restore would read it, RFC 3339 UTC; null: never.
+    pub verified_at: Option<String>,
+    /// What was wrong with it.
+    pub verify_error: Option<String>,
 }
 
 /// Looks.
@@ -164,6 +170,9 @@ fn of_pair(site: &Site, policy: &Policy, vm: &str, problems: &mut Vec<String>) -
         made_by: None,
         overdue: None,
         last_error: None,
+        last_error_at: None,
+        verified_at: None,
+        verify_error: None,
     };
     // Told once, with the policy.
     if readable(site, policy).is_err() {
@@ -176,17 +185,36 @@ fn of_pair(site: &Site, policy: &Policy, vm: &str, problems: &mut Vec<String>) -
             return Ok(known);
         }
     };
+    match site.records(policy).verified(vm) {
+        Ok(verified) => {
+            if let Some(error) = verified.as_ref().and_then(|verified| verified.error.as_deref()) {
+                let first = error.lines().next().unwrap_or_default();
+                problems.push(format!("vm {vm}: an archive in {} is not whole: {first}", policy.name));
+            }
+            known.verified_at = verified.as_ref().map(|verified| rfc3339(verified.at)).transpose()?;
+            known.verify_error = verified.and_then(|verified| verified.error);
+        }
+        Err(error) => problems.push(format!("vm {vm}: {error:#}")),
+    }
     let now = now();
     let gap = systemd::gap(&policy.settings.schedule)?;
     let last = record.last.as_ref().map(|last| last.taken_at);
     let overdue = calendar::is_overdue(last, gap, now);
     if overdue {
-        let age =
-            last.map_or("there is none".into(), |last| format!("the last one is {} old", words(now - last)));
+        let age = match last {
+            None => "there is none".to_string(),
+            Some(last) if calendar::is_ahead(last, now) => {
+                format!("the last one is dated {}: a clock is, or was, wrong", rfc3339(last)?)
+            }
+            Some(last) => format!("the last one is {} old", words(now - last)),
+        };
         problems.push(format!("vm {vm}: no archive in {} in time: {age}", policy.name));
     }
     known.overdue = Some(overdue);
-    known.last_error = record.failure.map(|failure| failure.error);
+    if let Some(failure) = record.failure {
+        known.last_error_at = Some(rfc3339(failure.at)?);
+        known.last_error = Some(failure.error);
+    }
     if let Some(last) = record.last {
         known.age_seconds = Some((now - last.taken_at).whole_seconds());
         known.taken_at = Some(rfc3339(last.taken_at)?);

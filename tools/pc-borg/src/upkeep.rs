@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use crate::archive::rfc3339;
+use crate::calendar;
 use crate::session::{self, Session};
 use crate::site::{Site, now, tell};
 use crate::want::Policy;
@@ -161,14 +162,25 @@ pub fn prune(site: &Site, options: &PruneOptions) -> Result<(Done, Result<()>)> 
         }
         let session = Session::open(site, policy, "prune", &options.lock)?;
         let guard = session.guard(site);
-        let borg = site.borg(policy, Some(session.passphrase.clone()), &guard);
-        let vms: Vec<String> = borg.list()?.into_iter().filter_map(|archive| archive.vm).collect();
-        let mut deleted = Vec::new();
+        let borg = session.borg(site, policy, &guard);
+        let archives = borg.list()?;
+        let now = now();
+        let (mut deleted, mut left) = (Vec::new(), Vec::new());
         for (vm, section) in &site.cluster().vms {
             // What left the file, or this policy, is nobody's to delete but a person's.
-            let kept_here =
-                section.backup.contains(policy.name) && vms.iter().any(|there| there == vm.as_str());
-            if kept_here {
+            let own = || archives.iter().filter(|archive| archive.vm.as_deref() == Some(vm.as_str()));
+            if !section.backup.contains(policy.name) || own().next().is_none() {
+                continue;
+            }
+            // borg would keep it for the newest of its day, month and year, and delete real ones in its favour.
+            if let Some(ahead) = own().find(|archive| calendar::is_ahead(archive.taken_at, now)) {
+                let told = format!("{vm} was left alone: {} is dated in the future", ahead.name);
+                log::warning(format_args!(
+                    "backup.{}: {told}\n  borg delete REPOSITORY::{}",
+                    policy.name, ahead.name
+                ));
+                left.push(told);
+            } else {
                 tell(&format!("pruning {vm} of {}", policy.name));
                 deleted.extend(borg.prune(vm.as_str(), &policy.settings.keep, options.dry_run)?);
             }
@@ -177,7 +189,7 @@ pub fn prune(site: &Site, options: &PruneOptions) -> Result<(Done, Result<()>)> 
             tell(&format!("compacting {}", policy.name));
             borg.compact()?;
             let mut upkeep = records.upkeep()?;
-            upkeep.pruned_at = Some(rfc3339(now())?);
+            upkeep.pruned_at = Some(rfc3339(now)?);
             records.set_upkeep(&upkeep)?;
             for archive in &deleted {
                 log::info(format_args!("backup.{}: {archive} deleted", policy.name));
@@ -186,7 +198,7 @@ pub fn prune(site: &Site, options: &PruneOptions) -> Result<(Done, Result<()>)> 
         Ok(Entry {
             policy: policy.name.to_string(),
             outcome: "done",
-            reason: None,
+            reason: (!left.is_empty()).then(|| left.join(", ")),
             deleted: Some(deleted),
             data: None,
         })
@@ -208,7 +220,7 @@ pub fn check(site: &Site, options: &CheckOptions) -> Result<(Done, Result<()>)> 
         }
         let session = Session::open(site, policy, "check", &options.lock)?;
         let guard = session.guard(site);
-        let borg = site.borg(policy, Some(session.passphrase.clone()), &guard);
+        let borg = session.borg(site, policy, &guard);
         tell(&format!("checking {}", policy.name));
         let result = borg.check(data);
         let mut upkeep = records.upkeep()?;

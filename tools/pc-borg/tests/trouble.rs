@@ -57,6 +57,7 @@ fn killed_at_each_step_the_next_run_works() {
         next_run_works(&machine, &before);
         let staged = machine.root().join("run/personal-cluster/borg/daily/mail");
         assert!(!staged.exists(), "{step}: left {}", staged.display());
+        assert_eq!(machine.unfinished(), Vec::<String>::new(), "{step}");
     }
 }
 
@@ -206,6 +207,19 @@ fn damage_in_the_repository_is_found_and_nothing_wrong_is_restored() {
     golden("damaged", &said);
     let status = machine.json(&["status"]);
     assert!(status["policies"][0]["damage"].as_str().unwrap().contains("is damaged"), "{status}");
+    let (code, said) = machine.fails(&["verify", "mail"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("vm mail in daily: "), "{said}");
+    let status = machine.json(&["status"]);
+    assert!(
+        !status["backups"][0]["verify_error"].is_null() && !status["healthy"].as_bool().unwrap(),
+        "{status}"
+    );
+    assert_eq!(
+        machine.json(&["verify", "--due"])["archives"][0]["outcome"],
+        "not_due",
+        "not every quarter of an hour"
+    );
     let (code, said) = machine.fails(&["restore", "mail", "--as", "copy"]);
     assert_eq!(code, 1, "{said}");
     assert!(
@@ -217,6 +231,7 @@ fn damage_in_the_repository_is_found_and_nothing_wrong_is_restored() {
 #[test]
 fn volumes_that_are_away_or_healing_are_waited_for() {
     let machine = Machine::ready();
+    machine.ok(&["backup", "mail"]);
     let storage = |pending: &str| {
         let text = format!(
             r#"{{"schema": "pc.storage/1", "measured_at": "2026-01-01T00:00:00Z", "healthy": false, "quorum": true,
@@ -231,6 +246,11 @@ fn volumes_that_are_away_or_healing_are_waited_for() {
     let (code, said) = machine.fails(&["backup", "mail"]);
     assert_eq!(code, 75);
     golden("healing", &said);
+    // Who wants his data back is not told to wait.
+    storage("null");
+    machine.ok(&["list"]);
+    machine.ok(&["restore", "mail", "--as", "healing"]);
+    assert_eq!(fs::read(machine.disk_of("healing")).unwrap(), fs::read(machine.disk_of("mail")).unwrap());
     storage("0");
     machine.mounted(&["/mnt/vms"]);
     let (code, said) = machine.fails(&["backup", "mail"]);
@@ -265,25 +285,5 @@ fn a_guest_that_was_started_meanwhile_is_for_later() {
     fs::write(machine.at("never"), "go\n").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(75));
     assert_eq!(machine.archives("mail"), Vec::<String>::new(), "no archive of a disk in motion is kept");
-}
-
-/// A run that was killed between freeze and thaw.
-#[test]
-fn a_frozen_guest_is_thawed() {
-    let machine = Machine::ready();
-    let work = machine.root().join("run/personal-cluster/borg/daily/mail/work");
-    fs::create_dir_all(&work).unwrap();
-    fs::write(work.join("frozen"), "mail").unwrap();
-    fs::write(work.join("job"), "mail").unwrap();
-    fs::write(machine.at("frozen"), "").unwrap();
-    machine.ok(&["recover"]);
-    assert!(!machine.at("frozen").exists());
-    assert_eq!(fs::read_to_string(machine.at("virsh.log")).unwrap(), "domfsthaw mail\ndomjobabort mail\n");
-    assert!(!work.exists());
-    machine.ok(&["recover"]);
-    assert_eq!(
-        fs::read_to_string(machine.at("virsh.log")).unwrap().lines().count(),
-        2,
-        "the second does nothing"
-    );
+    assert_eq!(machine.unfinished(), Vec::<String>::new());
 }

@@ -96,6 +96,9 @@ pub fn jobs(view: &NodeView<'_>, here: Here, flags: &[String]) -> Vec<Job> {
         jobs.push(sibling("pc-vm", "status", "vm", MINUTE / 2));
         jobs.push(sibling("pc-vm", "list", "vm-list", 2 * MINUTE));
     }
+    if !file.backups.is_empty() {
+        jobs.push(sibling("pc-borg", "status", "borg", 5 * MINUTE));
+    }
     if here.member {
         jobs.push(sibling("pc-trust", "status", "trust", 5 * MINUTE));
     }
@@ -155,6 +158,8 @@ networks = ["lan"]
         let full = names(FILE, Here { member: true, ha: true });
         assert_eq!(full[..9], all);
         assert_eq!(full[9..], ["pacemaker", "smart-nvme-A", "versions"]);
+        let saved = format!("{FILE}[backup.daily]\nrepository = \"/srv/borg\"\nschedule = \"daily\"\n");
+        assert!(!full.contains(&"borg".into()) && names(&saved, Here::default()).contains(&"borg".into()));
         let bare = "schema = \"personal-cluster/1\"\nname = \"home\"\n[[node]]\nname = \"node1\"\naddress = \"192.168.0.50\"\n";
         assert_eq!(names(bare, Here::default()), ["config", "versions"]);
     }

@@ -18,7 +18,7 @@ use crate::nouns::{self, Noun, Reader};
 fn keep(fact: &str) -> Duration {
     Duration::from_secs(match fact {
         "versions" => 3 * 3600,
-        "trust" => 900,
+        "borg" | "trust" => 900,
         _ if fact.starts_with("smart-") => 900,
         _ => 300,
     })

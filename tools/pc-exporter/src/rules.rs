@@ -7,6 +7,7 @@ use pc_cli::{log, write_atomic};
 
 /// File name and content, as in telemetry/rules.
 pub const FILES: &[(&str, &str)] = &[
+    ("backups.yml", include_str!("../../../telemetry/rules/backups.yml")),
     ("exporter.yml", include_str!("../../../telemetry/rules/exporter.yml")),
     ("ha.yml", include_str!("../../../telemetry/rules/ha.yml")),
     ("nodes.yml", include_str!("../../../telemetry/rules/nodes.yml")),
@@ -85,7 +86,7 @@ mod tests {
         std::fs::write(directory.path().join("nodes.yml"), "mine").unwrap();
         install(directory.path()).unwrap();
         assert_eq!(written("units.yml"), first);
-        assert_eq!(std::fs::read_to_string(directory.path().join("nodes.yml")).unwrap(), FILES[2].1);
+        assert_eq!(std::fs::read_to_string(directory.path().join("nodes.yml")).unwrap(), FILES[3].1);
         assert!(install(Path::new("/nonexistent/rules")).is_err());
     }
 }

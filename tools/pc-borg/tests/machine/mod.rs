@@ -134,6 +134,35 @@ impl Machine {
         list["archives"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap().to_string()).collect()
     }
 
+    /// Archives that were never finished, which no list of borg's shows.
+    pub fn unfinished(&self) -> Vec<String> {
+        let repository = self.repository().display().to_string();
+        let listed = self.plain_borg(&["list", "--short", "--consider-checkpoints", &repository]);
+        let names = String::from_utf8(listed.stdout).unwrap();
+        names.lines().filter(|name| name.contains(".checkpoint")).map(Into::into).collect()
+    }
+
+    /// Whoever stands at `step` goes on.
+    pub fn release(&self, step: &str) {
+        fs::remove_file(self.at(&format!("hang-{step}"))).unwrap();
+        fs::remove_file(self.at(&format!("at-{step}"))).unwrap();
+        fs::write(self.at("never"), "go\n").unwrap();
+    }
+
+    /// `mail` runs on this node, and what its export serves is `frozen.img`.
+    pub fn runs(&mut self) {
+        self.list["vms"][0]["state"] = "running".into();
+        self.list["vms"][0]["node"] = "node1".into();
+        self.says();
+        fs::write(self.at("frozen.img"), disk(5, DISK)).unwrap();
+    }
+
+    /// What was asked of virsh: the verbs.
+    pub fn virsh(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.at("virsh.log")).unwrap_or_default();
+        log.lines().map(|line| line.split(' ').next().unwrap().to_string()).collect()
+    }
+
     /// Starts it and waits until it stands at `step`.
     pub fn start_until(&self, arguments: &[&str], step: &str) -> Child {
         fs::write(self.at(&format!("hang-{step}")), "").unwrap();

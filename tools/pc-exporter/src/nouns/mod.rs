@@ -1,5 +1,6 @@
 //! A file per noun: its families, and how a tool's answer becomes samples of them. All of it pure.
 
+pub mod borg;
 pub mod brick;
 pub mod config;
 pub mod corosync;
@@ -63,6 +64,7 @@ pub static NOUNS: &[Noun] = &[
     Noun::ours("vm", "pc.vm.status/1", vm::read, vm::FAMILIES),
     Noun::ours("vm-list", "pc.vm.list/1", vm_list::read, vm_list::FAMILIES),
     Noun::ours("trust", "pc.trust.status/1", trust::read, trust::FAMILIES),
+    Noun::ours("borg", "pc.borg.status/1", borg::read, borg::FAMILIES),
     Noun::ours("config", "pc.config.status/1", config::read, config::FAMILIES),
     Noun::ours("versions", versions::SCHEMA, versions::read, versions::FAMILIES),
     Noun { name: "smart", schema: None, reader: Reader::Json(smart::read), families: smart::FAMILIES },

@@ -1,0 +1,135 @@
+//! pc-borg: how old the archives of every VM are, and what is wrong with the repositories.
+//!
+//! The records lie on the volumes: every node that has them mounted tells the same.
+
+use anyhow::Result;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{parsed, timestamp};
+use crate::metric::{Samples, families};
+
+families! {
+    HEALTHY: Gauge "pc_backup_healthy" [] "1 when no backup is overdue, no repository damaged, and every key has a copy elsewhere.";
+    OVERDUE: Gauge "pc_backup_overdue" ["vm", "policy"] "1 when the VM has no archive there, or an older one than the schedule allows.";
+    LAST: Gauge "pc_backup_last_success_timestamp_seconds" ["vm", "policy"] "When the data of the newest archive was taken; no series before the first.";
+    FAILED: Gauge "pc_backup_last_attempt_failed" ["vm", "policy"] "1 when the last attempt failed; pc-borg status says why.";
+    FAILURE: Gauge "pc_backup_last_failure_timestamp_seconds" ["vm", "policy"] "When the last attempt failed; no series after one that did not.";
+    VERIFIED: Gauge "pc_backup_verified_timestamp_seconds" ["vm", "policy"] "When an archive of the VM was read last from its first byte to its last, as a restore would read it.";
+    UNREADABLE: Gauge "pc_backup_archive_damaged" ["vm", "policy"] "1 when the archive that was read last in this way is not what was backed up.";
+    KEY: Gauge "pc_backup_key_acknowledged" ["policy"] "1 when somebody has vouched for a copy of the repository's key; without it no backup runs.";
+    DAMAGED: Gauge "pc_backup_repository_damaged" ["policy"] "1 when the last check of the repository found damage.";
+    PRUNED: Gauge "pc_backup_pruned_timestamp_seconds" ["policy"] "When the repository was pruned last.";
+    CHECKED: Gauge "pc_backup_checked_timestamp_seconds" ["policy"] "When the repository was checked last and found whole.";
+    DATA_CHECKED: Gauge "pc_backup_data_checked_timestamp_seconds" ["policy"] "When every chunk of the repository was read last and found whole.";
+}
+
+#[derive(Deserialize)]
+struct Status {
+    healthy: bool,
+    policies: Vec<Policy>,
+    backups: Vec<Backup>,
+}
+
+#[derive(Deserialize)]
+struct Policy {
+    name: String,
+    key_acknowledged: Option<bool>,
+    pruned_at: Option<String>,
+    checked_at: Option<String>,
+    data_checked_at: Option<String>,
+    damage: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Backup {
+    vm: String,
+    policy: String,
+    taken_at: Option<String>,
+    overdue: Option<bool>,
+    last_error: Option<String>,
+    last_error_at: Option<String>,
+    verified_at: Option<String>,
+    verify_error: Option<String>,
+}
+
+/// `pc.borg.status/1`.
+pub fn read(answer: Value) -> Result<Samples> {
+    let status: Status = parsed(answer)?;
+    let mut samples = Samples::default();
+    samples.truth(&HEALTHY, &[], status.healthy);
+    for backup in &status.backups {
+        let of = [backup.vm.as_str(), backup.policy.as_str()];
+        // Nobody can know while the volume with the records is away.
+        if let Some(overdue) = backup.overdue {
+            samples.truth(&OVERDUE, &of, overdue);
+            samples.truth(&FAILED, &of, backup.last_error.is_some());
+        }
+        if backup.verified_at.is_some() {
+            samples.truth(&UNREADABLE, &of, backup.verify_error.is_some());
+        }
+        let times = [
+            (&LAST, &backup.taken_at),
+            (&FAILURE, &backup.last_error_at),
+            (&VERIFIED, &backup.verified_at),
+        ];
+        for (family, at) in times {
+            if let Some(at) = at {
+                samples.number(family, &of, timestamp(at)?);
+            }
+        }
+    }
+    for policy in &status.policies {
+        let name = [policy.name.as_str()];
+        if let Some(acknowledged) = policy.key_acknowledged {
+            samples.truth(&KEY, &name, acknowledged);
+            samples.truth(&DAMAGED, &name, policy.damage.is_some());
+        }
+        let times = [
+            (&PRUNED, &policy.pruned_at),
+            (&CHECKED, &policy.checked_at),
+            (&DATA_CHECKED, &policy.data_checked_at),
+        ];
+        for (family, at) in times {
+            if let Some(at) = at {
+                samples.number(family, &name, timestamp(at)?);
+            }
+        }
+    }
+    Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_knows_is_not_told() {
+        let answer = serde_json::json!({"schema": "pc.borg.status/1", "node": "node1", "healthy": false, "policies": [
+                {"name": "daily", "key_acknowledged": null, "pruned_at": null, "checked_at": null,
+                 "data_checked_at": null, "damage": null}],
+            "backups": [
+                {"vm": "mail", "policy": "daily", "taken_at": null, "overdue": null, "last_error": null},
+                {"vm": "web", "policy": "daily", "taken_at": "1970-01-01T01:00:00Z", "overdue": true, "last_error": "full",
+                 "last_error_at": "1970-01-01T02:00:00Z", "verified_at": "1970-01-01T00:00:09Z"}]});
+        let told: Vec<(&str, String, f64)> = read(answer)
+            .unwrap()
+            .0
+            .iter()
+            .map(|sample| (sample.family.name, sample.labels.join(" "), sample.value))
+            .collect();
+        let web = || "web daily".to_string();
+        assert_eq!(
+            told,
+            [
+                ("pc_backup_healthy", String::new(), 0.0),
+                ("pc_backup_overdue", web(), 1.0),
+                ("pc_backup_last_attempt_failed", web(), 1.0),
+                ("pc_backup_archive_damaged", web(), 0.0),
+                ("pc_backup_last_success_timestamp_seconds", web(), 3600.0),
+                ("pc_backup_last_failure_timestamp_seconds", web(), 7200.0),
+                ("pc_backup_verified_timestamp_seconds", web(), 9.0),
+            ]
+        );
+    }
+}
