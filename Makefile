@@ -38,5 +38,6 @@ install:
 	install -m 0755 tools/pc-ha/ocf/pc-vm tools/pc-ha/ocf/pc-volume $(DESTDIR)$(OCFDIR)/personal-cluster
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/logind.conf.d
 	install -m 0644 tools/pc-ha/logind.conf $(DESTDIR)$(PREFIX)/lib/systemd/logind.conf.d/50-personal-cluster.conf
-	install -d $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples
+	install -d $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples/dashboards
 	install -m 0644 examples/*.toml $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples
+	install -m 0644 telemetry/dashboards/*.json $(DESTDIR)$(PREFIX)/share/doc/personal-cluster/examples/dashboards

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What must hold of this directory; needs promtool (Debian: prometheus), curl and cargo. PROMTOOL names another one.
+# What must hold of this directory; needs promtool (Debian: prometheus), jq, curl and cargo. PROMTOOL names another one.
 set -eu
 cd "$(dirname "$0")"
 promtool=${PROMTOOL:-promtool}
@@ -24,6 +24,13 @@ done
 for unit in $(grep -oh 'name="[a-z-]*\.\(target\|timer\|service\)"' rules/*.yml | cut -d'"' -f2 | sort -u); do
   [ -e "../units/$unit" ] || fault "units/ has no $unit"
 done
+
+# Queries of the dashboards are queries; which metrics they name is a test of pc-exporter. Their variables stand within quotes.
+queries=$(mktemp)
+jq -n '{groups: [{name: "dashboards", rules: ([inputs.panels[].targets[].expr] | to_entries | map({record: "query:\(.key)", expr: .value}))}]}' \
+  dashboards/*.json > "$queries"
+"$promtool" check rules "$queries" > /dev/null || fault "a query of dashboards/ is none"
+rm -f "$queries"
 
 # A real scrape, of every answer that the tools have on record.
 cargo build --quiet --locked -p pc-exporter

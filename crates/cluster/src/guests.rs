@@ -70,6 +70,33 @@ pub struct Vm {
     pub downtime_budget: Option<String>,
 }
 
+/// How long a VM may be down within a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// So long.
+    pub seconds: u64,
+    /// `day`, `week`, `month` or `year`.
+    pub period: &'static str,
+}
+
+impl Vm {
+    /// `downtime_budget` as a number; none when there is none.
+    pub fn budget(&self) -> Option<Budget> {
+        let (time, period) = self.downtime_budget.as_deref()?.split_once('/')?;
+        let period = ["day", "week", "month", "year"].into_iter().find(|known| *known == period)?;
+        let unit = time.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number: u64 = time.strip_suffix(unit)?.parse().ok()?;
+        let factor = match unit {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3600,
+            "d" => 86400,
+            _ => return None,
+        };
+        Some(Budget { seconds: number.checked_mul(factor)?, period })
+    }
+}
+
 fn one_cpu() -> u16 {
     1
 }

@@ -18,7 +18,6 @@ mod plan;
 mod push;
 mod put;
 mod show;
-mod ssh;
 mod status;
 mod trust;
 

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::Result;
 use cluster::Cluster;
 use pc_cli::{Common, Exit, log, refused, try_again};
+use pc_ssh::Ssh;
 use serde::Serialize;
 
 use crate::generation::{Generation, next, sha256};
@@ -18,7 +19,6 @@ use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, plan};
 use crate::put::{own_name, understand};
-use crate::ssh::Ssh;
 use crate::status::{self, Status};
 use crate::trust::Trust;
 
@@ -94,7 +94,8 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     };
     let record = ours.unwrap_or(&signed);
     let writes = plan(&Want { cluster: &cluster, generation: &generation, record }, &have)?;
-    on_each(&others, |node| ssh.run(node, "pc-config put --check --signed -", Some(&signed)).map(drop))
+    let check = "pc-config put --check --signed -";
+    on_each(&others, |node| ssh.verb(node, check).stdin(&signed).text().map(drop))
         .map_err(|error| advised(&error, UNCHANGED))?;
     if !writes.is_empty() {
         host.replace(&writes, || host.reload_systemd())?;
@@ -102,7 +103,9 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     }
     host.sweep();
     on_each(&others, |node| {
-        ssh.run(node, "pc-config put --signed -", Some(&signed))
+        ssh.verb(node, "pc-config put --signed -")
+            .stdin(&signed)
+            .text()
             .map(|_| log::info(format_args!("{node}: put in force")))
     })
     .map_err(|error| advised(&error, REPEAT))?;
@@ -125,7 +128,7 @@ fn ask(ssh: &Ssh, cluster: &Cluster, own: &str, have: &Have) -> Result<(Vec<Stat
     let peers: Vec<&str> =
         cluster.nodes.iter().map(|node| node.name.as_str()).filter(|name| *name != own).collect();
     let answers = parallel(&peers, |node| {
-        let answer = ssh.run(node, "pc-config status --json", None)?;
+        let answer = ssh.verb(node, "pc-config status --json").text()?;
         let status: Status = serde_json::from_str(&answer)
             .map_err(|error| anyhow::anyhow!("{node}: reading its status: {error}"))?;
         if status.node.split('.').next() != Some(node) {

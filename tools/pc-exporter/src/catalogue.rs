@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::metric::{Family, Kind};
 use crate::nouns::{NOUNS, ups};
-use crate::{clock, collectors, tang, units};
+use crate::{budgets, clock, collectors, tang, units};
 
 /// Schema of `metrics --json`.
 const SCHEMA: &str = "pc.exporter.metrics/1";
@@ -14,7 +14,14 @@ const SCHEMA: &str = "pc.exporter.metrics/1";
 /// Every family, in the order of a scrape.
 pub fn families() -> impl Iterator<Item = &'static Family> {
     let nouns = NOUNS.iter().map(|noun| noun.families);
-    let own = [units::FAMILIES, clock::FAMILIES, tang::FAMILIES, ups::FAMILIES, collectors::FAMILIES];
+    let own = [
+        units::FAMILIES,
+        clock::FAMILIES,
+        tang::FAMILIES,
+        budgets::FAMILIES,
+        ups::FAMILIES,
+        collectors::FAMILIES,
+    ];
     nouns.chain(own).flat_map(|families| families.iter().copied())
 }
 

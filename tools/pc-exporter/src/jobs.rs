@@ -46,6 +46,20 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// So often a fact is asked for. What changes within minutes is asked each minute; what changes slowly, or what its tool
+/// leaves behind by itself whenever it runs (pc-gluster each minute, pc-unlock whenever something opens), seldom: the
+/// question costs more than the answer is worth. docs/tools/pc-exporter.md has the table.
+pub fn every(fact: &str) -> Duration {
+    match fact {
+        "vm" | "corosync" | "pacemaker" | "storage" => MINUTE,
+        "ovs" => 2 * MINUTE,
+        "trust" => 15 * MINUTE,
+        "versions" => 60 * MINUTE,
+        _ if fact.starts_with("smart-") => 15 * MINUTE,
+        _ => 5 * MINUTE,
+    }
+}
+
 impl Job {
     /// A program whose answer is JSON.
     pub fn program(name: &str, every: Duration, argv: &[&str]) -> Job {
@@ -57,7 +71,7 @@ impl Job {
     fn text(name: &str, argv: &[&str], codes: &[i32]) -> Job {
         let argv = argv.iter().map(ToString::to_string).collect();
         let work = Work::Program { argv, text: true, codes: codes.to_vec() };
-        Job { work, ..Job::program(name, MINUTE, &[]) }
+        Job { work, ..Job::program(name, every(name), &[]) }
     }
 }
 
@@ -79,28 +93,28 @@ pub fn jobs(view: &NodeView<'_>, here: Here, flags: &[String]) -> Vec<Job> {
     };
     let file = view.cluster;
     let bricks = view.bricks();
-    let mut jobs = vec![sibling("pc-config", "status", "config", MINUTE)];
+    let mut jobs = vec![sibling("pc-config", "status", "config", every("config"))];
     if file.unlock.is_some() || !bricks.is_empty() {
-        jobs.push(sibling("pc-unlock", "status", "unlock", MINUTE));
+        jobs.push(sibling("pc-unlock", "status", "unlock", every("unlock")));
     }
     if !bricks.is_empty() {
-        jobs.push(sibling("pc-brick", "status", "brick", MINUTE));
+        jobs.push(sibling("pc-brick", "status", "brick", every("brick")));
     }
     if file.volumes.values().any(|volume| volume.purpose != Use::Local) {
-        jobs.push(sibling("pc-gluster", "status", "gluster", MINUTE));
+        jobs.push(sibling("pc-gluster", "status", "gluster", every("gluster")));
     }
     if !view.node.nics.is_empty() {
-        jobs.push(sibling("pc-ovs", "status", "ovs", MINUTE));
+        jobs.push(sibling("pc-ovs", "status", "ovs", every("ovs")));
     }
     if !file.vms.is_empty() {
-        jobs.push(sibling("pc-vm", "status", "vm", MINUTE / 2));
-        jobs.push(sibling("pc-vm", "list", "vm-list", 2 * MINUTE));
+        jobs.push(sibling("pc-vm", "status", "vm", every("vm")));
+        jobs.push(sibling("pc-vm", "list", "vm-list", every("vm-list")));
     }
     if !file.backups.is_empty() {
-        jobs.push(sibling("pc-borg", "status", "borg", 5 * MINUTE));
+        jobs.push(sibling("pc-borg", "status", "borg", every("borg")));
     }
     if here.member {
-        jobs.push(sibling("pc-trust", "status", "trust", 5 * MINUTE));
+        jobs.push(sibling("pc-trust", "status", "trust", every("trust")));
     }
     if here.ha {
         // 1 and 2: the node has no quorum, which is an answer.
@@ -110,7 +124,7 @@ pub fn jobs(view: &NodeView<'_>, here: Here, flags: &[String]) -> Vec<Job> {
     }
     jobs.extend(bricks.iter().map(|brick| smart(brick.name(), brick.device.as_str())));
     let work = Work::Versions(PROGRAMS.to_vec());
-    jobs.push(Job { work, ..Job::program("versions", 60 * MINUTE, &[]) });
+    jobs.push(Job { work, ..Job::program("versions", every("versions"), &[]) });
     jobs
 }
 
@@ -119,7 +133,8 @@ fn smart(disk: &str, device: &str) -> Job {
     let argv = ["smartctl", "--json", "--all", "--nocheck=standby,0", device].map(str::to_string).to_vec();
     let codes = (4..=252).step_by(4).collect();
     let work = Work::Program { argv, text: false, codes };
-    Job { work, ..Job::program(&format!("smart-{disk}"), 5 * MINUTE, &[]) }
+    let name = format!("smart-{disk}");
+    Job { work, ..Job::program(&name, every(&name), &[]) }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Never asks anything while a scrape waits, never changes anything, never listens on every interface unless told to.
 //! A scrape is made of the last values; how old they are, and whether the last look failed, is told with them.
 
+mod budgets;
 mod catalogue;
 mod clock;
 mod collectors;

@@ -14,14 +14,9 @@ use crate::facts::{self, Fact};
 use crate::metric::Samples;
 use crate::nouns::{self, Noun, Reader};
 
-/// Facts that are asked for once in a while are told for three times that while.
+/// A fact is told for three times the while after which it is asked for again, and for five minutes at least.
 fn keep(fact: &str) -> Duration {
-    Duration::from_secs(match fact {
-        "versions" => 3 * 3600,
-        "borg" | "trust" => 900,
-        _ if fact.starts_with("smart-") => 900,
-        _ => 300,
-    })
+    (crate::jobs::every(fact) * 3).max(Duration::from_secs(300))
 }
 
 /// The noun that a fact is about: `smart-nvme-A` is about `smart`.
@@ -160,6 +155,27 @@ mod tests {
     fn storage(healthy: bool) -> Value {
         json!({"schema": "pc.storage/1", "measured_at": "2026-01-02T03:04:05Z", "healthy": healthy, "quorum": true,
                "heal_pending": 0, "volumes": []})
+    }
+
+    #[test]
+    fn the_page_tells_how_often_and_for_how_long() {
+        let page = fs::read_to_string("../../docs/tools/pc-exporter.md").unwrap();
+        let rows = page.lines().skip_while(|line| !line.starts_with("| fact |")).skip(2);
+        let mut seen = 0;
+        for row in rows.take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let minutes = |cell: &str| {
+                let (number, unit) = cell.split_once(' ').unwrap();
+                Duration::from_secs(number.parse::<u64>().unwrap() * if unit == "h" { 3600 } else { 60 })
+            };
+            for fact in cells[1].split(", ").map(|fact| fact.trim_matches('`')) {
+                let fact = fact.replace("DISK", "nvme-A");
+                assert_eq!(crate::jobs::every(&fact), minutes(cells[2]), "{fact}");
+                assert_eq!(keep(&fact), minutes(cells[3]), "{fact}");
+                seen += usize::from(noun_of(&fact).is_some());
+            }
+        }
+        assert_eq!(seen, nouns::NOUNS.len(), "a fact is missing in the table, or has no noun");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::http::{self, Counts};
 use crate::metric::Samples;
 use crate::supplies::Supplies;
 use crate::targets::PORT;
-use crate::{clock, reader, tang, units};
+use crate::{budgets, clock, reader, tang, units};
 
 /// So often the files of the siblings are looked at.
 const FILES: Duration = Duration::from_secs(5);
@@ -100,6 +100,15 @@ fn collect(common: &Common, board: &Arc<Board>) -> Result<()> {
     let mut supplies = Supplies::default();
     collector("ups", seconds(15), seconds(10))
         .spawn(board, move || supplies.look())
+        .context("starting a thread")?;
+    let of_file = common.clone();
+    collector("budgets", seconds(60), seconds(5))
+        .spawn(board, move || {
+            if !of_file.cluster_file().exists() {
+                return Ok(None);
+            }
+            Ok(Some(budgets::look(&crate::load(&of_file)?)))
+        })
         .context("starting a thread")?;
     let common = common.clone();
     collector("tang", seconds(60), seconds(15))

@@ -30,6 +30,8 @@ const TABLE: &[&str] = &[
     "pc-vm list --json",
     "pc-ha status --json",
     "pc-ha plan --json",
+    "pc-verify --json",
+    "pc-verify --json --patient",
     // pc-ha maintenance and pc-ha shutdown: the engine of all nodes, in order.
     "pc-ha engine stop",
     "pc-ha engine start",

@@ -142,7 +142,7 @@ impl<'a> Sense<'a> {
                 self.error(&steps, "is listed twice", "one network card per network: list it once");
             }
         }
-        if vm.downtime_budget.as_ref().is_some_and(|budget| !is_budget(budget)) {
+        if vm.downtime_budget.is_some() && vm.budget().is_none() {
             let remedy = "write for example \"3d/month\": s, min, h or d, per day, week, month or year";
             self.error(&at!["vm", name, "downtime_budget"], "is not a time per period", remedy);
         }
@@ -211,11 +211,4 @@ fn is_digest(text: &str) -> bool {
         Some(("sha512", digits)) => hex(digits, 128),
         _ => false,
     }
-}
-
-/// `3d/month`: a time, and the period it is measured over.
-fn is_budget(text: &str) -> bool {
-    let Some((time, "day" | "week" | "month" | "year")) = text.split_once('/') else { return false };
-    let unit = time.trim_start_matches(|c: char| c.is_ascii_digit());
-    unit.len() < time.len() && ["s", "min", "h", "d"].contains(&unit)
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
 mod answers;
+mod dashboards;
 mod hangs;
 mod service;
 mod serving;

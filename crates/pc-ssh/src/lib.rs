@@ -1,5 +1,7 @@
-//! All calls of ssh(1): other nodes, with the certificates and the client configuration of pc-trust. There a
-//! forced command admits listed verbs only.
+//! All calls of ssh(1): a verb on another node, with the certificates and the client configuration of pc-trust. There
+//! a forced command (`pc-trust gate`) admits listed verbs only.
+//!
+//! Never a shell, never an argument that the gate does not list, never without a deadline.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,12 +16,27 @@ const DEADLINE: Duration = Duration::from_secs(180);
 const UNREACHABLE: i32 = 255;
 
 /// The way to the other nodes.
+#[derive(Debug)]
 pub struct Ssh {
     config: PathBuf,
 }
 
+/// One verb on one node, not yet asked for.
+#[derive(Debug)]
+pub struct Call<'a> {
+    config: &'a Path,
+    node: &'a str,
+    verb: &'a str,
+    stdin: Option<&'a str>,
+    deadline: Duration,
+    answers: &'a [i32],
+}
+
 impl Ssh {
     /// Needs what `pc-trust init` or `join` leaves on a member.
+    ///
+    /// # Errors
+    /// Refused on a machine that is no member; 75 while its secrets are not open.
     pub fn of(common: &Common) -> Result<Ssh> {
         let config = common.under_root(cluster::paths::TRUST).join("ssh_config");
         if !config.exists() {
@@ -39,12 +56,46 @@ impl Ssh {
         Ok(Ssh { config })
     }
 
-    /// Runs one admitted verb on a node.
-    pub fn run(&self, node: &str, verb: &str, stdin: Option<&str>) -> Result<String> {
+    /// Prepares one admitted verb on a node, with a deadline of three minutes.
+    pub fn verb<'a>(&'a self, node: &'a str, verb: &'a str) -> Call<'a> {
+        Call { config: &self.config, node, verb, stdin: None, deadline: DEADLINE, answers: &[] }
+    }
+}
+
+impl<'a> Call<'a> {
+    /// What the verb reads from its standard input.
+    #[must_use]
+    pub fn stdin(mut self, text: &'a str) -> Call<'a> {
+        self.stdin = Some(text);
+        self
+    }
+
+    /// How long connecting and answering may take together.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Call<'a> {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Exit codes beside 0 with which the verb has answered.
+    #[must_use]
+    pub fn allow(mut self, answers: &'a [i32]) -> Call<'a> {
+        self.answers = answers;
+        self
+    }
+
+    /// Runs it; what it wrote to its standard output.
+    ///
+    /// # Errors
+    /// The verb's own refusals and "try again" as such; 75 for a node that is not there, refused for one that does
+    /// not prove who it is.
+    pub fn text(self) -> Result<String> {
         let sh = Shell::new()?;
-        let config: &Path = &self.config;
-        let mut run = pc_run::run(cmd!(sh, "ssh -F {config} -- {node} {verb}")).deadline(DEADLINE);
-        if let Some(stdin) = stdin {
+        let Call { config, node, verb, .. } = self;
+        let mut run = pc_run::run(cmd!(sh, "ssh -F {config} -- {node} {verb}"))
+            .deadline(self.deadline)
+            .allow(self.answers);
+        if let Some(stdin) = self.stdin {
             run = run.stdin(stdin);
         }
         match run.output() {
@@ -88,6 +139,14 @@ fn stranger(node: &str, why: &str) -> Option<anyhow::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+    use pc_cli::Exit;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        common: Common,
+    }
 
     #[test]
     fn strangers_are_told_from_the_absent() {
@@ -101,5 +160,22 @@ mod tests {
         for why in ["ssh: connect to host 10.0.0.3 port 22: No route to host", "no answer"] {
             assert!(stranger("node3", why).is_none(), "{why}");
         }
+    }
+
+    #[test]
+    fn no_member_is_refused_and_closed_secrets_are_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let cli = Cli::parse_from(["x", "--root", &root.path().to_string_lossy()]);
+        let error = Ssh::of(&cli.common).unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::Refused, "{error:#}");
+        let trust = cli.common.under_root(cluster::paths::TRUST);
+        std::fs::create_dir_all(&trust).unwrap();
+        std::fs::write(trust.join("ssh_config"), "").unwrap();
+        let error = Ssh::of(&cli.common).unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::TryAgain, "{error:#}");
+        let secrets = cli.common.under_root(cluster::paths::SECRETS);
+        std::fs::create_dir_all(&secrets).unwrap();
+        std::fs::write(secrets.join("ssh-user.key"), "").unwrap();
+        Ssh::of(&cli.common).unwrap();
     }
 }

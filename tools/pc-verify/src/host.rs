@@ -1,0 +1,190 @@
+//! The only module that touches the machine: asks the tools, systemd and the files, all at once, within one deadline.
+
+mod facts;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use cluster::{Cluster, NodeView};
+use pc_cli::{Common, refused};
+use pc_ssh::Ssh;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::judge::{Answer, Asked, Reports};
+use crate::lints::Ours;
+use crate::machine::Machine;
+use crate::tools::{TOOLS, Tool};
+use crate::verdict::Verdict;
+use crate::want::{self, Here};
+use crate::whole::Other;
+
+/// A program is killed so long before the whole is over, so that its silence can still be told.
+const MARGIN: Duration = Duration::from_millis(200);
+/// Connecting to another node, beside the time that its own verdict takes.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The moment, RFC 3339 UTC.
+fn stamp(time: OffsetDateTime) -> Result<String> {
+    let time = time.replace_millisecond(time.millisecond()).context("rounding a time")?;
+    time.format(&Rfc3339).context("writing a time")
+}
+
+/// What a worker has found out.
+enum Part {
+    Tool(Asked),
+    Machine(Box<Machine>),
+}
+
+/// Looks at this node; whatever has not answered by then is silent.
+pub fn look(common: &Common, view: &NodeView<'_>, budget: Duration) -> Result<Reports> {
+    let started = Instant::now();
+    let there = |path: &str| common.under_root(path).exists();
+    let here = Here {
+        member: there(&format!("{}/member.json", cluster::paths::TRUST)),
+        ha: there(cluster::paths::HA_ENABLED),
+    };
+    let wanted = want::tools(view, here);
+    let (sender, parts) = mpsc::channel();
+    let patience = budget.saturating_sub(MARGIN);
+    for tool in TOOLS.iter().filter(|tool| wanted.contains(&tool.name)) {
+        let (sender, arguments) = (sender.clone(), flags(common));
+        // Nobody listens any more once the time is over.
+        std::thread::spawn(move || drop(sender.send(Part::Tool(ask(tool, &arguments, patience)))));
+    }
+    let volumes: Vec<String> = view.cluster.volumes.keys().map(ToString::to_string).collect();
+    let (root, names) = (common.root.clone(), volumes.clone());
+    std::thread::spawn(move || {
+        drop(sender.send(Part::Machine(Box::new(facts::machine(&root, &names, patience)))));
+    });
+    let late = || format!("no answer within {} s", budget.as_secs());
+    let (mut asked, mut machine) =
+        (Vec::new(), Err(format!("looking at the files of this machine: {}", late())));
+    // Both ends of the channel decide: all workers are done, or the time is over.
+    while let Ok(part) = parts.recv_timeout(budget.saturating_sub(started.elapsed())) {
+        match part {
+            Part::Tool(answer) => asked.push(answer),
+            Part::Machine(seen) => machine = Ok(*seen),
+        }
+    }
+    for tool in TOOLS.iter().filter(|tool| wanted.contains(&tool.name)) {
+        if asked.iter().all(|asked| asked.name != tool.name) {
+            asked.push(Asked {
+                name: tool.name,
+                seconds: budget.as_secs_f64(),
+                answer: Answer::Silent(late()),
+            });
+        }
+    }
+    let disks = view.bricks().iter().map(|brick| brick.device.to_string()).collect();
+    Ok(Reports {
+        cluster: view.cluster.name.to_string(),
+        node: view.node.name.to_string(),
+        measured_at: stamp(OffsetDateTime::now_utc())?,
+        seconds: started.elapsed().as_secs_f64(),
+        asked,
+        file: want::warnings(view.cluster),
+        machine,
+        ours: Ours { disks, volumes },
+    })
+}
+
+fn ask(tool: &Tool, flags: &[String], patience: Duration) -> Asked {
+    let started = Instant::now();
+    let mut command = Command::new(tool.program);
+    command.args(["status", "--json"]).args(flags);
+    let answer = match pc_run::run(command).deadline(patience).output() {
+        Err(error) if error.is_missing() => Answer::Absent,
+        Err(error) => Answer::Silent(said(&error)),
+        Ok(output) => match serde_json::from_slice(&output.stdout) {
+            Ok(value) => Answer::Status(value),
+            Err(error) => Answer::Silent(format!("its answer is no JSON: {error}")),
+        },
+    };
+    Asked { name: tool.name, seconds: started.elapsed().as_secs_f64(), answer }
+}
+
+/// A tool that fails says why, and often what to do.
+fn said(error: &pc_run::Error) -> String {
+    let stderr = error.stderr().trim();
+    if stderr.is_empty() { error.to_string() } else { stderr.trim_start_matches("error: ").to_string() }
+}
+
+/// Our own flags, as a tool takes them.
+fn flags(common: &Common) -> Vec<String> {
+    let mut flags = Vec::new();
+    if common.applied {
+        flags.push("--applied".to_string());
+    }
+    for (flag, path) in [("--file", common.file.as_deref()), ("--root", Some(common.root.as_path()))] {
+        if let Some(path) = path.filter(|path| *path != Path::new("/")) {
+            flags.extend([flag.to_string(), path.to_string_lossy().into_owned()]);
+        }
+    }
+    if let Some(node) = &common.node {
+        flags.extend(["--node".to_string(), node.clone()]);
+    }
+    flags
+}
+
+/// Asks every other node of the file for its verdict, all at once.
+pub fn others(common: &Common, file: &Cluster, own: &str, patient: bool, budget: Duration) -> Vec<Other> {
+    let ssh = Ssh::of(common);
+    let verb = if patient { "pc-verify --json --patient" } else { "pc-verify --json" };
+    let nodes = file.nodes.iter().map(|node| node.name.as_str()).filter(|name| *name != own);
+    std::thread::scope(|scope| {
+        let ssh = ssh.as_ref();
+        let ask = move |node: &str| {
+            let asked = OffsetDateTime::now_utc();
+            let ssh = ssh.map_err(|error| format!("{error:#}"));
+            let verdict = verdict_of(ssh, node, verb, budget + CONNECT);
+            Other { node: node.into(), verdict, asked: (asked, OffsetDateTime::now_utc()) }
+        };
+        let asked: Vec<_> = nodes.map(|node| (node, scope.spawn(move || ask(node)))).collect();
+        let lost = |node: &str| Other {
+            node: node.into(),
+            verdict: Err("asking it ended badly".into()),
+            asked: (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH),
+        };
+        asked.into_iter().map(|(node, thread)| thread.join().unwrap_or_else(|_| lost(node))).collect()
+    })
+}
+
+fn verdict_of(
+    ssh: Result<&Ssh, String>,
+    node: &str,
+    verb: &str,
+    patience: Duration,
+) -> Result<Verdict, String> {
+    // 3 is a verdict, too.
+    let text =
+        ssh?.verb(node, verb).allow(&[3]).deadline(patience).text().map_err(|error| format!("{error:#}"))?;
+    let verdict: Verdict =
+        serde_json::from_str(&text).map_err(|error| format!("{node}: reading its verdict: {error}"))?;
+    if verdict.schema != crate::verdict::SCHEMA {
+        return Err(format!("{node}: its verdict is a {:?}", verdict.schema));
+    }
+    if verdict.node != node {
+        return Err(format!("{node} calls itself {}\n  hostnamectl hostname {node}, there", verdict.node));
+    }
+    Ok(verdict)
+}
+
+/// The file that is in force, unless another one is asked for: what the node does is judged, not what somebody writes.
+pub fn in_force(mut common: Common) -> Common {
+    let applied = common.under_root(pc_cli::APPLIED_FILE);
+    if common.file.is_none() && applied.exists() {
+        common.applied = true;
+    }
+    common
+}
+
+/// The cluster file that the flags name.
+pub fn load(common: &Common) -> Result<Cluster> {
+    let path = common.cluster_file();
+    let file = if common.applied { cluster::load_applied(&path) } else { cluster::load(&path) };
+    file.map_err(refused)
+}

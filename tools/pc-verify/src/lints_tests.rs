@@ -1,0 +1,229 @@
+//! Each rule with its planted fault, on a machine that is otherwise as the packages leave it.
+
+use super::*;
+use crate::machine::{Clock, Key, Swap};
+use crate::verdict::Severity::{self, Problem, Warning};
+
+fn unit(name: &str, file: &str, active: &str) -> Unit {
+    Unit { name: name.into(), file: file.into(), active: active.into() }
+}
+
+/// As Debian's and our own packages leave a node.
+fn healthy() -> Machine {
+    let units = vec![
+        unit(TARGET, "enabled", "active"),
+        unit("pc-exporter.service", "disabled", "active"),
+        unit("pc-ovs.service", "disabled", "active"),
+        unit("pc-vm.service", "disabled", "active"),
+        // Its timer runs it, and it ends.
+        unit("pc-gluster.service", "disabled", "inactive"),
+        // Waits for `pc-ha enable`.
+        unit("pc-ha.service", "disabled", "inactive"),
+        unit("pc-gluster.timer", "disabled", "active"),
+        unit("pc-trust.socket", "disabled", ""),
+        unit("pc-vm@mail.service", "", "active"),
+    ];
+    Machine {
+        units: Some(Ok(units)),
+        clock: Some(Ok(Clock { synchronised: true, enabled: true })),
+        applied: true,
+        swaps: vec![
+            Swap { path: "/dev/dm-1".into(), encrypted: Some(true) },
+            Swap { path: "/dev/zram0".into(), encrypted: Some(true) },
+        ],
+        crypttab: "# <target> <source>\nroot UUID=0e3c none luks,discard\n".into(),
+        fstab: "# /etc/fstab\nUUID=1 / ext4 errors=remount-ro 0 1\nUUID=2 /boot/efi vfat umask=0077 0 1\n"
+            .into(),
+        qemu_conf: "#security_driver = \"none\"\n# security_driver = [ \"none\" ]\nuser = \"libvirt-qemu\"\n"
+            .into(),
+        glusterd: "volume management\n    option transport.socket.keepalive-time 10\nend-volume\n".into(),
+        volumes: vec![("vms".into(), "type=2\nclient.ssl=on\nauth.ssl-allow=node1,node2\n".into())],
+        keys: vec![Key { path: "/usr/lib/ssl/glusterfs.key".into(), mode: 0o100_600 }],
+    }
+}
+
+fn ours() -> Ours {
+    Ours { disks: vec!["/dev/disk/by-id/nvme-A".into()], volumes: vec!["vms".into()] }
+}
+
+/// All that the rules tell of a machine.
+fn told(machine: &Machine) -> Vec<Told> {
+    RULES.iter().flat_map(|rule| rule(machine, &ours())).collect()
+}
+
+/// Plants one fault: exactly one finding, with these words in it and this remedy.
+fn planted(plant: impl FnOnce(&mut Machine), severity: Severity, fault: &str, remedy: &str) {
+    let mut machine = healthy();
+    plant(&mut machine);
+    let told = told(&machine);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].fault.contains(fault), "{told:?}");
+    assert_eq!((told[0].severity, told[0].remedy.as_str()), (severity, remedy));
+}
+
+fn set(machine: &mut Machine, name: &str, change: impl FnOnce(&mut Unit)) {
+    let Some(Ok(units)) = &mut machine.units else { panic!("no units") };
+    change(units.iter_mut().find(|unit| unit.name == name).unwrap());
+}
+
+#[test]
+fn a_machine_as_the_packages_leave_it_is_silent() {
+    assert_eq!(told(&healthy()), []);
+    // A bare root without systemd, gluster or libvirt.
+    assert_eq!(told(&Machine::default()), []);
+}
+
+#[test]
+fn units_of_ours() {
+    let mask = |machine: &mut Machine| {
+        set(machine, "pc-gluster.timer", |unit| *unit = self::unit(&unit.name, "masked", "inactive"));
+    };
+    planted(mask, Problem, "pc-gluster.timer is masked", "systemctl unmask pc-gluster.timer");
+    let runtime =
+        |machine: &mut Machine| set(machine, TARGET, |unit| *unit = self::unit(TARGET, "masked-runtime", ""));
+    planted(
+        runtime,
+        Problem,
+        "personal-cluster.target is masked",
+        "systemctl unmask personal-cluster.target",
+    );
+    planted(
+        |machine| set(machine, "pc-vm.service", |unit| unit.active = "failed".into()),
+        Problem,
+        "pc-vm.service has failed",
+        "journalctl -b -u pc-vm.service",
+    );
+    planted(
+        |machine| set(machine, TARGET, |unit| unit.file = "disabled".into()),
+        Problem,
+        "nothing of this node starts at the next boot",
+        "systemctl enable --now personal-cluster.target",
+    );
+    planted(
+        |machine| set(machine, TARGET, |unit| unit.active = "inactive".into()),
+        Problem,
+        "is not active",
+        "systemctl start personal-cluster.target",
+    );
+    planted(
+        |machine| set(machine, "pc-gluster.timer", |unit| unit.active = "inactive".into()),
+        Problem,
+        "pc-gluster.timer was stopped",
+        "systemctl start pc-gluster.timer",
+    );
+    planted(
+        |machine| set(machine, "pc-exporter.service", |unit| unit.active = "inactive".into()),
+        Problem,
+        "pc-exporter.service was stopped",
+        "systemctl start pc-exporter.service",
+    );
+}
+
+#[test]
+fn a_clock_that_nobody_sets() {
+    let clock = |synchronised, enabled| {
+        move |machine: &mut Machine| machine.clock = Some(Ok(Clock { synchronised, enabled }))
+    };
+    planted(clock(false, true), Warning, "not in step", "timedatectl timesync-status");
+    planted(clock(false, false), Warning, "no service sets the clock", "timedatectl set-ntp true");
+}
+
+#[test]
+fn swap_in_clear() {
+    let swap = |encrypted| {
+        move |machine: &mut Machine| machine.swaps = vec![Swap { path: "/dev/sda3".into(), encrypted }]
+    };
+    let remedy = "swapoff /dev/sda3, and put dm-crypt with a random key below it (crypttab(5), option swap)";
+    planted(swap(Some(false)), Problem, "swap /dev/sda3 is not encrypted", remedy);
+    planted(swap(None), Warning, "cannot be told", remedy);
+}
+
+#[test]
+fn crypttab_names_disks_that_change_or_are_ours() {
+    planted(
+        |machine| machine.crypttab += "gv0 /dev/sdb1 none luks\n",
+        Problem,
+        "gv0 is /dev/sdb1, which may be another disk",
+        "write UUID=..., as `blkid /dev/sdb1` prints it",
+    );
+    planted(
+        |machine| machine.crypttab += "gv0 /dev/disk/by-id/nvme-A /root/key luks,_netdev\n",
+        Problem,
+        "which pc-unlock opens",
+        "remove the line of gv0 from /etc/crypttab",
+    );
+}
+
+#[test]
+fn fstab_mounts_what_is_ours_or_hangs_the_boot() {
+    for point in ["/mnt/vms", "/srv/bricks/vms/nvme-A"] {
+        planted(
+            |machine| machine.fstab.push_str(&["x ", point, " xfs nofail 0 0\n"].concat()),
+            Problem,
+            "is mounted by units of ours as well",
+            &format!("remove the line of {point} from /etc/fstab"),
+        );
+    }
+    planted(
+        |machine| machine.fstab += "node1:/gv0 /gluster glusterfs defaults,_netdev 0 0\n",
+        Problem,
+        "lacks nofail",
+        "add nofail to the options of /gluster in /etc/fstab",
+    );
+    planted(
+        |machine| machine.fstab += "node1:/gv0 /gluster glusterfs nofail,_netdev 0 0\n",
+        Warning,
+        "asks node1:/gv0 alone",
+        "add backup-volfile-servers=NODE:NODE to its options in /etc/fstab",
+    );
+    planted(
+        |machine| machine.fstab += "/dev/sdb1 /data ext4 nofail 0 0\n",
+        Warning,
+        "which may be another disk",
+        "write UUID=..., as `blkid /dev/sdb1` prints it",
+    );
+    let mut fine = healthy();
+    fine.fstab += "node1:/gv0 /gluster glusterfs nofail,backup-volfile-servers=node2:node3 0 0\n";
+    assert_eq!(told(&fine), []);
+}
+
+#[test]
+fn guests_without_confinement() {
+    for line in ["security_driver = \"none\"", "  security_driver=[ \"none\" ]"] {
+        planted(
+            |machine| machine.qemu_conf.push_str(line),
+            Problem,
+            "security_driver",
+            "remove that line, then systemctl restart libvirtd.service",
+        );
+    }
+}
+
+#[test]
+fn gluster_for_everybody() {
+    planted(
+        |machine| machine.volumes[0].1 += "server.allow-insecure=on\n",
+        Problem,
+        "volume vms has server.allow-insecure",
+        "gluster volume reset vms server.allow-insecure",
+    );
+    planted(
+        |machine| machine.glusterd += "    option rpc-auth-allow-insecure on\n",
+        Problem,
+        "rpc-auth-allow-insecure",
+        "remove that option from /etc/glusterfs/glusterd.vol, then systemctl restart glusterd.service",
+    );
+    let mut off = healthy();
+    off.volumes[0].1 += "server.allow-insecure=off\n";
+    assert_eq!(told(&off), []);
+}
+
+#[test]
+fn a_key_for_everybody() {
+    planted(
+        |machine| machine.keys[0].mode = 0o100_644,
+        Problem,
+        "/usr/lib/ssl/glusterfs.key (mode 0644)",
+        "chmod o= /usr/lib/ssl/glusterfs.key",
+    );
+}

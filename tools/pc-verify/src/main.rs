@@ -1,0 +1,83 @@
+//! pc-verify: one verdict over everything that the tools know of this node, or of all nodes.
+//!
+//! Never changes anything, never judges again what a tool has judged, never waits longer than its deadline: what has
+//! not answered by then is a reason by itself.
+
+mod gluster;
+mod host;
+mod judge;
+mod lints;
+mod machine;
+mod systemd;
+mod told;
+mod tools;
+mod verdict;
+mod want;
+mod whole;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use pc_cli::{Common, Exit, emit, refused};
+
+/// What a person waits for without wondering.
+const BUDGET: Duration = Duration::from_secs(3);
+/// A machine under emulation, or right after its start.
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// Every check of every tool as one verdict, with reasons and remedies
+///
+/// Ends with 0 when the node (with --cluster: every node) is healthy, with 3 when it is not.
+#[derive(Parser)]
+#[command(name = "pc-verify", version)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    /// Ask every node of the file, and hold their answers side by side
+    #[arg(long)]
+    cluster: bool,
+    /// Give every check 30 seconds instead of 3
+    #[arg(long)]
+    patient: bool,
+}
+
+fn main() -> ExitCode {
+    pc_cli::main::<Cli>(run)
+}
+
+fn run(cli: Cli) -> Result<Exit> {
+    pc_cli::log::set_verbosity(cli.common.verbose);
+    if cli.common.root == Path::new("/") {
+        pc_cli::require_root()?;
+    }
+    let budget = if cli.patient { PATIENT } else { BUDGET };
+    let common = host::in_force(cli.common);
+    let file = host::load(&common)?;
+    let view = file.view(&common.node_name()?).map_err(refused)?;
+    let own = || host::look(&common, &view, budget).map(|reports| judge::judge(&reports));
+    let (name, patient) = (view.node.name.as_str(), cli.patient);
+    let verdict = if cli.cluster {
+        // Side by side: the others are not asked after this node is done.
+        let (own, others) = std::thread::scope(|scope| {
+            let others = scope.spawn(|| host::others(&common, &file, name, patient, budget));
+            (own(), others.join())
+        });
+        let others = others.map_err(|_| anyhow::anyhow!("asking the other nodes ended badly"))?;
+        whole::merge(own?, others)
+    } else {
+        own()?
+    };
+    emit(common.json, &verdict)?;
+    Ok(Exit::of_answer(true, !verdict.healthy))
+}
+
+/// Compares with what was recorded in tests/golden.
+#[cfg(test)]
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let recorded = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(recorded == text, "tests/golden/{name} differs, it would be:\n{text}");
+}

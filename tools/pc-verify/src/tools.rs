@@ -1,0 +1,268 @@
+//! The tools' own judgements: each `status --json` as findings. Nothing is judged here that a tool has not judged;
+//! where two tools see the same fault, the nearer one tells it.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::told::Told;
+use crate::verdict::Severity::{Problem, Warning};
+
+/// A tool's answer to findings; `answered` are the checks that have answered on this node.
+type Reader = fn(Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>>;
+
+/// A tool that has a status.
+pub struct Tool {
+    /// The check: `brick` is `pc-brick status`.
+    pub name: &'static str,
+    /// The tool.
+    pub program: &'static str,
+    /// The `schema` of its answer.
+    pub schema: &'static str,
+    /// Reads it.
+    pub read: Reader,
+}
+
+/// In the order in which a node boots: the cause before its effects.
+pub static TOOLS: &[Tool] = &[
+    Tool { name: "config", program: "pc-config", schema: "pc.config.status/1", read: config },
+    Tool { name: "ovs", program: "pc-ovs", schema: "pc.ovs.status/1", read: ovs },
+    Tool { name: "trust", program: "pc-trust", schema: "pc.trust.status/1", read: trust },
+    Tool { name: "unlock", program: "pc-unlock", schema: "pc.unlock.status/1", read: unlock },
+    Tool { name: "brick", program: "pc-brick", schema: "pc.brick.status/1", read: brick },
+    Tool { name: "gluster", program: "pc-gluster", schema: "pc.gluster.status/1", read: gluster },
+    Tool { name: "vm", program: "pc-vm", schema: "pc.vm.status/1", read: vm },
+    Tool { name: "ha", program: "pc-ha", schema: "pc.ha.status/1", read: ha },
+    Tool { name: "borg", program: "pc-borg", schema: "pc.borg.status/1", read: borg },
+];
+
+/// Whether an answer has the shape that is understood here.
+pub fn is_ours(name: &str, answer: &Value) -> bool {
+    let schema = answer.get("schema").and_then(Value::as_str);
+    TOOLS.iter().any(|tool| tool.name == name && schema == Some(tool.schema))
+}
+
+/// Reads an answer. A tool that calls itself unhealthy and gives no reason has one all the same.
+pub fn told(tool: &Tool, answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    let schema = answer.get("schema").and_then(Value::as_str).unwrap_or("none");
+    anyhow::ensure!(schema == tool.schema, "its answer is {schema:?}, not {:?}", tool.schema);
+    let unhealthy = answer.get("healthy") == Some(&Value::Bool(false));
+    let mut told = (tool.read)(answer.clone(), answered)?;
+    let reasonless = |told: &[Told]| !told.iter().any(|told| told.severity == Problem);
+    if unhealthy && reasonless(&told) && reasonless(&(tool.read)(answer, &BTreeSet::new())?) {
+        let command = format!("{} status", tool.program);
+        told.push(Told::problem(format!("{command} says that something is wrong"), command));
+    }
+    Ok(told)
+}
+
+fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T> {
+    serde_json::from_value(answer).context("reading its answer")
+}
+
+/// Sentences of a tool; what it has yet to do is done by its `apply`.
+fn sentences(tool: &str, problems: &[String]) -> Vec<Told> {
+    let one = |text: &String| {
+        let to_do = text.starts_with("not done yet: ") || text.starts_with("to do: ");
+        Told::sentence(Problem, text, &format!("pc-{tool} {}", if to_do { "apply" } else { "status" }))
+    };
+    problems.iter().map(one).collect()
+}
+
+#[derive(Deserialize)]
+struct Problems {
+    problems: Vec<String>,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+fn trust(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    Ok(sentences("trust", &parsed::<Problems>(answer)?.problems))
+}
+
+fn vm(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    Ok(sentences("vm", &parsed::<Problems>(answer)?.problems))
+}
+
+fn ha(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    let Problems { problems, warnings } = parsed(answer)?;
+    let mut told = sentences("ha", &problems);
+    told.extend(warnings.iter().map(|text| Told::sentence(Warning, text, "pc-ha status")));
+    Ok(told)
+}
+
+fn borg(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    #[derive(Deserialize)]
+    struct Borg {
+        problems: Vec<String>,
+        backups: Vec<Backup>,
+    }
+    #[derive(Deserialize)]
+    struct Backup {
+        vm: String,
+        policy: String,
+        last_error: Option<String>,
+    }
+    let Borg { problems, backups } = parsed(answer)?;
+    let mut told = sentences("borg", &problems);
+    for Backup { vm, policy, last_error } in backups {
+        if let Some(error) = last_error {
+            let why = error.lines().next().unwrap_or_default();
+            told.push(Told::warning(
+                format!("vm {vm} in {policy}: the last attempt failed: {why}"),
+                "journalctl -u pc-borg.service",
+            ));
+        }
+    }
+    Ok(told)
+}
+
+fn config(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    #[derive(Deserialize)]
+    struct Config {
+        applied: bool,
+        edited: bool,
+    }
+    let Config { applied, edited } = parsed(answer)?;
+    let mut told = Vec::new();
+    if !applied {
+        told.push(Told::problem("no cluster file is in force: nothing starts at boot", "pc-config put FILE"));
+    } else if edited {
+        let file = pc_cli::CLUSTER_FILE;
+        told.push(Told::problem(format!("{file} was edited and is not in force"), "pc-config push"));
+    }
+    Ok(told)
+}
+
+fn unlock(answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    #[derive(Deserialize)]
+    struct Unlock {
+        devices: Vec<Device>,
+        secrets: Vec<Secret>,
+    }
+    #[derive(Deserialize)]
+    struct Device {
+        #[serde(rename = "device")]
+        path: String,
+        state: String,
+        reason: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Secret {
+        name: String,
+        state: String,
+        reason: Option<String>,
+    }
+    let Unlock { devices, secrets } = parsed(answer)?;
+    let mut told = Vec::new();
+    let because = |reason: Option<String>| reason.map(|why| format!(" ({why})")).unwrap_or_default();
+    for Device { path, state, reason } in devices {
+        let (what, remedy) = match state.as_str() {
+            "open" => continue,
+            "missing" => ("is not there", "look at its cable and at dmesg"),
+            "unbound" => ("is locked, and nothing opens it by itself", "pc-brick apply"),
+            // pc-brick tells what is on it instead.
+            "not_luks" if answered.contains("brick") => continue,
+            "not_luks" => ("has no LUKS header", "pc-brick apply"),
+            _ => ("is locked", "systemctl status pc-unlock.service"),
+        };
+        told.push(Told::problem(format!("disk {path} {what}{}", because(reason)), remedy));
+    }
+    for Secret { name, reason, .. } in secrets.into_iter().filter(|secret| secret.state != "open") {
+        // pc-trust knows which secrets there should be, and tells the same.
+        if !answered.contains("trust") {
+            let fault = format!("secret {name} is not open{}", because(reason));
+            told.push(Told::problem(fault, "systemctl status pc-unlock.service"));
+        }
+    }
+    Ok(told)
+}
+
+fn brick(answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    #[derive(Deserialize)]
+    struct Bricks {
+        bricks: Vec<Brick>,
+    }
+    #[derive(Deserialize)]
+    struct Brick {
+        disk: String,
+        volume: String,
+        state: String,
+        problems: Vec<String>,
+    }
+    let mut told = Vec::new();
+    for Brick { disk, volume, state, problems } in parsed::<Bricks>(answer)?.bricks {
+        let name = format!("disk {disk} of volume {volume}");
+        let stage = match state.as_str() {
+            "missing" | "locked" if answered.contains("unlock") => None,
+            // Its problems say what is on it.
+            "mounted" | "foreign" => None,
+            "missing" => Some(("is not there", "look at its cable and at dmesg")),
+            "locked" => Some(("is locked", "systemctl status pc-unlock.service")),
+            "blank" => Some(("is not a brick yet", "pc-brick apply")),
+            _ => Some(("is not mounted", "pc-brick apply")),
+        };
+        if let Some((what, remedy)) = stage {
+            told.push(Told::problem(format!("{name} {what}"), remedy));
+        }
+        let remedy = if state == "foreign" { "pc-brick plan" } else { "pc-brick apply" };
+        told.extend(problems.iter().map(|text| Told::sentence(Problem, &format!("{name}: {text}"), remedy)));
+    }
+    Ok(told)
+}
+
+fn ovs(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    #[derive(Deserialize)]
+    struct Ovs {
+        converged: bool,
+        errors: Vec<String>,
+        bridges: Vec<Bridge>,
+        probation: Option<Value>,
+    }
+    #[derive(Deserialize)]
+    struct Bridge {
+        name: String,
+        ports: Vec<Port>,
+    }
+    #[derive(Deserialize)]
+    struct Port {
+        name: String,
+        interfaces: Vec<Interface>,
+    }
+    #[derive(Deserialize)]
+    struct Interface {
+        name: String,
+        link_up: bool,
+    }
+    let Ovs { converged, errors, bridges, probation } = parsed(answer)?;
+    let mut told: Vec<Told> =
+        errors.iter().map(|text| Told::sentence(Problem, text, "pc-ovs status")).collect();
+    if probation.is_some() {
+        told.push(Told::warning("a change is on probation and may be rolled back", "pc-ovs confirm"));
+    } else if !converged && errors.is_empty() {
+        told.push(Told::problem("bridges and addresses are not as the file has them", "pc-ovs apply"));
+    }
+    for (bridge, port) in
+        bridges.iter().flat_map(|bridge| bridge.ports.iter().map(move |port| (bridge, port)))
+    {
+        let down = || port.interfaces.iter().filter(|interface| !interface.link_up);
+        // All of them down is an error of its own.
+        if down().count() < port.interfaces.len() {
+            told.extend(down().map(|interface| {
+                let place = format!("bond {} on {}", port.name, bridge.name);
+                Told::warning(
+                    format!("{place} works without {}", interface.name),
+                    format!("look at the cable of {}", interface.name),
+                )
+            }));
+        }
+    }
+    Ok(told)
+}
+
+fn gluster(answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
+    Ok(crate::gluster::read(&parsed(answer)?, answered.contains("brick")))
+}

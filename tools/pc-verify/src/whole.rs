@@ -1,0 +1,145 @@
+//! The verdicts of all nodes as one: what only shows when they are held side by side. Pure.
+
+use std::collections::BTreeSet;
+
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+use crate::verdict::{Finding, Looked, Severity, Verdict};
+
+/// Clocks further apart than this are told; an answer crosses the network in less.
+const DRIFT: Duration = Duration::seconds(2);
+
+/// What another node answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Other {
+    /// Its name in the file.
+    pub node: String,
+    /// Its verdict; an error, with what to do on its second line, when there is none.
+    pub verdict: Result<Verdict, String>,
+    /// When it was asked and when it had answered, by this node's clock.
+    pub asked: (OffsetDateTime, OffsetDateTime),
+}
+
+/// This node's verdict and those of the others.
+pub fn merge(own: Verdict, others: Vec<Other>) -> Verdict {
+    let mut found = Vec::new();
+    for other in &others {
+        match &other.verdict {
+            Ok(verdict) => found.extend(drift(&other.node, verdict, other.asked)),
+            Err(why) => found.push(unreachable(&other.node, why)),
+        }
+    }
+    let Verdict { cluster, node, measured_at, nodes: mut looked, findings, .. } = own;
+    let mut told = findings;
+    for Other { node, verdict, .. } in others {
+        match verdict {
+            // A node speaks for itself only, whatever it says of others.
+            Ok(verdict) => {
+                looked.extend(
+                    verdict.nodes.into_iter().take(1).map(|one| Looked { node: node.clone(), ..one }),
+                );
+                let of = |finding: Finding| Finding { nodes: vec![node.clone()], ..finding };
+                told.extend(verdict.findings.into_iter().map(of));
+            }
+            Err(_) => looked.push(Looked {
+                node,
+                reachable: false,
+                measured_at: None,
+                version: None,
+                generation: None,
+                sha256: None,
+                seconds: 0.0,
+                checks: Vec::new(),
+            }),
+        }
+    }
+    found.extend(generations(&looked));
+    found.extend(versions(&looked));
+    // First what only shows from here: it is often the cause of the rest.
+    found.extend(told);
+    Verdict::new(&cluster, &node, measured_at, looked, found)
+}
+
+fn finding(severity: Severity, nodes: Vec<String>, fault: String, remedy: String) -> Finding {
+    Finding { severity, check: "cluster".into(), nodes, fault, remedy }
+}
+
+fn unreachable(node: &str, why: &str) -> Finding {
+    let mut lines = why.lines().map(str::trim);
+    let said = lines.next().unwrap_or("no answer");
+    let fault = if said.starts_with(node) { said.to_string() } else { format!("{node}: {said}") };
+    let remedy =
+        lines.next().map_or_else(|| format!("switch {node} on, or look at its console"), String::from);
+    finding(Severity::Problem, vec![node.into()], fault, remedy)
+}
+
+/// A verdict was made between the moments at which it was asked for and had arrived.
+fn drift(
+    node: &str,
+    verdict: &Verdict,
+    (asked, answered): (OffsetDateTime, OffsetDateTime),
+) -> Option<Finding> {
+    let theirs = OffsetDateTime::parse(&verdict.measured_at, &Rfc3339).ok()?;
+    let (distance, way) = if theirs < asked - DRIFT {
+        (asked - theirs, "behind")
+    } else if theirs > answered + DRIFT {
+        (theirs - answered, "ahead of")
+    } else {
+        return None;
+    };
+    let fault = format!("the clock of {node} is {} s {way} this one", distance.whole_seconds());
+    Some(finding(
+        Severity::Problem,
+        vec![node.into()],
+        fault,
+        format!("timedatectl timesync-status, on {node}"),
+    ))
+}
+
+fn reached(looked: &[Looked]) -> impl Iterator<Item = &Looked> {
+    looked.iter().filter(|node| node.reachable)
+}
+
+/// Another file in force makes another cluster.
+fn generations(looked: &[Looked]) -> Option<Finding> {
+    let of = |node: &Looked| (node.generation, node.sha256.clone());
+    let distinct: BTreeSet<_> = reached(looked).map(of).collect();
+    if distinct.len() < 2 {
+        return None;
+    }
+    let newest = reached(looked).max_by_key(|node| node.generation)?;
+    let number = |generation: Option<u64>| generation.map_or("none".into(), |number| number.to_string());
+    let behind: Vec<&Looked> = reached(looked).filter(|node| of(node) != of(newest)).collect();
+    let theirs: Vec<String> = behind
+        .iter()
+        .map(|node| format!("{} has generation {}", node.node, number(node.generation)))
+        .collect();
+    let other =
+        if behind.iter().all(|node| node.generation == newest.generation) { ", another one" } else { "" };
+    let fault = format!(
+        "the nodes have different files in force: {}{other}, {} has {}",
+        theirs.join(", "),
+        newest.node,
+        number(newest.generation)
+    );
+    let nodes = behind.iter().map(|node| node.node.clone()).collect();
+    Some(finding(Severity::Problem, nodes, fault, format!("pc-config push, on {}", newest.node)))
+}
+
+fn versions(looked: &[Looked]) -> Option<Finding> {
+    let distinct: BTreeSet<&str> = reached(looked).filter_map(|node| node.version.as_deref()).collect();
+    if distinct.len() < 2 {
+        return None;
+    }
+    let each: Vec<String> = reached(looked)
+        .map(|node| format!("{} {}", node.node, node.version.as_deref().unwrap_or("unknown")))
+        .collect();
+    let nodes = reached(looked).map(|node| node.node.clone()).collect();
+    let fault = format!("the nodes have different versions: {}", each.join(", "));
+    Some(finding(Severity::Warning, nodes, fault, "finish the upgrade on every node".into()))
+}
+
+#[cfg(test)]
+#[path = "whole_tests.rs"]
+mod tests;

@@ -1,0 +1,194 @@
+//! The program itself, with siblings and an ssh that a test puts on its PATH: five-line fakes.
+
+#![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const FILE: &str = r#"
+schema = "personal-cluster/1"
+name = "home"
+[[node]]
+name = "node1"
+address = "192.168.0.50"
+[[node]]
+name = "node2"
+address = "192.168.0.51"
+"#;
+
+struct Bench {
+    root: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let bench = Bench { root: tempfile::tempdir().unwrap() };
+        fs::create_dir(bench.path("bin")).unwrap();
+        fs::write(bench.path("cluster.toml"), FILE).unwrap();
+        bench.prints("pc-config", "pc-config/tests/golden/status.json");
+        bench.prints("pc-trust", "pc-trust/tests/golden/status.json");
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A tool that answers with a recorded status and logs how it was called.
+    fn prints(&self, name: &str, golden: &str) {
+        let answer = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(golden);
+        let log = self.path(&format!("{name}.log"));
+        self.program(name, &format!("echo \"$*\" >> {}\ncat {}", log.display(), answer.display()));
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
+        Command::new(env!("CARGO_BIN_EXE_pc-verify"))
+            .args(["--root", &self.root.path().to_string_lossy(), "--node", "node1"])
+            .args(["--file", &self.path("cluster.toml").to_string_lossy()])
+            .args(arguments)
+            .env("PATH", path)
+            .output()
+            .unwrap()
+    }
+
+    fn json(&self, arguments: &[&str], code: i32) -> Value {
+        let output = self.run(&[&["--json"], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// As pc-trust leaves a member.
+    fn join(&self) {
+        for (path, text) in [
+            ("etc/personal-cluster/trust/ssh_config", ""),
+            ("etc/personal-cluster/trust/member.json", "{}"),
+            ("run/personal-cluster/secrets/ssh-user.key", ""),
+        ] {
+            let path = self.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn healthy_is_0_and_a_fault_is_3() {
+    let bench = Bench::new();
+    let output = bench.run(&[]);
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "node1: healthy\n"));
+    // The tools are asked about the same file, node and root.
+    let root = bench.root.path().display();
+    let expected = format!("status --json --file {root}/cluster.toml --root {root} --node node1\n");
+    assert_eq!(fs::read_to_string(bench.path("pc-config.log")).unwrap(), expected);
+    // A defect of a set-up by hand.
+    fs::create_dir_all(bench.path("etc/libvirt")).unwrap();
+    fs::write(bench.path("etc/libvirt/qemu.conf"), "security_driver = \"none\"\n").unwrap();
+    let output = bench.run(&[]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output).starts_with("node1: not healthy, 1 problem\nproblem: machine: security_driver"));
+    bench.program(
+        "pc-trust",
+        "echo 'error: reading x: denied' >&2; echo '  sudo pc-trust status' >&2; exit 1",
+    );
+    let told = text(&bench.run(&[]));
+    let fault = "problem: trust: gives no status: reading x: denied\n  sudo pc-trust status\n";
+    assert!(told.contains(fault), "{told}");
+    fs::remove_file(bench.path("bin/pc-trust")).unwrap();
+    let told = text(&bench.run(&[]));
+    assert!(told.contains("problem: trust: pc-trust is not installed"), "{told}");
+}
+
+#[test]
+fn a_file_that_is_none_is_refused() {
+    let bench = Bench::new();
+    fs::write(bench.path("cluster.toml"), "schema = 1").unwrap();
+    assert_eq!(bench.run(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn a_tool_that_hangs_costs_the_deadline_and_is_killed() {
+    let bench = Bench::new();
+    let pid = bench.path("pid");
+    // A child of its own, as a tool that waits for a dead daemon has.
+    bench.program("pc-trust", &format!("sleep 600 & echo $! > {}; wait", pid.display()));
+    let started = Instant::now();
+    let verdict = bench.json(&[], 3);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let seconds = verdict["seconds"].as_f64().unwrap();
+    assert!((2.5..10.0).contains(&seconds), "{seconds}");
+    assert_eq!(verdict["nodes"][0]["checks"][1]["state"], "silent");
+    assert!(verdict["findings"][0]["fault"].as_str().unwrap().starts_with("gives no status: "), "{verdict}");
+    let child = fs::read_to_string(pid).unwrap();
+    // It is killed with the tool, and gone as soon as the kernel lets it run once more.
+    let runs =
+        || fs::read(format!("/proc/{}/cmdline", child.trim())).is_ok_and(|line| line.starts_with(b"sleep"));
+    let until = Instant::now() + Duration::from_secs(20);
+    while runs() {
+        assert!(Instant::now() < until, "the child of the killed tool still runs");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn all_nodes_through_the_gate() {
+    let bench = Bench::new();
+    // No member: the others cannot be asked, and that is told for each.
+    let verdict = bench.json(&["--cluster"], 3);
+    assert_eq!(verdict["nodes"][1]["reachable"], false);
+    assert!(verdict["findings"][0]["fault"].as_str().unwrap().contains("belongs to no cluster"), "{verdict}");
+    bench.join();
+    // The other node's own verdict, which ended with 3.
+    let mut theirs = bench.json(&[], 0);
+    theirs["node"] = "node2".into();
+    theirs["nodes"][0]["node"] = "node2".into();
+    theirs["findings"] = serde_json::json!([{
+        "severity": "problem", "check": "unlock", "nodes": ["node2"], "fault": "disk x is locked", "remedy": "y"
+    }]);
+    theirs["measured_at"] = "MEASURED".into();
+    fs::write(bench.path("theirs.json"), theirs.to_string()).unwrap();
+    let (log, answer) = (bench.path("ssh.log"), bench.path("theirs.json"));
+    let now = "$(date -u +%Y-%m-%dT%H:%M:%SZ)";
+    let script =
+        format!("echo \"$*\" >> {}\nsed \"s/MEASURED/{now}/\" {}\nexit 3", log.display(), answer.display());
+    bench.program("ssh", &script);
+    let output = bench.run(&["--cluster"]);
+    let told = text(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    let expected = "home: not healthy, 1 problem, 2 of 2 nodes looked at\nproblem on node2: unlock: disk x is locked\n  y\n";
+    assert_eq!(told, expected);
+    // Exactly what the gate of pc-trust admits.
+    let config = bench.path("etc/personal-cluster/trust/ssh_config");
+    let called = fs::read_to_string(&log).unwrap();
+    assert_eq!(called, format!("-F {} -- node2 pc-verify --json\n", config.display()));
+    bench.run(&["--cluster", "--patient"]);
+    assert!(fs::read_to_string(&log).unwrap().ends_with("-- node2 pc-verify --json --patient\n"));
+    // A node that is off.
+    bench.program("ssh", "echo 'ssh: connect to host 192.168.0.51 port 22: No route to host' >&2; exit 255");
+    let told = text(&bench.run(&["--cluster"]));
+    let fault = "problem on node2: cluster: node2 cannot be reached: ssh: connect to host 192.168.0.51 port 22: No route to host\n  switch node2 on";
+    assert!(told.contains(fault), "{told}");
+    // Another machine under its address.
+    theirs["node"] = "node7".into();
+    fs::write(bench.path("theirs.json"), theirs.to_string()).unwrap();
+    bench.program("ssh", &script);
+    let told = text(&bench.run(&["--cluster"]));
+    assert!(told.contains("node2 calls itself node7\n  hostnamectl hostname node2, there"), "{told}");
+}
