@@ -9,7 +9,6 @@ mod facts;
 mod gather;
 mod host;
 mod hypervisor;
-mod identity;
 mod image;
 mod listen;
 mod machine;
