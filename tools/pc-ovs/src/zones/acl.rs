@@ -54,15 +54,27 @@ fn row(zone: &Name, direction: &str, priority: i64, condition: &str, action: &st
 /// The rules that every zone has.
 fn own(zone: &Name, network: &Network) -> Vec<(String, Row)> {
     let (from, to) = (format!("inport == @{}", group(zone)), format!("outport == @{}", group(zone)));
+    // Who is where: port security makes it true. RARP is how QEMU tells the switches where a VM has moved to.
+    let found = "arp || eth.type == 0x8035 || nd || nd_rs || mldv1 || mldv2";
+    let (asks, told) = (format!("{from} && ({found})"), format!("{to} && ({found} || nd_ra)"));
     let server = "((ip4 && udp.src == 67 && udp.dst == 68) || (ip6 && udp.src == 547 && udp.dst == 546))";
-    let client = "((ip4 && udp.src == 68 && udp.dst == 67) || (ip6 && udp.src == 546 && udp.dst == 547))";
     let mut rules = vec![
-        ("deny/from", row(zone, "from-lport", DENY, &format!("{from} && ip"), "drop")),
-        ("deny/to", row(zone, "to-lport", DENY, &format!("{to} && ip"), "drop")),
+        // OVN leaves out a rule that it cannot read: the one that closes everything has nothing to misunderstand.
+        ("deny/from", row(zone, "from-lport", DENY, &from, "drop")),
+        ("deny/to", row(zone, "to-lport", DENY, &to, "drop")),
+        ("found/from", row(zone, "from-lport", ALLOW, &asks, "allow")),
+        ("found/to", row(zone, "to-lport", ALLOW, &told, "allow")),
         ("server/from", row(zone, "from-lport", SERVER, &format!("{from} && {server}"), "drop")),
         ("server/to", row(zone, "to-lport", SERVER, &format!("{to} && {server}"), "drop")),
     ];
-    if network.dhcp {
+    if network.dhcp && !network.nets().is_empty() {
+        // To OVN, and to nobody else behind it: a question that may go anywhere would be a way out.
+        let v4 = network.router.filter(|_| network.net().is_some()).map(|router| {
+            format!("(ip4.dst == {{255.255.255.255, {router}}} && udp.src == 68 && udp.dst == 67)")
+        });
+        let v6 =
+            network.net6().map(|_| "(ip6.dst == ff02::1:2 && udp.src == 546 && udp.dst == 547)".to_string());
+        let client = any_of(v4.into_iter().chain(v6).collect());
         rules.push(("dhcp", row(zone, "from-lport", DHCP, &format!("{from} && {client}"), "allow")));
     }
     let nets = network.nets();

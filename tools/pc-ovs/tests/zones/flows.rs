@@ -190,3 +190,61 @@ fn nobody_speaks_for_another() {
     assert!(discover(www1) && discover(card("imap")) && discover(card("till")));
     assert!(!discover(card("cam")), "cams has dhcp = false");
 }
+
+/// What leaves a zone is judged where it is sent, whatever routes it.
+#[test]
+fn nothing_leaves_that_no_route_names() {
+    let ovn = Ovn::start(FILE);
+    ovn.pc(&["zones", "apply"]).with(0);
+    let cards = ovn.cards();
+    let card = |vm: &str| cards.iter().find(|card| card.vm == vm).unwrap();
+    let leaves = |from: &Card, to_mac: &str, address: &str, rest: &str, through: &str| {
+        let packet = packet(from, to_mac, (from.v4.as_str(), address), rest);
+        let trace = ovn.trace(&format!("pc-{}", from.zone), "new", &packet);
+        trace.contains(&format!("output to \"{through}\""))
+    };
+    let (cam, till, fw, mx) = (card("cam"), card("till"), card("fw"), card("mx"));
+    let outside =
+        |address, port| leaves(cam, OUTSIDE, address, &destination(port, false, 40000), "pc-cams-uplink");
+    assert!(outside(&till.v4, "tcp/9100") && outside(&card("www1").v4, "tcp/443"));
+    assert!(!outside(&mx.v4, "tcp/25") && !outside("203.0.113.9", "tcp/443"));
+    let through_vm = |rest: &str| leaves(till, &fw.mac, "203.0.113.9", rest, &fw.port);
+    assert!(!through_vm("tcp.src == 40000 && tcp.dst == 443"));
+    assert!(!through_vm("udp.src == 68 && udp.dst == 67"), "a question for an address is no way out");
+    assert!(leaves(till, &fw.mac, &fw.v4, "tcp.src == 40000 && tcp.dst == 443", &fw.port));
+
+    // No other protocol is a way around: neither inside an isolated zone nor out of one.
+    let raw = |from: &Card, to: &Card| {
+        let packet = format!(
+            "inport == \"{}\" && eth.src == {} && eth.dst == {} && eth.type == 0x88b5",
+            from.port, from.mac, to.mac
+        );
+        arrives(&ovn.trace(&format!("pc-{}", from.zone), "new", &packet), to)
+    };
+    let imap = card("imap");
+    let outside = Card { port: "pc-mail-uplink".into(), mac: OUTSIDE.into(), ..mx.clone() };
+    assert!(!raw(imap, mx) && !raw(&outside, mx));
+
+    // A zone that no route touches is closed as well, and its machines are still found.
+    let solicitation = |from: &Card, to: &Card, source: &str| {
+        let target = to.v6.as_deref().unwrap();
+        let rest = format!(
+            "icmp6.type == 135 && icmp6.code == 0 && nd.target == {target} && nd.sll == {}",
+            from.mac
+        );
+        let packet = packet(from, &to.mac, (source, target), &rest).replace("ip.ttl == 64", "ip.ttl == 255");
+        // OVN answers for VMs that are there, and passes on what it has no answer for.
+        let trace = ovn.trace("pc-mail", "new", &packet);
+        arrives(&trace, to) || trace.contains("nd_na")
+    };
+    let own = imap.v6.as_deref().unwrap();
+    for file in [FILE, FILE.split("[[route]]").next().unwrap()] {
+        let vms = &FILE[FILE.find("[vm.www1]").unwrap()..];
+        ovn.write(&if file == FILE { FILE.to_string() } else { [file, vms].concat() });
+        ovn.pc(&["zones", "apply"]).with(0);
+        assert!(solicitation(imap, mx, own) && !solicitation(imap, mx, "fd00:20::77"));
+        assert!(!raw(imap, mx) && !raw(&outside, mx));
+        let mail = packet(imap, &mx.mac, (imap.v4.as_str(), &mx.v4), "tcp.src == 40000 && tcp.dst == 24");
+        assert_eq!(arrives(&ovn.trace("pc-mail", "new", &mail), mx), file == FILE);
+    }
+}
