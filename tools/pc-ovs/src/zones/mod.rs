@@ -28,13 +28,11 @@ use self::north::North;
 use self::plan::{Change, Have, Planned};
 use crate::apply::is_stale;
 
-/// Where `ovn-central` of Debian listens.
-const SOCKET: &str = "/run/ovn/ovnnb_db.sock";
 /// How often a change starts anew when somebody else changed the database meanwhile.
 const ATTEMPTS: u32 = 5;
 /// There are zones, and nothing to make them.
-const MISSING: &str =
-    "the file has zones, and this machine has no OVN (/run/ovn is missing)\n  apt-get install ovn-central";
+const MISSING: &str = "the file has zones, and OVN's databases are not on this machine\n  \
+     run it where they are, or: apt-get install ovn-central";
 
 /// What can be done with zones.
 #[derive(Debug, clap::Subcommand)]
@@ -101,7 +99,7 @@ struct Seen {
 
 impl Seen {
     fn of(common: &Common, cluster: &Cluster) -> Result<Seen> {
-        let north = North::open(&common.under_root(SOCKET), cluster.name.as_str())?;
+        let north = North::open(&common.root, cluster.name.as_str())?;
         let have = north.as_ref().map(North::have).unwrap_or_default();
         let want = want::want(cluster, &kept(&have)).map_err(refused)?;
         let planned = plan::plan(&want, &have);

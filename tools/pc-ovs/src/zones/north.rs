@@ -14,6 +14,10 @@ use super::row::{Kind, OWNER, ROW, Row, TABLES, Table, table, written};
 use crate::ovsdb::{Client, Error, Replica, Transaction, map, named, set, uuid};
 
 const DATABASE: &str = "OVN_Northbound";
+/// Where `ovn-central` of Debian listens, below the root.
+const SOCKET: &str = "run/ovn/ovnnb_db.sock";
+/// OVN's central part is installed: on Debian, on NixOS.
+const PROGRAMS: [&str; 2] = ["usr/bin/ovn-northd", "run/current-system/sw/bin/ovn-northd"];
 /// How long one call of the database may take.
 const CALL: Duration = Duration::from_secs(20);
 /// How long ovn-northd may take to translate a change.
@@ -27,10 +31,11 @@ pub struct North {
 }
 
 impl North {
-    /// Connects and reads. `None`: there is no OVN on this machine, and never was.
-    pub fn open(socket: &Path, cluster: &str) -> Result<Option<North>> {
-        let directory = socket.parent().unwrap_or(socket);
-        if !directory.exists() {
+    /// Connects and reads. `None`: nobody listens, and ovn-northd is not installed either.
+    pub fn open(root: &Path, cluster: &str) -> Result<Option<North>> {
+        let under = |path: &str| root.join(path);
+        let socket = under(SOCKET);
+        if !socket.exists() && !PROGRAMS.iter().any(|path| under(path).exists()) {
             return Ok(None);
         }
         let columns: Vec<(&str, Vec<&str>)> =
@@ -38,7 +43,7 @@ impl North {
         let mut tables: Vec<(&str, &[&str])> =
             columns.iter().map(|(table, columns)| (*table, columns.as_slice())).collect();
         tables.push(("NB_Global", &["nb_cfg", "sb_cfg"]));
-        let opened = Client::connect(socket, CALL).and_then(|mut client| {
+        let opened = Client::connect(&socket, CALL).and_then(|mut client| {
             let replica = Replica::monitor(&mut client, DATABASE, &tables)?;
             Ok(North { client, replica, cluster: cluster.into() })
         });

@@ -148,7 +148,8 @@ fn without_ovn_a_file_without_zones_has_nothing_to_do() {
     let refused = ovn.pc(&["zones", "apply"]).with(2);
     assert_eq!(
         refused.err,
-        "error: the file has zones, and this machine has no OVN (/run/ovn is missing)\n  apt-get install ovn-central\n"
+        "error: the file has zones, and OVN's databases are not on this machine\n  \
+         run it where they are, or: apt-get install ovn-central\n"
     );
     ovn.pc(&["zones", "status", "--exit-code"]).with(3);
     ovn.write(&plain());
@@ -156,7 +157,8 @@ fn without_ovn_a_file_without_zones_has_nothing_to_do() {
     assert_eq!(ovn.pc(&["zones", "apply"]).with(0).out, "");
     ovn.pc(&["zones", "status", "--exit-code"]).with(0);
     // Installed, but not running.
-    std::fs::create_dir_all(ovn.path("run/ovn")).unwrap();
+    std::fs::create_dir_all(ovn.path("usr/bin")).unwrap();
+    std::fs::write(ovn.path("usr/bin/ovn-northd"), "").unwrap();
     let later = ovn.pc(&["zones", "apply"]).with(75);
     assert!(later.err.ends_with("systemctl restart ovn-central\n"), "{}", later.err);
 }
