@@ -43,6 +43,7 @@ const TEST: &[&str] = &[
     "openssh-server",
     "openssl",
     "openvswitch-switch",
+    "ovn-central",
     "pacemaker",
     "pacemaker-cli-utils",
     "procps",

@@ -4,6 +4,7 @@
 
 mod fault;
 mod guests;
+pub mod identity;
 mod load;
 pub mod model;
 pub mod names;
@@ -18,12 +19,16 @@ pub mod timing;
 mod tree;
 pub mod units;
 pub mod view;
+pub mod zones;
 
 pub use fault::{Fault, Faults, Report, Severity};
-pub use load::{check, load, load_applied, load_report, parse, parse_report, read_text, read_wrapped};
+pub use load::{
+    check, line_of, load, load_applied, load_report, parse, parse_report, read_text, read_wrapped,
+};
 pub use model::*;
 pub use names::{DevicePath, Name};
 pub use net::{NodeNetwork, bridge_name};
 pub use schema::json_schema;
 pub use units::Bytes;
 pub use view::{Brick, NodeView, UnknownNode, mapper_name, paths};
+pub use zones::{End, Gateway, Ports};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::fault::{Fault, Faults, Report, Severity, locate};
 use crate::model::Cluster;
+use crate::tree::Step;
 use crate::{read, sense, shape, source};
 
 /// Reads and checks the file at `path` (`-` is standard input).
@@ -53,6 +54,22 @@ pub fn check(cluster: &Cluster) -> Vec<Fault> {
     let (_, mut faults) = understand(&text, false);
     faults.sort_by_key(|fault| fault.offset);
     faults
+}
+
+/// The line of a key of the text of a file, `["route", "[0]"]` or `["network", "mail", "isolated"]`. The line of what is left of the path when the file has no such key; `None` when it has nothing of it.
+pub fn line_of(text: &str, path: &[&str]) -> Option<u32> {
+    let is_json = text.trim_start().starts_with('{');
+    let tree = if is_json { read::json(text) } else { read::toml(text) }.ok()?;
+    let index = |part: &str| part.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let step = |part: &&str| index(part).map_or_else(|| Step::from(*part), Step::Index);
+    let steps: Vec<Step> = path.iter().map(step).collect();
+    let found = tree.find(&steps);
+    if found.path.is_empty() {
+        return None;
+    }
+    let mut fault = Fault { offset: Some(found.at), ..Fault::of_file("", "") };
+    locate(std::slice::from_mut(&mut fault), text);
+    fault.line
 }
 
 fn name_of(path: &Path) -> String {

@@ -179,9 +179,29 @@ pub struct Network {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 9000, range(min = 1280, max = 9216))]
     pub mtu: Option<u16>,
-    /// VMs of this network cannot reach each other either.
+    /// What routes it, as a zone of OVN: `cluster` (OVN itself), `vm:NAME` or `external`. A plain VLAN when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"cluster")]
+    pub gateway: Option<String>,
+    /// IPv6 prefix of a zone, a /64: the addresses of its VMs are made of their MAC addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"fd00:20::/64")]
+    pub subnet6: Option<String>,
+    /// On a zone: DHCP for its VMs; true when absent.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub dhcp: bool,
+    /// On a zone: its VMs cannot reach each other either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_true(truth: &bool) -> bool {
+    *truth
 }
 
 /// `[[route]]`: everything that is not named stays closed.

@@ -172,7 +172,8 @@ fn through(session: Option<Session>, steps: &[Step<Action>], have: &Have) -> Opt
         .then(|| device.clone())
 }
 
-fn is_stale(error: &anyhow::Error) -> bool {
+/// Somebody else changed the database between reading and writing.
+pub fn is_stale(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref::<Error>(), Some(Error::Stale)))
 }
 

@@ -1,6 +1,6 @@
-//! Open vSwitch bridges, bonds, VLANs and host addresses of one node, over OVSDB.
+//! Open vSwitch bridges, bonds, VLANs and host addresses of one node, and the cluster's zones in OVN, over OVSDB.
 //!
-//! Never changes or removes a bridge, port or interface that it did not make; never touches a NIC that
+//! Never changes or removes a bridge, port, interface or row of OVN that it did not make; never touches a NIC that
 //! somebody else configures without `--take-over`, and then keeps a copy of every file it changes; never
 //! depends on a peer, a volume or a name server; never runs `ovs-vsctl`; never decides at boot, by asking the
 //! network, whether to go back.
@@ -32,6 +32,7 @@ mod takeover;
 mod undo;
 mod unreadable;
 mod want;
+mod zones;
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,7 @@ use crate::switch::Switch;
 use crate::undo::Occasion;
 use crate::want::{Want, want};
 
-/// Open vSwitch bridges, bonds, VLANs and host addresses of this node
+/// Open vSwitch bridges, bonds, VLANs and host addresses of this node; zones and routes in OVN
 #[derive(Debug, Parser)]
 #[command(name = "pc-ovs", version)]
 struct Cli {
@@ -107,6 +108,23 @@ enum Verb {
         #[arg(long)]
         exit_code: bool,
     },
+    /// Networks with a `gateway`: closed to each other by OVN but for the routes of the file
+    Zones {
+        #[command(subcommand)]
+        verb: zones::Verb,
+    },
+    /// Tell which line of the file decides whether a connection is possible
+    Explain {
+        /// vm:NAME, network:NAME or an address
+        from: String,
+        /// vm:NAME, network:NAME or an address
+        to: String,
+        /// tcp/25, udp/53, icmp
+        port: String,
+        /// Exit with 3 when it is refused
+        #[arg(long)]
+        exit_code: bool,
+    },
     /// Wait, then roll back
     #[command(hide = true)]
     Guard {
@@ -136,6 +154,10 @@ fn run(cli: Cli) -> Result<Exit> {
         Verb::Guard { after } => {
             guard::watch(after)?;
             undo::rollback(&host, Occasion::Expired).map(|()| Exit::Done)
+        }
+        Verb::Zones { verb } => zones::run(&verb, &common, &load(&common)?),
+        Verb::Explain { from, to, port, exit_code } => {
+            zones::explain(&common, (&from, &to), &port, exit_code)
         }
         Verb::Plan { take_over, exit_code } => print_plan(&common, &host, &datapath, take_over, exit_code),
         Verb::Apply { plan, take_over, confirm } => {

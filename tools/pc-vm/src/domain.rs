@@ -3,11 +3,10 @@
 
 use std::fmt::Write;
 
-use cluster::{Cluster, Firmware, Name, Network, Vm, bridge_name};
+use cluster::{Cluster, Firmware, Name, Network, Vm, bridge_name, identity, zones};
 use sha2::{Digest, Sha256};
 
 use crate::facts::HostFacts;
-use crate::identity;
 use crate::places::Places;
 
 /// XML namespace of our mark: a domain that carries it was made here.
@@ -167,12 +166,18 @@ fn disks(guest: &Guest) -> String {
 
 fn interface(guest: &Guest, name: &Name) -> String {
     let network: Option<&Network> = guest.cluster.networks.get(name);
-    let bridge = network.map_or_else(String::new, |network| bridge_name(&network.uplink));
+    // On a zone OVN decides what passes: its own bridge, on which nothing does before its controller is there.
+    let zone = network.is_some_and(Network::is_zone);
+    let bridge = match network {
+        Some(_) if zone => zones::BRIDGE.into(),
+        Some(network) => bridge_name(&network.uplink),
+        None => String::new(),
+    };
     let mut xml = format!(
         "    <interface type='bridge'>\n      <mac address='{}'/>\n      <source bridge='{bridge}'/>\n",
         guest.mac(name)
     );
-    if let Some(tag) = network.and_then(|network| network.vlan) {
+    if let Some(tag) = network.and_then(|network| network.vlan).filter(|_| !zone) {
         let _ = writeln!(xml, "      <vlan>\n        <tag id='{tag}'/>\n      </vlan>");
     }
     let port = identity::interface_id(&guest.cluster.name, guest.name, name);

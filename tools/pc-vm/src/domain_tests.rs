@@ -62,6 +62,23 @@ fn a_pc_with_two_networks() {
     golden("domain-mail.xml", &rendered("mail", &pc("kvm", true)));
 }
 
+/// OVN finds the port by its id and knows the VLAN: nothing but its own bridge carries it.
+#[test]
+fn a_card_on_a_zone_goes_to_the_bridge_of_ovn() {
+    let zone = "vlan = 20\nsubnet6 = \"fd00:20::/64\"\ngateway = \"external\"\n";
+    let cluster = cluster::parse("test", &FILE.replace("vlan = 20\n", zone)).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("mail").unwrap();
+    let xml = render(&Guest { cluster: &cluster, name, vm }, &pc("kvm", true)).xml;
+    let plain = rendered("mail", &pc("kvm", true)).xml;
+    let cards = |xml: &str| -> Vec<String> { xml.split("<interface ").skip(1).map(str::to_string).collect() };
+    let (cards, plain) = (cards(&xml), cards(&plain));
+    assert_eq!(cards[0], plain[0], "the other card stays as it was");
+    let vlan = "      <vlan>\n        <tag id='20'/>\n      </vlan>\n";
+    let expected = plain[1].replace("bridge='br-lan'", "bridge='br-int'").replace(vlan, "");
+    assert_eq!(cards[1].split("</interface>").next(), expected.split("</interface>").next());
+    assert!(plain[1].contains(vlan) && !cards[1].contains("<vlan>"));
+}
+
 #[test]
 fn emulated_uefi_without_networks() {
     golden("domain-tiny.xml", &rendered("tiny", &pc("qemu", true)));

@@ -10,7 +10,6 @@ mod gather;
 mod handover;
 mod host;
 mod hypervisor;
-mod identity;
 mod image;
 mod listen;
 mod machine;

@@ -44,7 +44,7 @@ impl<'a> Site<'a> {
     pub fn uuid_of(&self, name: &str) -> Result<String> {
         let name = Name::try_from(name.to_string())
             .map_err(|fault| refused(format!("no [vm] can be called {name:?}: {fault}")))?;
-        Ok(crate::identity::uuid(&self.cluster().name, &name))
+        Ok(cluster::identity::uuid(&self.cluster().name, &name))
     }
 
     /// Every VM of the file, by name.

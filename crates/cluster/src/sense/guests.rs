@@ -12,6 +12,7 @@ use crate::names::Name;
 use crate::net::is_end;
 use crate::tree::at;
 use crate::units::Bytes;
+use crate::zones::Gateway;
 
 /// Below this no kernel starts; the usual mistake is a number of MiB without its unit.
 const LEAST_MEMORY: Bytes = Bytes(16 << 20);
@@ -45,7 +46,9 @@ impl<'a> Sense<'a> {
     pub(super) fn guests(&mut self) {
         let mut taken = Taken::new();
         for (name, network) in &self.cluster.networks {
-            taken.extend(network.router.map(|router| ((name, router), "the router".into())));
+            // A VM that is the gateway has the router's address.
+            let router = network.router.filter(|_| !matches!(network.gateway(), Some(Gateway::Vm(_))));
+            taken.extend(router.map(|router| ((name, router), "the router".into())));
             let nodes = self.cluster.nodes.iter();
             taken.extend(nodes.filter_map(|node| Some(((name, node.ip()?), node.name.to_string()))));
         }

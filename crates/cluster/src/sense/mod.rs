@@ -7,6 +7,7 @@ mod nodes;
 mod routes;
 mod storage;
 mod unlock;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -27,6 +28,7 @@ pub(crate) fn check(cluster: &Cluster, tree: &Tree, original: &Tree, whole: bool
     sense.storage();
     sense.networks();
     sense.routes();
+    sense.zones();
     sense.images();
     sense.guests();
     sense.backups();

@@ -1,6 +1,6 @@
 //! A client for OVSDB (RFC 7047) that reads a database with one `monitor` and changes it with one guarded
-//! `transact`. It knows no schema: tables and columns are named by the caller, so that `Open_vSwitch` and,
-//! later, `OVN_Northbound` are two callers of the same code.
+//! `transact`. It knows no schema: tables and columns are named by the caller, so that `Open_vSwitch` and
+//! `OVN_Northbound` are two callers of the same code.
 
 mod client;
 mod replica;

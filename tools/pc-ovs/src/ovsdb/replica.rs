@@ -25,15 +25,27 @@ impl Row {
 
     /// One key of a map column.
     pub fn key(&self, column: &str, key: &str) -> Option<&str> {
-        let map = self.0.get(column)?.as_array()?;
-        if map.first()?.as_str()? != "map" {
-            return None;
-        }
-        map.get(1)?
-            .as_array()?
-            .iter()
-            .find(|pair| pair.get(0).and_then(Value::as_str) == Some(key))
-            .and_then(|pair| pair.get(1)?.as_str())
+        self.pairs(column).into_iter().find(|(found, _)| *found == key).map(|(_, value)| value)
+    }
+
+    /// All pairs of a map from strings to strings.
+    pub fn pairs(&self, column: &str) -> Vec<(&str, &str)> {
+        let pairs = match self.0.get(column).and_then(Value::as_array).map(Vec::as_slice) {
+            Some([kind, Value::Array(pairs)]) if kind == "map" => pairs.as_slice(),
+            _ => &[],
+        };
+        pairs.iter().filter_map(|pair| Some((pair.get(0)?.as_str()?, pair.get(1)?.as_str()?))).collect()
+    }
+
+    /// All elements of a set of strings.
+    pub fn words(&self, column: &str) -> Vec<&str> {
+        let Some(value) = self.0.get(column) else { return Vec::new() };
+        elements(value).into_iter().filter_map(Value::as_str).collect()
+    }
+
+    /// An optional truth value that is set, or one that always is.
+    pub fn truth(&self, column: &str) -> Option<bool> {
+        self.0.get(column).and_then(only).and_then(Value::as_bool)
     }
 
     /// The rows that a column refers to.
@@ -151,6 +163,11 @@ mod tests {
             (None, None, None)
         );
         assert!(row.references("tag").is_empty());
+        assert_eq!(row.pairs("external_ids"), [("k", "v"), ("personal-cluster", "lan")]);
+        assert!(row.pairs("ports").is_empty() && row.pairs("absent").is_empty());
+        assert_eq!((row.words("error"), row.words("name")), (vec!["no such device"], vec!["br0"]));
+        assert!(row.words("tag").is_empty() && row.words("absent").is_empty());
+        assert_eq!((row.truth("mtu"), row.truth("absent")), (None, None));
     }
 
     #[test]

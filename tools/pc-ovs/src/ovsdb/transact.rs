@@ -59,6 +59,11 @@ impl Transaction {
             .push(json!({"op": "mutate", "table": table, "where": condition, "mutations": mutations}));
     }
 
+    /// Deletes the rows that match.
+    pub fn delete(&mut self, table: &str, condition: &Value) {
+        self.changes.push(json!({"op": "delete", "table": table, "where": condition}));
+    }
+
     /// Makes the last change one whose rows are read back: gives its place among the results.
     pub fn select(&mut self, table: &str, columns: &[&str]) -> usize {
         self.changes.push(json!({"op": "select", "table": table, "where": [], "columns": columns}));

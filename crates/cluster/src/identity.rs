@@ -1,8 +1,10 @@
 //! What makes a VM the same VM on every node: UUID, MAC addresses, port ids. Derived from names, so that no
-//! node has to be told by another, and a definition that is made again is the same definition.
+//! node has to be told by another, and a definition that is made again is the same definition. pc-vm plugs a port in
+//! by these, pc-ovs says by the same who may use it.
 
-use cluster::Name;
 use sha2::{Digest, Sha256};
+
+use crate::names::Name;
 
 fn digest(kind: &str, parts: &[&Name]) -> [u8; 32] {
     let mut hash = Sha256::new();
