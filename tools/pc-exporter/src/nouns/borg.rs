@@ -68,11 +68,8 @@ pub fn read(answer: Value) -> Result<Samples> {
         if backup.verified_at.is_some() {
             samples.truth(&UNREADABLE, &of, backup.verify_error.is_some());
         }
-        let times = [
-            (&LAST, &backup.taken_at),
-            (&FAILURE, &backup.last_error_at),
-            (&VERIFIED, &backup.verified_at),
-        ];
+        let times =
+            [(&LAST, &backup.taken_at), (&FAILURE, &backup.last_error_at), (&VERIFIED, &backup.verified_at)];
         for (family, at) in times {
             if let Some(at) = at {
                 samples.number(family, &of, timestamp(at)?);
