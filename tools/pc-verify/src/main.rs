@@ -53,6 +53,9 @@ fn run(cli: Cli) -> Result<Exit> {
     if cli.common.root == Path::new("/") {
         pc_cli::require_root()?;
     }
+    if cli.common.file.as_deref() == Some(Path::new("-")) {
+        return Err(refused("--file -: every tool reads the file for itself\n  save it, and give its name"));
+    }
     let budget = if cli.patient { PATIENT } else { BUDGET };
     let common = host::in_force(cli.common);
     let file = host::load(&common)?;

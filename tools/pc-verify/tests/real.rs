@@ -120,6 +120,14 @@ fn a_file_that_is_none_is_refused() {
     let bench = Bench::new();
     fs::write(bench.path("cluster.toml"), "schema = 1").unwrap();
     assert_eq!(bench.run(&[]).status.code(), Some(2));
+    // Standard input can be read once, and every tool wants it.
+    let root = bench.root.path().to_string_lossy().into_owned();
+    let output = Command::new(env!("CARGO_BIN_EXE_pc-verify"))
+        .args(["--root", &root, "--file", "-"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("every tool reads the file for itself"));
 }
 
 #[test]
