@@ -30,15 +30,18 @@ pub fn passphrase() -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(Base64UrlUnpadded::encode_string(bytes.as_ref())))
 }
 
-/// Binds `device`; `existing` is any passphrase it has now, read only when it is needed.
+/// Binds `device` to `pin`, unless it is bound to it, or to its servers' `present` keys; `existing` is any passphrase it has now, read only when it is needed.
 pub fn bind(
     client: &Client,
     device: &Device,
     pin: &Pin,
+    present: &Pin,
     existing: impl FnOnce() -> Result<Zeroizing<Vec<u8>>>,
 ) -> Result<()> {
     clean(client, device)?;
-    for binding in device.bindings()?.into_iter().filter(|binding| is_of(binding, pin)) {
+    for binding in
+        device.bindings()?.into_iter().filter(|binding| is_of(binding, pin) || is_of(binding, present))
+    {
         match proof::of(client, device, &binding) {
             Proof::Fits(_) => return Ok(()),
             Proof::Unknown(error) => {
@@ -52,7 +55,7 @@ pub fn bind(
             )),
         }
     }
-    add(client, device, pin, &existing()?, &[]).map(drop)
+    add(client, device, present, &existing()?, &[]).map(drop)
 }
 
 /// Whether a binding to `pin` could be made now, as far as the servers are concerned. Nothing is sealed that anybody keeps.

@@ -31,6 +31,7 @@ mod text;
 mod tpm2;
 mod unbind;
 mod verbs;
+mod vouched;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

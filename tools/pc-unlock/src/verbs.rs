@@ -15,6 +15,7 @@ use crate::status::Status;
 use crate::target::Leave;
 use crate::{
     Cli, HeaderVerb, Verb, bind, forever, header, open, places, recover, rotate, settings, text, unbind,
+    vouched,
 };
 
 pub fn run(cli: &Cli) -> Result<Exit> {
@@ -37,7 +38,8 @@ fn verb(cli: &Cli) -> Result<Exit> {
         }
         Verb::Open { devices, test, .. } => work(cli, devices, if *test { Task::Test } else { Task::Open }),
         Verb::Check { servers: true, .. } => {
-            bind::would_seal(client, &settings::pin(common, None)?)?;
+            let pin = vouched::present(common, client, &settings::pin(common, None)?, &[]);
+            bind::would_seal(client, &pin)?;
             pc_cli::emit(common.json, &settings::Ready::of(common)?)?;
             Ok(Exit::Done)
         }
@@ -52,7 +54,8 @@ fn verb(cli: &Cli) -> Result<Exit> {
             let device = Device::new(common, device);
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || {
-                bind::bind(client, &device, &pin, || text::stdin("an existing passphrase"))
+                let present = vouched::present(common, client, &pin, &seen([&device]));
+                bind::bind(client, &device, &pin, &present, || text::stdin("an existing passphrase"))
             })?;
             Ok(Exit::Done)
         }
@@ -79,7 +82,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
         }
         Verb::Seal { name, pin } => {
             own_secrets(common)?;
-            let pin = settings::pin(common, pin.as_deref())?;
+            let pin = vouched::present(common, client, &settings::pin(common, pin.as_deref())?, &[]);
             Secrets::new(common).seal(client, name, &pin, &text::stdin("the secret")?)?;
             Ok(Exit::Done)
         }
@@ -157,12 +160,22 @@ fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
     accessible(&devices)?;
     let secrets = Secrets::new(common);
     let names = if chosen.is_empty() { secrets.names()? } else { Vec::new() };
+    let sealed = names.iter().filter_map(|name| secrets.policy(name).ok());
+    let mut known = seen(&devices);
+    known.extend(sealed.flat_map(|policy| vouched::keys(&policy)));
+    let pin = pin.map(|pin| vouched::present(common, client, &pin, &known));
     let disk =
         |device| header::change(common, device, || rotate::rotate(common, client, device, pin.as_ref()));
     let disks = devices.iter().map(|device| (device.name.as_str(), disk(device)));
     let secrets =
         names.iter().map(|name| (name.as_str(), secrets.rotate(client, name, pin.as_ref()).map(drop)));
     each(disks.chain(secrets))
+}
+
+/// The keys that the servers of these devices' bindings showed.
+fn seen<'a>(devices: impl IntoIterator<Item = &'a Device>) -> Vec<serde_json::Value> {
+    let bindings = devices.into_iter().filter_map(|device| device.bindings().ok()).flatten();
+    bindings.filter_map(|binding| binding.policy.ok()).flat_map(|policy| vouched::keys(&policy)).collect()
 }
 
 /// There is no cluster file, or one without `[unlock]`. A file that cannot be read says neither.

@@ -166,3 +166,26 @@ fn a_mistyped_recovery_key_replaces_no_backup() {
     // A passphrase of the device opens it, whoever's it is.
     machine.ok(&daily, PASSPHRASE.as_bytes());
 }
+
+/// The header was changed before the proof failed: the backup has to follow.
+#[test]
+fn a_bind_that_fails_late_leaves_no_old_backup() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    disk(&machine, "ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.ok(&["header", "backup", "--recovery-key-file", "-"], RECOVERY);
+    let secrets = machine.root.path().join("run/personal-cluster/secrets");
+    std::fs::create_dir_all(&secrets).unwrap();
+    std::fs::write(secrets.join("recovery-key"), RECOVERY).unwrap();
+    machine.cryptsetup("case $1 in open) exit 1;; esac");
+    let answer = machine.unlock(&["bind", &device("ata-A")], PASSPHRASE.as_bytes());
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert!(answer.err.contains("ata-A: header backed up to"), "{}", answer.err);
+    assert_eq!(machine.shape("ata-A").0.len(), 3);
+    // One that changes nothing in the end backs up nothing.
+    machine.cryptsetup("case $1 in luksAddKey) echo 'No key available.' >&2; exit 2;; esac");
+    let pin = format!(r#"{{"sss":{{"t":1,"pins":{{"tang":[{}]}}}}}}"#, tang.config());
+    let answer = machine.unlock(&["bind", &device("ata-A"), "--pin", &pin], b"wrong");
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert!(!answer.err.contains("header"), "{}", answer.err);
+}

@@ -58,6 +58,47 @@ fn a_file_that_cannot_be_read_is_not_no_file() {
     assert!(std::fs::read(machine.path("ata-A")).unwrap() == before);
 }
 
+/// Nothing breaks before the file names the new key, as long as the server keeps the old one.
+#[test]
+fn after_a_rotation_on_the_server_everything_goes_on_with_the_file_as_it_is() {
+    let (tang, _other, machine) = two();
+    let name = device("ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+    machine.ok(&["seal", "node.key"], b"PEM");
+    tang.rotate("P-256");
+    // Bound already: no passphrase is asked for.
+    assert!(!machine.ok(&["bind", &name], b"").err.contains("bound keyslot"));
+    let first = machine.ok(&["rotate"], b"");
+    assert_eq!(first.err.matches("bound keyslot").count(), 1, "{}", first.err);
+    assert!(first.err.contains("its keys were rotated, the pinned one vouches for them"), "{}", first.err);
+    // The old key is in no binding any more.
+    let again = machine.ok(&["rotate"], b"");
+    assert!(!again.err.contains("bound keyslot") && !again.err.contains("sealed /"), "{}", again.err);
+    for verb in [&["bind", &name][..], &["check", "--servers"], &["check"], &["seal", "other"]] {
+        machine.ok(verb, b"");
+    }
+    assert_eq!(machine.shape("ata-A").0.len(), 2);
+    // As a binding of an older version has it: nothing was kept beside the device.
+    std::fs::remove_dir_all(machine.root.path().join("var/lib/personal-cluster/tang-keys")).unwrap();
+    let refused = machine.unlock(&["check", "--servers"], b"");
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert!(
+        refused.err.contains("signs with other keys than the pinned one\n  pc-unlock adv "),
+        "{}",
+        refused.err
+    );
+    // Whatever stands in the place of a key: only the one with that thumbprint vouches.
+    let keys = machine.root.path().join("var/lib/personal-cluster/tang-keys");
+    let pinned =
+        std::fs::read_to_string(machine.root.path().join("etc/personal-cluster/cluster.toml")).unwrap();
+    let pinned = pinned.split("thumbprint = \"").nth(1).unwrap().split('"').next().unwrap().to_string();
+    std::fs::create_dir_all(&keys).unwrap();
+    let jwk = support::run("jose", &["jwk", "gen", "-i", r#"{"alg":"ES256"}"#], b"");
+    std::fs::write(keys.join(format!("{pinned}.jwk")), jwk).unwrap();
+    assert_eq!(machine.unlock(&["check", "--servers"], b"").code, 1);
+}
+
 /// The way back that docs/runbooks describe: the recovery key opens, rotate does the rest.
 #[test]
 fn a_lost_tang_is_replaced_while_disk_and_secrets_are_open() {
