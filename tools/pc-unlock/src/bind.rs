@@ -93,7 +93,7 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
         );
     }
     cryptsetup::write_token(&device.path, token, &pending, false)
-        .with_context(|| format!("writing a token to {}", device.name))?;
+        .map_err(|error| unwritable(device, error))?;
     if let Err(error) = cryptsetup::add_key(&device.path, slot, existing, new.as_bytes()) {
         // A wrong passphrase must leave the header as it was; if even that fails, a repeat does it.
         if let Err(error) = cryptsetup::remove_token(&device.path, token) {
@@ -113,6 +113,16 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     let pin = made.policy.as_ref().map(Policy::describe).unwrap_or_default();
     log::info(format_args!("{}: bound keyslot {slot} to {pin}", device.name));
     Ok(token)
+}
+
+/// cryptsetup says only that it failed.
+fn unwritable(device: &Device, error: anyhow::Error) -> anyhow::Error {
+    match std::fs::File::options().write(true).open(&device.path) {
+        Ok(_) => error.context(format!("writing a token to {}", device.name)),
+        Err(why) => {
+            refused(format!("{0} cannot be written: {why}\n  lsblk --output NAME,RO {0}", device.name))
+        }
+    }
 }
 
 /// What a token and its keyslot take in the header: cryptsetup writes each `/` with a backslash before it, and 512 bytes
