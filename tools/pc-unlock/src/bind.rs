@@ -1,12 +1,11 @@
-//! Binding a device to unlockers, and taking bindings away; safe to be killed anywhere and repeated.
+//! Binding a device to unlockers, safe to be killed anywhere and repeated; [`crate::unbind`] takes bindings away.
 //!
 //! A binding is made in four steps, each one atomic write of cryptsetup:
 //! 1. a token of type `personal-cluster-pending` with the sealed passphrase and the slot it is meant for;
 //! 2. the slot; 3. the pending token becomes a `clevis` token; 4. proof, over the network, that it opens.
 //!
 //! A repeat finds a pending token: when its passphrase fits its slot, it goes on with step 3; when the
-//! slot is free, or is somebody else's, only the pending token is removed. A slot is wiped only when it
-//! was shown to be ours.
+//! slot is free, or is somebody else's, only the pending token is removed.
 
 use anyhow::{Context, Result, bail};
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -19,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::cryptsetup;
 use crate::device::{self, Binding, CLEVIS, Device};
 use crate::luks2::Metadata;
-use crate::open::{self, Outcome};
+use crate::proof::{self, Proof};
 use crate::settings::classify;
 
 const PENDING: &str = "personal-cluster-pending";
@@ -31,34 +30,32 @@ pub fn passphrase() -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(Base64UrlUnpadded::encode_string(bytes.as_ref())))
 }
 
-/// Binds `device`; `existing` is any passphrase it has now, read only when it is needed. `true` when
-/// something was changed.
+/// Binds `device` to `pin`, unless it is bound to it, or to its servers' `present` keys; `existing` is any passphrase it has now, read only when it is needed.
 pub fn bind(
     client: &Client,
     device: &Device,
     pin: &Pin,
+    present: &Pin,
     existing: impl FnOnce() -> Result<Zeroizing<Vec<u8>>>,
-) -> Result<bool> {
-    let finished = clean(client, device)?;
-    let mine = device.bindings()?.into_iter().filter(|binding| is_of(binding, pin));
-    for binding in mine {
-        let line = open::prove(client, device, &binding);
-        match (line.outcome, line.temporary) {
-            (Outcome::Proven, _) => return Ok(finished),
-            (_, true) => {
-                return Err(pc_cli::try_again(line.reason.unwrap_or_default()))
-                    .with_context(|| format!("proving the binding of {}", device.name));
+) -> Result<()> {
+    clean(client, device)?;
+    for binding in
+        device.bindings()?.into_iter().filter(|binding| is_of(binding, pin) || is_of(binding, present))
+    {
+        match proof::of(client, device, &binding) {
+            Proof::Fits(_) => return Ok(()),
+            Proof::Unknown(error) => {
+                return Err(error).with_context(|| format!("proving the binding of {}", device.name));
             }
-            (_, false) => log::warning(format_args!(
-                "{}: token {} does not work and is replaced: {}",
+            Proof::Other => log::warning(format_args!(
+                "{}: token {} does not work, another binding is made: {}",
                 device.name,
                 binding.token,
-                line.reason.unwrap_or_default()
+                proof::OTHER
             )),
         }
     }
-    add(client, device, pin, &existing()?, &[])?;
-    Ok(true)
+    add(client, device, present, &existing()?, &[]).map(drop)
 }
 
 /// Whether a binding to `pin` could be made now, as far as the servers are concerned. Nothing is sealed that anybody keeps.
@@ -95,7 +92,8 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
             metadata.room
         );
     }
-    cryptsetup::write_token(&device.path, token, &pending, false)?;
+    cryptsetup::write_token(&device.path, token, &pending, false)
+        .map_err(|error| unwritable(device, error))?;
     if let Err(error) = cryptsetup::add_key(&device.path, slot, existing, new.as_bytes()) {
         // A wrong passphrase must leave the header as it was; if even that fails, a repeat does it.
         if let Err(error) = cryptsetup::remove_token(&device.path, token) {
@@ -104,13 +102,27 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
         return Err(error).with_context(|| format!("adding a passphrase to {}", device.name));
     }
     assign(device, token, slot, &jwe.to_json())?;
-    let policy = Policy::read(jwe);
-    let line = open::prove(client, device, &Binding { token, keyslot: Some(slot), policy });
-    if line.outcome != Outcome::Proven {
-        bail!("proving the new binding of {}: {}", device.name, line.reason.unwrap_or_default());
+    let made = Binding { token, keyslot: Some(slot), policy: Policy::read(jwe) };
+    match proof::of(client, device, &made) {
+        Proof::Fits(_) => {}
+        Proof::Other => bail!("proving the new binding of {}: {}", device.name, proof::OTHER),
+        Proof::Unknown(error) => {
+            return Err(error).with_context(|| format!("proving the new binding of {}", device.name));
+        }
     }
-    log::info(format_args!("{}: bound keyslot {slot} to {}", device.name, line.pin.unwrap_or_default()));
+    let pin = made.policy.as_ref().map(Policy::describe).unwrap_or_default();
+    log::info(format_args!("{}: bound keyslot {slot} to {pin}", device.name));
     Ok(token)
+}
+
+/// cryptsetup says only that it failed.
+fn unwritable(device: &Device, error: anyhow::Error) -> anyhow::Error {
+    match std::fs::File::options().write(true).open(&device.path) {
+        Ok(_) => error.context(format!("writing a token to {}", device.name)),
+        Err(why) => {
+            refused(format!("{0} cannot be written: {why}\n  lsblk --output NAME,RO {0}", device.name))
+        }
+    }
 }
 
 /// What a token and its keyslot take in the header: cryptsetup writes each `/` with a backslash before it, and 512 bytes
@@ -125,27 +137,36 @@ fn assign(device: &Device, token: u32, slot: u32, jwe: &Value) -> Result<()> {
     cryptsetup::write_token(&device.path, token, &clevis, true)
 }
 
-/// Ends what an interrupted run has begun. `true` when it completed a binding.
-pub fn clean(client: &Client, device: &Device) -> Result<bool> {
-    let metadata = device.metadata()?;
-    let mut completed = false;
-    for (number, token) in metadata.of_kind(PENDING) {
+/// What interrupted runs have begun: the slot only when there is one.
+pub fn pending(metadata: &Metadata) -> Vec<Binding> {
+    let of_kind = metadata.of_kind(PENDING).map(|(number, token)| {
         let slot = token.rest.get("slot").and_then(Value::as_str).and_then(|slot| slot.parse::<u32>().ok());
-        let slot = slot.filter(|slot| metadata.keyslots.contains_key(&slot.to_string()));
-        let ours = match slot {
-            Some(slot) => opens(client, device, &device::policy(token), slot)?.then_some(slot),
-            None => None,
-        };
-        if let (Some(slot), Some(jwe)) = (ours, token.rest.get("jwe")) {
-            assign(device, number, slot, jwe)?;
-            log::info(format_args!("{}: completed the interrupted binding of keyslot {slot}", device.name));
-            completed = true;
-        } else {
-            cryptsetup::remove_token(&device.path, number)?;
-            log::info(format_args!(
-                "{}: removed what an interrupted run left in token {number}",
-                device.name
-            ));
+        let keyslot = slot.filter(|slot| metadata.keyslots.contains_key(&slot.to_string()));
+        Binding { token: number, keyslot, policy: device::policy(token) }
+    });
+    of_kind.collect()
+}
+
+/// Ends what an interrupted run has begun. What cannot be ended now (its servers are down, or gone for good) is told and
+/// left: it is in nobody's way.
+pub fn clean(client: &Client, device: &Device) -> Result<()> {
+    let metadata = device.metadata()?;
+    for begun in pending(&metadata) {
+        let (name, token) = (&device.name, begun.token);
+        let jwe = metadata.tokens.get(&token.to_string()).and_then(|token| token.rest.get("jwe"));
+        match (proof::of(client, device, &begun), begun.keyslot, jwe) {
+            (Proof::Fits(_), Some(slot), Some(jwe)) => {
+                assign(device, token, slot, jwe)?;
+                log::info(format_args!("{name}: completed the interrupted binding of keyslot {slot}"));
+            }
+            (Proof::Unknown(error), ..) => log::warning(format_args!(
+                "{name}: token {token}, which an interrupted run left, can be neither completed nor taken away: {error:#}\n  \
+                 cryptsetup token remove --token-id {token} {name}    (when its servers are gone for good)"
+            )),
+            _ => {
+                cryptsetup::remove_token(&device.path, token)?;
+                log::info(format_args!("{name}: removed what an interrupted run left in token {token}"));
+            }
         }
     }
     for binding in device::bindings(&metadata).iter().filter(|binding| binding.keyslot.is_none()) {
@@ -155,58 +176,5 @@ pub fn clean(client: &Client, device: &Device) -> Result<bool> {
             device.name, binding.token
         ));
     }
-    Ok(completed)
-}
-
-/// The pending passphrase fits the slot. Unknown (the servers are down) is an error.
-fn opens(
-    client: &Client,
-    device: &Device,
-    policy: &Result<Policy, tang_client::Error>,
-    slot: u32,
-) -> Result<bool> {
-    let Ok(policy) = policy else { return Ok(false) };
-    match pc_run::timed(|| client.decrypt(policy)) {
-        Ok(passphrase) => cryptsetup::fits(&device.path, Some(slot), &passphrase),
-        Err(error) => Err(classify(&error))
-            .with_context(|| format!("completing an interrupted binding of {}", device.name)),
-    }
-}
-
-/// Wipes the slot of a binding, then its token: a token without a slot is recognised and removed by a
-/// repeat, a slot without a token would stay unknown.
-pub fn remove(device: &Device, binding: &Binding) -> Result<()> {
-    if let Some(slot) = binding.keyslot {
-        cryptsetup::kill_slot(&device.path, slot)?;
-    }
-    cryptsetup::remove_token(&device.path, binding.token)?;
-    log::info(format_args!("{}: removed binding {}", device.name, binding.token));
     Ok(())
-}
-
-/// Removes all bindings, or the one of a slot. `true` when something was changed.
-pub fn unbind(device: &Device, only: Option<u32>) -> Result<bool> {
-    let metadata = device.metadata()?;
-    let chosen: Vec<Binding> = device::bindings(&metadata)
-        .into_iter()
-        .filter(|binding| only.is_none() || binding.keyslot == only)
-        .collect();
-    if others(&metadata, &chosen) == 0 {
-        return Err(refused(format!(
-            "{} has no other keyslot: without its bindings nobody could ever open it\n  \
-             cryptsetup luksAddKey {0}",
-            device.name
-        )));
-    }
-    for binding in &chosen {
-        remove(device, binding)?;
-    }
-    Ok(!chosen.is_empty())
-}
-
-fn others(metadata: &Metadata, chosen: &[Binding]) -> usize {
-    let gone = |slot: &String| {
-        chosen.iter().any(|binding| binding.keyslot.map(|slot| slot.to_string()).as_ref() == Some(slot))
-    };
-    metadata.keyslots.keys().filter(|slot| !gone(slot)).count()
 }

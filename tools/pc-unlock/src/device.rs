@@ -22,8 +22,8 @@ pub struct Device {
     pub path: PathBuf,
     /// Name of the open device below `/dev/mapper`.
     pub mapper: String,
-    /// The link that exists while it is open.
-    pub node: PathBuf,
+    /// Where the kernel tells what mappers there are.
+    pub sysfs: PathBuf,
 }
 
 /// One way to open a device.
@@ -44,10 +44,11 @@ impl Device {
             (common.under_root(name), cluster::mapper_name(&device))
         } else {
             let base = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
-            (PathBuf::from(name), format!("pc-{base}"))
+            // No program that we run may take it for an option.
+            let path = if name.starts_with('-') { Path::new(".").join(name) } else { PathBuf::from(name) };
+            (path, format!("pc-{base}"))
         };
-        let node = common.under_root("/dev/mapper").join(&mapper);
-        Device { name: name.into(), path, mapper, node }
+        Device { name: name.into(), path, mapper, sysfs: common.under_root("/sys/block") }
     }
 
     /// The last part of its name: what logs and file names call it.
@@ -63,11 +64,6 @@ impl Device {
     /// It is plugged in, or the same may succeed later.
     pub fn require_present(&self) -> Result<()> {
         if self.is_present() { Ok(()) } else { Err(try_again(format!("{} is not plugged in", self.name))) }
-    }
-
-    /// Its mapper exists.
-    pub fn is_open(&self) -> bool {
-        self.node.exists()
     }
 
     /// The metadata of its LUKS2 header.

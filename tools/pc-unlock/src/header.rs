@@ -20,7 +20,7 @@ use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::scratch::Scratch;
 use crate::target::{self, Leave};
-use crate::{image, places, recover, settings};
+use crate::{image, lock, places, proof, recover, settings};
 
 fn derive(recovery_key: &str) -> Result<Cek> {
     let mut cek = Zeroizing::new([0; 32]);
@@ -35,39 +35,48 @@ pub fn file_name(device: &Device) -> String {
     format!("{}.jwe", device.id())
 }
 
-/// Writes a backup of the header and all keyslots to each of these directories, where it is not there already.
-pub fn backup(device: &Device, directories: &[PathBuf], recovery_key: &str) -> Result<()> {
+/// Writes a backup of the header and all keyslots to each of these directories, where it is not there already. A key that
+/// was mistyped would make backups that nobody opens, over those that somebody could: it must open an old one or the
+/// device, unless it is `trusted`.
+pub fn backup(device: &Device, directories: &[PathBuf], recovery_key: &str, trusted: bool) -> Result<()> {
     device.require_present()?;
     let scratch = Scratch::new()?;
     let saved = scratch.file("header");
     cryptsetup::backup_header(&device.path, &saved)?;
     let header = image::cut(Zeroizing::new(std::fs::read(&saved).context("reading the header's image")?));
     let key = derive(recovery_key)?;
-    // A fresh nonce makes every backup another text: what it says is compared, or a volume would be written every day.
-    let says_so = |text: &[u8]| {
-        Jwe::parse(text)
-            .and_then(|old| old.decrypt(&key))
-            .is_ok_and(|old| old.as_slice() == header.as_slice())
-    };
-    let mut jwe = None;
-    // One directory that cannot be written must not keep the backup from the others.
+    // One directory that cannot be read or written must not keep the backup from the others.
     let mut failed = Vec::new();
+    let mut stale = Vec::new();
+    let mut shown = trusted;
     for directory in directories {
-        let written = places::read(directory.join(file_name(device))).and_then(|old| {
-            if old.is_some_and(|old| says_so(&old)) {
-                return Ok(None);
+        let old = match places::read(directory.join(file_name(device))) {
+            Ok(old) => old.and_then(|old| Jwe::parse(&old).and_then(|old| old.decrypt(&key)).ok()),
+            Err(error) => {
+                failed.push(error);
+                continue;
             }
-            let text = match &jwe {
-                Some(text) => text,
-                None => jwe.insert(sealed(&key, &header)?),
-            };
-            places::write(directory.clone(), &file_name(device), text.clone()).map(Some)
-        });
-        match written {
-            Ok(None) => {}
-            Ok(Some(path)) => {
-                log::info(format_args!("{}: header backed up to {}", device.name, path.display()));
-            }
+        };
+        shown |= old.is_some();
+        // A fresh nonce makes every backup another text: what it says is compared, or a volume would be written every day.
+        if old.is_none_or(|old| old.as_slice() != header.as_slice()) {
+            stale.push(directory);
+        }
+    }
+    if stale.is_empty() {
+        return pc_cli::together(failed);
+    }
+    if !shown && !proof::fits(device, None, recovery_key.as_bytes())? {
+        return Err(refused(format!(
+            "the recovery key opens neither {} nor an older backup of its header: was it mistyped?\n  \
+             add --new-recovery-key when it is the right one all the same",
+            device.name
+        )));
+    }
+    let text = sealed(&key, &header)?;
+    for directory in stale {
+        match places::write(directory.clone(), &file_name(device), text.clone()) {
+            Ok(path) => log::info(format_args!("{}: header backed up to {}", device.name, path.display())),
             Err(error) => failed.push(error),
         }
     }
@@ -83,12 +92,24 @@ pub fn has_none(device: &Device) -> bool {
     device.is_present() && matches!(luks2::read(&device.path), Ok(Header::None))
 }
 
+/// Changes a header, alone; its backup follows whatever was changed, also by work that failed after that.
+pub fn change(common: &Common, device: &Device, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let _alone = lock::alone(common, device)?;
+    let content = || device.metadata().ok().map(|metadata| (metadata.keyslots, metadata.tokens));
+    let before = content();
+    let result = work();
+    if content() != before {
+        refresh(common, device);
+    }
+    result
+}
+
 /// After a change of the header: an old backup would bring back what was taken away. The change itself is
 /// done, so a backup that cannot be made is a warning.
-pub fn refresh(common: &Common, device: &Device) {
+fn refresh(common: &Common, device: &Device) {
     let directories = directories(common);
     let made = match recover::at_hand(common) {
-        Some(key) => key.and_then(|key| backup(device, &directories, &key)),
+        Some(key) => key.and_then(|key| backup(device, &directories, &key, false)),
         None if directories.iter().any(|directory| directory.join(file_name(device)).exists()) => {
             Err(anyhow!("the recovery key is not at hand"))
         }
@@ -122,7 +143,7 @@ pub fn restore(
     if device.is_open() {
         return Err(refused(format!("{} is open\n  cryptsetup close {}", device.name, device.mapper)));
     }
-    device.require_present()?;
+    let _alone = lock::alone(common, device)?;
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let jwe = Jwe::parse(&text).with_context(|| format!("reading {}", path.display()))?;
     let header = jwe

@@ -1,7 +1,7 @@
 //! The LUKS2 header (LUKS2 On-Disk Format Specification 1.1.4): just enough to read tokens and keyslots
 //! without starting a program. Writing is cryptsetup's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -29,6 +29,9 @@ pub struct Metadata {
     /// Where the data is.
     #[serde(default)]
     segments: BTreeMap<String, Segment>,
+    /// Which slots hold which key.
+    #[serde(default)]
+    digests: BTreeMap<String, Assigned>,
     /// How large the rest of the header is.
     #[serde(default)]
     config: Config,
@@ -48,6 +51,16 @@ struct Config {
     keyslots_size: String,
 }
 
+/// A key: the slots that give it, and the data that it opens.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Assigned {
+    #[serde(default)]
+    keyslots: Vec<String>,
+    /// None: the key opens nothing here (`luksAddKey --unbound`).
+    #[serde(default)]
+    segments: Vec<String>,
+}
+
 /// A piece of the data.
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Segment {
@@ -59,7 +72,7 @@ struct Segment {
 }
 
 /// A token: how to get a passphrase. All members but two belong to its type.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Token {
     /// `clevis`, `systemd-tpm2`, ...
     #[serde(rename = "type")]
@@ -229,6 +242,13 @@ impl Metadata {
         // cryptsetup knows no larger area (LUKS2_MAX_KEYSLOTS_SIZE).
         let keyslots = number(&self.config.keyslots_size).min(128 << 20);
         self.copies_size() + usize::try_from(keyslots).unwrap_or(0)
+    }
+
+    /// The slots whose passphrase opens the data.
+    pub fn opening_slots(&self) -> BTreeSet<&str> {
+        let digests = self.digests.values().filter(|digest| !digest.segments.is_empty());
+        let slots = digests.flat_map(|digest| digest.keyslots.iter().map(String::as_str));
+        slots.filter(|slot| self.keyslots.contains_key(*slot)).collect()
     }
 
     /// The tokens of a type, with their numbers.

@@ -11,11 +11,14 @@ mod forever;
 mod header;
 mod image;
 mod keyfile;
+mod lock;
 mod luks2;
 mod luksmeta;
+mod mapper;
 mod open;
 mod others;
 mod places;
+mod proof;
 mod recover;
 mod rotate;
 mod scratch;
@@ -26,7 +29,9 @@ mod systemd;
 mod target;
 mod text;
 mod tpm2;
+mod unbind;
 mod verbs;
+mod vouched;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -152,6 +157,9 @@ enum HeaderVerb {
         /// Where the recovery key is; `-` reads standard input
         #[arg(long, value_name = "FILE")]
         recovery_key_file: Option<PathBuf>,
+        /// The recovery key is right although it opens neither the device nor the backup that is there
+        #[arg(long)]
+        new_recovery_key: bool,
     },
     /// Write a backup back to a closed device
     Restore {

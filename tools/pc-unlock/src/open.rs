@@ -12,6 +12,7 @@ use tang_client::{Client, Error, Plaintext, Policy};
 
 use crate::cryptsetup;
 use crate::device::{Binding, Device};
+use crate::proof::{self, Proof};
 
 /// What is to be done with a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,11 +151,16 @@ impl Device {
 }
 
 fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
-    if task == Task::Open && device.is_open() {
-        return vec![device.line(Outcome::AlreadyOpen)];
-    }
     if !device.is_present() {
         return vec![device.failed("is not plugged in", true)];
+    }
+    if task == Task::Open {
+        if device.is_open() {
+            return vec![device.line(Outcome::AlreadyOpen)];
+        }
+        if let Err(error) = device.may_be_opened() {
+            return vec![device.failed(format!("{error:#}"), false)];
+        }
     }
     let bindings = match device.bindings() {
         Ok(bindings) if bindings.is_empty() => {
@@ -176,14 +182,12 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
 /// Shows that a binding's passphrase fits its slot.
 pub fn prove(client: &Client, device: &Device, binding: &Binding) -> Line {
     let described = |line: Line| Line { keyslot: binding.keyslot, pin: describe(binding), ..line };
-    let passphrase = match pc_run::timed(|| recover(client, binding)) {
-        Ok(passphrase) => passphrase,
-        Err(error) => return described(device.failed(&error, error.is_temporary())),
-    };
-    match cryptsetup::fits(&device.path, binding.keyslot, &passphrase) {
-        Ok(true) => described(device.line(Outcome::Proven)),
-        Ok(false) => described(device.failed("the token's passphrase does not fit its keyslot", false)),
-        Err(error) => described(device.failed(format!("{error:#}"), true)),
+    match proof::of(client, device, binding) {
+        Proof::Fits(_) => described(device.line(Outcome::Proven)),
+        Proof::Other => described(device.failed(proof::OTHER, false)),
+        Proof::Unknown(error) => {
+            described(device.failed(format!("{error:#}"), Exit::of(&error) == Exit::TryAgain))
+        }
     }
 }
 
@@ -233,9 +237,9 @@ fn use_passphrase(
     task: Task,
 ) -> Result<Outcome, String> {
     if task == Task::Test {
-        return match cryptsetup::fits(&device.path, binding.keyslot, passphrase) {
+        return match proof::fits(device, binding.keyslot, passphrase) {
             Ok(true) => Ok(Outcome::Proven),
-            Ok(false) => Err("the token's passphrase does not fit its keyslot".into()),
+            Ok(false) => Err(proof::OTHER.into()),
             Err(error) => Err(format!("{error:#}")),
         };
     }

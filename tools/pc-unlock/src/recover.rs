@@ -69,12 +69,13 @@ fn normal(text: &str) -> Zeroizing<String> {
 
 /// Opens a device that is locked. One that is not plugged in may come later.
 pub fn open(device: &Device, key: &str) -> Result<()> {
-    if device.is_open() {
-        return Ok(());
-    }
     if !device.is_present() {
         return Err(try_again("is not plugged in"));
     }
+    if device.is_open() {
+        return Ok(());
+    }
+    device.may_be_opened()?;
     cryptsetup::open(&device.path, &device.mapper, None, key.as_bytes())?;
     log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper));
     Ok(())

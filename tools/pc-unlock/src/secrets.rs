@@ -69,14 +69,19 @@ impl Secrets {
             let same = policy.is_of(pin)
                 && pc_run::timed(|| client.decrypt(&policy)).is_ok_and(|old| old.as_slice() == plaintext);
             if same {
-                return Ok(false);
+                return self.reopen(name, plaintext).map(|()| false);
             }
         }
         let jwe = pc_run::timed(|| client.encrypt(pin, plaintext, false, &[]))
             .map_err(|error| classify(&error))
             .with_context(|| format!("sealing {name}"))?;
         self.store(name, &jwe)?;
-        Ok(true)
+        self.reopen(name, plaintext).map(|()| true)
+    }
+
+    /// One that is open must not go on saying what was sealed before.
+    fn reopen(&self, name: &str, plaintext: &[u8]) -> Result<()> {
+        if self.is_open(name) { self.put(name, plaintext).map(drop) } else { Ok(()) }
     }
 
     /// Without a newline: `clevis decrypt` takes none.
@@ -89,13 +94,17 @@ impl Secrets {
 
     /// Opens one secret into the tmpfs. `false` when the same is there already.
     pub fn unseal(&self, client: &Client, name: &str) -> Result<bool> {
-        let plaintext = self.decrypt(client, name)?;
+        self.put(name, &self.decrypt(client, name)?)
+    }
+
+    /// `false` when the same is there already.
+    fn put(&self, name: &str, plaintext: &[u8]) -> Result<bool> {
         private_directory(&self.open)?;
         let path = self.open.join(name);
-        if std::fs::read(&path).map(Zeroizing::new).is_ok_and(|old| *old == *plaintext) {
+        if std::fs::read(&path).map(Zeroizing::new).is_ok_and(|old| *old == plaintext) {
             return Ok(false);
         }
-        pc_cli::write_atomic(&path, &plaintext, 0o600)?;
+        pc_cli::write_atomic(&path, plaintext, 0o600)?;
         log::info(format_args!("opened {}", path.display()));
         Ok(true)
     }
@@ -116,7 +125,7 @@ impl Secrets {
         if rotate::is_up_to_date(client, &policy, pin)? {
             return Ok(false);
         }
-        let plaintext = self.decrypt(client, name)?;
+        let plaintext = self.decrypt(client, name).or_else(|error| self.opened(name, error))?;
         let jwe = pc_run::timed(|| client.encrypt(pin, &plaintext, false, &rotate::known(&[&policy])))
             .map_err(|error| classify(&error))
             .with_context(|| format!("sealing {name}"))?;
@@ -126,6 +135,19 @@ impl Secrets {
         }
         self.store(name, &jwe)?;
         Ok(true)
+    }
+}
+
+impl Secrets {
+    /// What lies open, when the servers that it was sealed to are gone.
+    fn opened(&self, name: &str, error: anyhow::Error) -> Result<Zeroizing<Vec<u8>>> {
+        match std::fs::read(self.open.join(name)) {
+            Ok(text) => {
+                log::warning(format_args!("{name}: taken from its open copy: {error:#}"));
+                Ok(Zeroizing::new(text))
+            }
+            Err(_) => Err(error),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One function per verb: from flags to an answer and an exit code.
 
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
@@ -12,7 +13,10 @@ use crate::open::Task;
 use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::target::Leave;
-use crate::{Cli, HeaderVerb, Verb, bind, forever, header, open, places, recover, rotate, settings, text};
+use crate::{
+    Cli, HeaderVerb, Verb, bind, forever, header, open, places, recover, rotate, settings, text, unbind,
+    vouched,
+};
 
 pub fn run(cli: &Cli) -> Result<Exit> {
     log::set_verbosity(cli.common.verbose);
@@ -28,19 +32,20 @@ fn verb(cli: &Cli) -> Result<Exit> {
     let (common, client) = (&cli.common, &cli.times.client());
     match &cli.verb {
         Verb::Open { forever: true, .. } => {
-            let devices = settings::devices(common, &[])?;
+            let devices = chosen(common, &[])?;
             forever::run(common, client, &devices, &Secrets::new(common));
             Ok(Exit::Done)
         }
         Verb::Open { devices, test, .. } => work(cli, devices, if *test { Task::Test } else { Task::Open }),
         Verb::Check { servers: true, .. } => {
-            bind::would_seal(client, &settings::pin(common, None)?)?;
+            let pin = vouched::present(common, client, &settings::pin(common, None)?, &[]);
+            bind::would_seal(client, &pin)?;
             pc_cli::emit(common.json, &settings::Ready::of(common)?)?;
             Ok(Exit::Done)
         }
         Verb::Check { devices, .. } => work(cli, devices, Task::Check),
         Verb::Status { exit_code } => {
-            let status = Status::look(&settings::devices(common, &[])?, &Secrets::new(common))?;
+            let status = Status::look(&chosen(common, &[])?, &Secrets::new(common))?;
             pc_cli::emit(common.json, &status)?;
             Ok(Exit::of_answer(*exit_code, !status.healthy))
         }
@@ -48,17 +53,16 @@ fn verb(cli: &Cli) -> Result<Exit> {
             let pin = settings::pin(common, pin.as_deref())?;
             let device = Device::new(common, device);
             accessible(std::slice::from_ref(&device))?;
-            if bind::bind(client, &device, &pin, || text::stdin("an existing passphrase"))? {
-                header::refresh(common, &device);
-            }
+            header::change(common, &device, || {
+                let present = vouched::present(common, client, &pin, &seen([&device]));
+                bind::bind(client, &device, &pin, &present, || text::stdin("an existing passphrase"))
+            })?;
             Ok(Exit::Done)
         }
         Verb::Unbind { device, slot } => {
             let device = Device::new(common, device);
             accessible(std::slice::from_ref(&device))?;
-            if bind::unbind(&device, *slot)? {
-                header::refresh(common, &device);
-            }
+            header::change(common, &device, || unbind::unbind(client, &device, *slot))?;
             Ok(Exit::Done)
         }
         Verb::Rotate { devices } => rotate_all(cli, devices),
@@ -78,7 +82,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
         }
         Verb::Seal { name, pin } => {
             own_secrets(common)?;
-            let pin = settings::pin(common, pin.as_deref())?;
+            let pin = vouched::present(common, client, &settings::pin(common, pin.as_deref())?, &[]);
             Secrets::new(common).seal(client, name, &pin, &text::stdin("the secret")?)?;
             Ok(Exit::Done)
         }
@@ -87,7 +91,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
             unseal(cli, names)
         }
         Verb::Recover { devices, recovery_key_file } => {
-            let devices = settings::devices(common, devices)?;
+            let devices = chosen(common, devices)?;
             let key = recover::key(common, recovery_key_file.as_deref())?;
             each(devices.iter().map(|device| (device.name.as_str(), recover::open(device, &key))))
         }
@@ -95,20 +99,34 @@ fn verb(cli: &Cli) -> Result<Exit> {
     }
 }
 
+/// The devices that were named, else all disks of this node. Two whose mappers, and header backups, would have one name
+/// are refused.
+fn chosen(common: &pc_cli::Common, named: &[String]) -> Result<Vec<Device>> {
+    let devices = settings::devices(common, named)?;
+    for (at, device) in devices.iter().enumerate() {
+        if let Some(other) = devices.iter().take(at).find(|other| other.mapper == device.mapper) {
+            return Err(refused(format!(
+                "{} and {} would both be /dev/mapper/{}\n  name one at a time",
+                other.name, device.name, device.mapper
+            )));
+        }
+    }
+    Ok(devices)
+}
+
 fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
-    let devices = settings::devices(&cli.common, named)?;
+    let devices = chosen(&cli.common, named)?;
     accessible(&devices)?;
     let report = open::run(&cli.times.client(), &devices, task);
     for (device, reason) in report.failures() {
         log::error(format_args!("{device}: {reason}"));
     }
     if task == Task::Open {
-        let left =
-            Status::look(&settings::devices(&cli.common, &[]).unwrap_or(devices), &Secrets::new(&cli.common))
-                .and_then(|mut status| {
-                    status.explain(&report.failures(), &[]);
-                    status.leave(&cli.common)
-                });
+        let left = Status::look(&chosen(&cli.common, &[]).unwrap_or(devices), &Secrets::new(&cli.common))
+            .and_then(|mut status| {
+                status.explain(&report.failures(), &[]);
+                status.leave(&cli.common)
+            });
         // The devices are open or not: a status that cannot be left (not root, full disk) changes nothing.
         if let Err(error) = left {
             log::debug(format_args!("leaving the status: {error:#}"));
@@ -133,22 +151,41 @@ fn unseal(cli: &Cli, names: &[String]) -> Result<Exit> {
 fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
     let (common, client) = (&cli.common, &cli.times.client());
     // Named devices need no file: they keep the servers they have unless a file says otherwise.
-    let pin =
-        if chosen.is_empty() { Some(settings::pin(common, None)?) } else { settings::pin(common, None).ok() };
-    let devices = settings::devices(common, chosen)?;
+    let pin = if !chosen.is_empty() && names_no_servers(common)? {
+        None
+    } else {
+        Some(settings::pin(common, None)?)
+    };
+    let devices = self::chosen(common, chosen)?;
     accessible(&devices)?;
     let secrets = Secrets::new(common);
     let names = if chosen.is_empty() { secrets.names()? } else { Vec::new() };
-    let disk = |device: &Device| {
-        let changed = rotate::rotate(client, device, pin.as_ref());
-        if matches!(changed, Ok(true)) {
-            header::refresh(common, device);
-        }
-        changed
-    };
+    let sealed = names.iter().filter_map(|name| secrets.policy(name).ok());
+    let mut known = seen(&devices);
+    known.extend(sealed.flat_map(|policy| vouched::keys(&policy)));
+    let pin = pin.map(|pin| vouched::present(common, client, &pin, &known));
+    let disk =
+        |device| header::change(common, device, || rotate::rotate(common, client, device, pin.as_ref()));
     let disks = devices.iter().map(|device| (device.name.as_str(), disk(device)));
-    let secrets = names.iter().map(|name| (name.as_str(), secrets.rotate(client, name, pin.as_ref())));
+    let secrets =
+        names.iter().map(|name| (name.as_str(), secrets.rotate(client, name, pin.as_ref()).map(drop)));
     each(disks.chain(secrets))
+}
+
+/// The keys that the servers of these devices' bindings showed.
+fn seen<'a>(devices: impl IntoIterator<Item = &'a Device>) -> Vec<serde_json::Value> {
+    let bindings = devices.into_iter().filter_map(|device| device.bindings().ok()).flatten();
+    bindings.filter_map(|binding| binding.policy.ok()).flat_map(|policy| vouched::keys(&policy)).collect()
+}
+
+/// There is no cluster file, or one without `[unlock]`. A file that cannot be read says neither.
+fn names_no_servers(common: &pc_cli::Common) -> Result<bool> {
+    let path = common.cluster_file();
+    let missing = || std::fs::metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if common.file.is_some() {
+        return Ok(false);
+    }
+    Ok(missing() || settings::load(common)?.unlock.is_none())
 }
 
 /// Goes through all of them, whatever one says; all errors are told.
@@ -181,9 +218,9 @@ fn accessible(devices: &[Device]) -> Result<()> {
 fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
     let common = &cli.common;
     match verb {
-        HeaderVerb::Backup { devices, to, recovery_key_file } => {
+        HeaderVerb::Backup { devices, to, recovery_key_file, new_recovery_key } => {
             let everything = devices.is_empty();
-            let mut devices = settings::devices(common, devices)?;
+            let mut devices = chosen(common, devices)?;
             if everything {
                 devices.retain(|device| {
                     let none = header::has_none(device);
@@ -195,7 +232,11 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             }
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let to = to.clone().map_or_else(|| header::directories(common), |directory| vec![directory]);
-            each(devices.iter().map(|device| (device.name.as_str(), header::backup(device, &to, &key))))
+            each(
+                devices.iter().map(|device| {
+                    (device.name.as_str(), header::backup(device, &to, &key, *new_recovery_key))
+                }),
+            )
         }
         HeaderVerb::Restore {
             device,

@@ -126,8 +126,10 @@ fn secrets_then_the_target_and_disks_beside_that_even_when_plugged_in_late() {
     let bin = root.join("bin");
     std::fs::create_dir(&bin).unwrap();
     let fake = format!(
-        "#!/bin/sh\nfor last; do :; done\necho \"$*\" >> {0}/calls\ncat > {0}/passphrase\ntouch {0}/dev/mapper/$last\n",
-        root.display()
+        "#!/bin/sh\nfor last; do device=$mapper; mapper=$last; done\necho \"$*\" >> {0}/calls\ncat > {0}/passphrase\n{1}\n\
+         touch {0}/dev/mapper/$mapper\n",
+        root.display(),
+        support::maps("$device", "$mapper", root)
     );
     std::fs::write(bin.join("cryptsetup"), fake).unwrap();
     std::fs::set_permissions(bin.join("cryptsetup"), std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -8,11 +8,23 @@ use support::{Machine, PASSPHRASE, Tang, device, run, text};
 
 const RECOVERY: &[u8] = b"bvcccccc-cccccccc-cccccccc-cccccccc-cccccccc-cccccccc-cccccccc-ccccccuc\n";
 
+/// A disk with the recovery key in a slot, as pc-brick makes them.
+fn disk(machine: &Machine, name: &str) -> std::path::PathBuf {
+    let path = machine.disk(name);
+    let recovery = text(RECOVERY);
+    let both = format!("{PASSPHRASE}{}", recovery.trim());
+    let size = PASSPHRASE.len().to_string();
+    let add = ["luksAddKey", "--batch-mode", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+    let keys = ["--key-file", "-", "--keyfile-size", &size, path.to_str().unwrap(), "-"];
+    run("cryptsetup", &[&add[..], &keys].concat(), both.as_bytes());
+    path
+}
+
 /// The way back without us, as docs/unlock.md shows it.
 #[test]
 fn openssl_and_jose_open_a_header_backup() {
     let (tang, machine) = (Tang::start("P-521"), Machine::new());
-    let path = machine.disk("ata-A");
+    let path = disk(&machine, "ata-A");
     machine.file(1, &[&tang], &["ata-A"]);
     machine.ok(&["header", "backup", "--recovery-key-file", "-"], RECOVERY);
     let backup = machine.root.path().join("var/lib/personal-cluster/headers/ata-A.jwe");
@@ -37,7 +49,7 @@ fn openssl_and_jose_open_a_header_backup() {
 #[test]
 fn backups_follow_every_change_also_to_the_replicated_volume() {
     let (tang, machine) = (Tang::start("P-521"), Machine::new());
-    machine.disk("ata-A");
+    disk(&machine, "ata-A");
     machine.file(1, &[&tang], &["ata-A"]);
     let root = machine.root.path();
     let file = root.join("etc/personal-cluster/cluster.toml");
@@ -65,7 +77,7 @@ fn backups_follow_every_change_also_to_the_replicated_volume() {
 #[test]
 fn header_backup_and_restore() {
     let (tang, machine) = (Tang::start("P-521"), Machine::new());
-    let path = machine.disk("ata-A");
+    let path = disk(&machine, "ata-A");
     machine.file(1, &[&tang], &["ata-A"]);
     machine.ok(&["bind", &device("ata-A")], PASSPHRASE.as_bytes());
     let key = RECOVERY;
@@ -81,7 +93,7 @@ fn header_backup_and_restore() {
     machine.ok(&["check"], b"");
     assert!(machine.passphrase_fits("ata-A"));
     // Never over another disk's header, unless told so.
-    let other = machine.disk("ata-A");
+    let other = disk(&machine, "ata-A");
     let untouched = std::fs::read(&other).unwrap();
     let answer = machine.unlock(&restore, key);
     assert_eq!(answer.code, 2, "{}", answer.err);
@@ -94,7 +106,7 @@ fn header_backup_and_restore() {
 #[test]
 fn a_daily_look_writes_only_what_changed() {
     let (tang, machine) = (Tang::start("P-521"), Machine::new());
-    machine.disk("ata-A");
+    disk(&machine, "ata-A");
     std::fs::File::create(machine.path("ata-B")).unwrap().set_len(24 << 20).unwrap();
     machine.file(1, &[&tang], &["ata-A", "ata-B"]);
     let headers = machine.root.path().join("var/lib/personal-cluster/headers");
@@ -116,7 +128,10 @@ fn a_daily_look_writes_only_what_changed() {
     // A backup that is damaged, or of another key, is no backup.
     std::fs::write(headers.join("ata-A.jwe"), "cut off").unwrap();
     machine.ok(&daily, RECOVERY);
-    assert!(machine.ok(&daily, b"another key").err.contains("ata-A: header backed up to"));
+    // One that was changed is believed when somebody says so.
+    let changed = [&daily[..], &["--new-recovery-key"]].concat();
+    assert!(machine.ok(&changed, b"another key").err.contains("ata-A: header backed up to"));
+    machine.ok(&daily, RECOVERY);
 
     let named = ["header", "backup", "/dev/disk/by-id/ata-B", "--recovery-key-file", "-"];
     assert_eq!(machine.unlock(&named, RECOVERY).code, 1);
@@ -128,4 +143,49 @@ fn a_daily_look_writes_only_what_changed() {
     let sealed = machine.unlock(&["header", "backup"], b"");
     assert_eq!(sealed.code, 75, "{}", sealed.err);
     assert!(sealed.err.contains("recovery-key is still sealed"), "{}", sealed.err);
+}
+
+#[test]
+fn a_mistyped_recovery_key_replaces_no_backup() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    disk(&machine, "ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    let daily = ["header", "backup", "--recovery-key-file", "-"];
+    let backup = machine.root.path().join("var/lib/personal-cluster/headers/ata-A.jwe");
+    // Neither the first one, nor one over another.
+    let refused = |backup: &std::path::Path| {
+        let before = std::fs::read(backup).ok();
+        let answer = machine.unlock(&daily, b"bvcccccb-mistyped");
+        assert_eq!(answer.code, 2, "{}", answer.err);
+        assert!(answer.err.contains("was it mistyped?\n  add --new-recovery-key"), "{}", answer.err);
+        assert!(std::fs::read(backup).ok() == before);
+    };
+    refused(&backup);
+    machine.ok(&daily, RECOVERY);
+    refused(&backup);
+    // A passphrase of the device opens it, whoever's it is.
+    machine.ok(&daily, PASSPHRASE.as_bytes());
+}
+
+/// The header was changed before the proof failed: the backup has to follow.
+#[test]
+fn a_bind_that_fails_late_leaves_no_old_backup() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    disk(&machine, "ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.ok(&["header", "backup", "--recovery-key-file", "-"], RECOVERY);
+    let secrets = machine.root.path().join("run/personal-cluster/secrets");
+    std::fs::create_dir_all(&secrets).unwrap();
+    std::fs::write(secrets.join("recovery-key"), RECOVERY).unwrap();
+    machine.cryptsetup("case $1 in open) exit 1;; esac");
+    let answer = machine.unlock(&["bind", &device("ata-A")], PASSPHRASE.as_bytes());
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert!(answer.err.contains("ata-A: header backed up to"), "{}", answer.err);
+    assert_eq!(machine.shape("ata-A").0.len(), 3);
+    // One that changes nothing in the end backs up nothing.
+    machine.cryptsetup("case $1 in luksAddKey) echo 'No key available.' >&2; exit 2;; esac");
+    let pin = format!(r#"{{"sss":{{"t":1,"pins":{{"tang":[{}]}}}}}}"#, tang.config());
+    let answer = machine.unlock(&["bind", &device("ata-A"), "--pin", &pin], b"wrong");
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert!(!answer.err.contains("header"), "{}", answer.err);
 }

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use support::{Machine, device, run};
 
-const KEY: &[u8] = b"k1";
+/// It opens the disk, as a recovery key does.
+const KEY: &[u8] = support::PASSPHRASE.as_bytes();
 
 /// A machine with one LUKS disk, saved, and the UUID of its header.
 fn saved() -> (Machine, String) {

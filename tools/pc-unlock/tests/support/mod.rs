@@ -81,11 +81,35 @@ impl Machine {
         self.root.path().join("dev/disk/by-id").join(name)
     }
 
+    /// A cryptsetup of our own before the real one: `script` runs first, in sh, and may end it.
+    pub fn cryptsetup(&self, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let bin = self.root.path().join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let text = format!("#!/bin/sh\n{script}\nPATH='{path}'\nexport PATH\nexec cryptsetup \"$@\"\n");
+        std::fs::write(bin.join("cryptsetup"), text).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(bin.join("cryptsetup"), mode).unwrap();
+    }
+
+    /// The real one again.
+    pub fn real_cryptsetup(&self) {
+        std::fs::remove_file(self.root.path().join("bin/cryptsetup")).unwrap();
+    }
+
+    /// Starts pc-unlock on this machine.
+    pub fn start(&self, arguments: &[&str], input: &[u8]) -> std::process::Child {
+        let root = self.root.path().to_str().unwrap();
+        let all = [&["--root", root, "--node", "node1"], arguments].concat();
+        start(&all, input, Some(&self.root.path().join("bin")))
+    }
+
     /// Runs pc-unlock on this machine.
     pub fn unlock(&self, arguments: &[&str], input: &[u8]) -> Answer {
         let root = self.root.path().to_str().unwrap();
         let all = [&["--root", root, "--node", "node1"], arguments].concat();
-        unlock(&all, input)
+        answer(start(&all, input, Some(&self.root.path().join("bin"))))
     }
 
     pub fn ok(&self, arguments: &[&str], input: &[u8]) -> Answer {
@@ -116,16 +140,32 @@ impl Machine {
     }
 }
 
+/// Lines of sh that leave below `root` what the kernel tells of a mapper (there is no device-mapper in a test). The UUID
+/// of a LUKS header stands at 168.
+pub fn maps(device: &str, mapper: &str, root: &std::path::Path) -> String {
+    let dm = format!("{}/sys/block/dm-{mapper}/dm", root.display());
+    format!(
+        "uuid=$(dd if={device} bs=1 skip=168 count=40 2>/dev/null | tr -d '\\0-')\nmkdir -p {dm}\n\
+         echo {mapper} > {dm}/name\necho CRYPT-LUKS2-$uuid-{mapper} > {dm}/uuid"
+    )
+}
+
 pub fn device(name: &str) -> String {
     format!("/dev/disk/by-id/{name}")
 }
 
 /// Runs pc-unlock without any machine.
 pub fn unlock(arguments: &[&str], input: &[u8]) -> Answer {
+    answer(start(arguments, input, None))
+}
+
+fn start(arguments: &[&str], input: &[u8], bin: Option<&std::path::Path>) -> std::process::Child {
     use std::io::Write;
+    let path = std::env::var("PATH").unwrap();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_pc-unlock"))
         .args(arguments)
         .env_remove("JOURNAL_STREAM")
+        .env("PATH", bin.map_or_else(|| path.clone(), |bin| format!("{}:{path}", bin.display())))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
@@ -133,6 +173,11 @@ pub fn unlock(arguments: &[&str], input: &[u8]) -> Answer {
         .unwrap();
     // A verb that reads nothing may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input);
+    child
+}
+
+/// What it said in the end.
+pub fn answer(child: std::process::Child) -> Answer {
     let output = child.wait_with_output().unwrap();
     Answer {
         code: output.status.code().unwrap_or(-1),

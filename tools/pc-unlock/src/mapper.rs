@@ -1,0 +1,111 @@
+//! What the kernel says of a device's mapper: a name below `/dev/mapper` may belong to another device, or to one that
+//! was pulled out.
+
+use std::fs::File;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use nix::libc::O_NONBLOCK;
+use nix::sys::stat::{major, minor};
+
+use crate::device::Device;
+use crate::luks2;
+
+/// The state of a device's mapper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mapper {
+    /// There is none.
+    Closed,
+    /// It is this device's.
+    Open,
+    /// It is that of a device which is not there any more, this one or its like.
+    Stale,
+    /// Another device has it.
+    Foreign,
+}
+
+impl Device {
+    /// What the kernel knows; sysfs is never wrong about a name, a link in `/dev` may be.
+    pub fn mapper_state(&self) -> Mapper {
+        let Some(entry) = find(&self.sysfs, &self.mapper) else { return Mapper::Closed };
+        let Ok(found) = std::fs::metadata(&self.path) else { return Mapper::Stale };
+        let mapped = std::fs::read_to_string(entry.join("dm/uuid")).unwrap_or_default();
+        match uuid(&self.path) {
+            // Whoever may not read the device, or whose header is damaged, is left with what lies below.
+            None => {}
+            Some(uuid) if of_dm(&mapped).is_some_and(|mapped| mapped == uuid) => {}
+            Some(_) => return Mapper::Foreign,
+        }
+        if !found.file_type().is_block_device() {
+            return Mapper::Open;
+        }
+        let number = format!("{}:{}", major(found.rdev()), minor(found.rdev()));
+        match below(&entry) {
+            below if below.is_empty() || below.contains(&number) => Mapper::Open,
+            _ => Mapper::Stale,
+        }
+    }
+
+    /// Its mapper's name is free, or its own.
+    pub fn may_be_opened(&self) -> Result<()> {
+        let said = match self.mapper_state() {
+            Mapper::Closed | Mapper::Open => return Ok(()),
+            Mapper::Stale => "belongs to a disk that was pulled out",
+            Mapper::Foreign => "belongs to another device",
+        };
+        bail!("/dev/mapper/{0} {said}\n  cryptsetup close {0}    (when nothing uses it)", self.mapper)
+    }
+
+    /// Its mapper exists, and is its own.
+    pub fn is_open(&self) -> bool {
+        self.mapper_state() == Mapper::Open
+    }
+}
+
+/// `/sys/block/dm-N` of the mapper with this name.
+fn find(sysfs: &Path, mapper: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(sysfs).ok()?.flatten().map(|entry| entry.path());
+    let mut ours = entries.filter(|path| {
+        let name = std::fs::read_to_string(path.join("dm/name"));
+        name.is_ok_and(|name| name.trim_end_matches('\n') == mapper)
+    });
+    ours.next()
+}
+
+/// The numbers of the devices that a mapper lies on.
+fn below(entry: &Path) -> Vec<String> {
+    let Ok(slaves) = std::fs::read_dir(entry.join("slaves")) else { return Vec::new() };
+    // One that has no number any more has gone, and is none of ours.
+    let number = |path: PathBuf| std::fs::read_to_string(path.join("dev")).unwrap_or_default();
+    slaves.flatten().map(|slave| number(slave.path()).trim().to_string()).collect()
+}
+
+/// `CRYPT-LUKS2-<32 hexadecimal digits>-<name>`, as libcryptsetup names its mappers.
+fn of_dm(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("CRYPT-LUKS")?.get(2..)?;
+    Some(rest.split('-').next()?.to_ascii_lowercase())
+}
+
+/// The UUID of a header, of either version, without its dashes.
+fn uuid(path: &Path) -> Option<String> {
+    let mut file = File::options().read(true).custom_flags(O_NONBLOCK).open(path).ok()?;
+    let copies = luks2::copies(&mut file).ok()?;
+    let copy = copies.iter().find(|copy| copy.sound).or(copies.first())?;
+    Some(copy.uuid.replace('-', "").to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_libcryptsetup() {
+        let uuid = "0b6a81aadb9c4c3a8e4c4a3c8d8d1f10";
+        assert_eq!(of_dm(&format!("CRYPT-LUKS2-{uuid}-pc-ata-A\n")).as_deref(), Some(uuid));
+        assert_eq!(of_dm(&format!("CRYPT-LUKS1-{uuid}-pc-ata-A\n")).as_deref(), Some(uuid));
+        assert_eq!(of_dm("CRYPT-PLAIN-pc-ata-A"), None);
+        assert_eq!(of_dm("LVM-abc"), None);
+        assert_eq!(of_dm("CRYPT-LUKS"), None);
+    }
+}
