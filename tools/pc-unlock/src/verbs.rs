@@ -12,7 +12,9 @@ use crate::open::Task;
 use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::target::Leave;
-use crate::{Cli, HeaderVerb, Verb, bind, forever, header, open, places, recover, rotate, settings, text};
+use crate::{
+    Cli, HeaderVerb, Verb, bind, forever, header, luks2, open, places, recover, rotate, settings, text,
+};
 
 pub fn run(cli: &Cli) -> Result<Exit> {
     log::set_verbosity(cli.common.verbose);
@@ -25,6 +27,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
 }
 
 fn verb(cli: &Cli) -> Result<Exit> {
+    cli.times.check()?;
     let (common, client) = (&cli.common, &cli.times.client());
     match &cli.verb {
         Verb::Open { forever: true, .. } => {
@@ -165,7 +168,7 @@ fn own_secrets(common: &pc_cli::Common) -> Result<()> {
 /// Refuses whoever may not read one of these devices, which a person can mend, before anything is asked.
 fn accessible(devices: &[Device]) -> Result<()> {
     for device in devices.iter().filter(|device| !device.is_open()) {
-        if let Err(error) = std::fs::File::open(&device.path) {
+        if let Err(error) = luks2::open(&device.path) {
             if error.kind() == std::io::ErrorKind::PermissionDenied {
                 return Err(refused(format!(
                     "opening {}: permission denied\n  {}",
