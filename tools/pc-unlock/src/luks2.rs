@@ -136,14 +136,20 @@ pub fn copies(file: &mut (impl Read + Seek)) -> std::io::Result<Vec<Copy>> {
 
 /// Where the data of a header begins, or ends when its size is fixed.
 pub fn extent(path: &Path) -> Result<u64> {
-    Ok(match read(path)? {
+    let mut file = open(path).with_context(|| format!("opening {}", path.display()))?;
+    extent_in(&mut file).with_context(|| format!("reading the LUKS header of {}", path.display()))
+}
+
+/// The same of whatever can be read.
+pub fn extent_in(file: &mut (impl Read + Seek)) -> Result<u64> {
+    Ok(match parse(file)? {
         Header::Luks2(metadata) => {
             let ends = metadata.segments.values();
             ends.map(|piece| number(&piece.offset).saturating_add(number(&piece.size))).max().unwrap_or(0)
         }
         Header::Luks1(_) => {
             let mut sectors = [0; 4];
-            at(&mut open(path)?, 104, &mut sectors)?;
+            at(file, 104, &mut sectors)?;
             u64::from(u32::from_be_bytes(sectors)) * 512
         }
         Header::None => 0,

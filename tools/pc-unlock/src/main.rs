@@ -26,6 +26,7 @@ mod systemd;
 mod target;
 mod text;
 mod tpm2;
+mod typed;
 mod verbs;
 
 use std::path::PathBuf;

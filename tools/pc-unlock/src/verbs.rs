@@ -13,7 +13,7 @@ use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::target::Leave;
 use crate::{
-    Cli, HeaderVerb, Verb, bind, forever, header, luks2, open, places, recover, rotate, settings, text,
+    Cli, HeaderVerb, Verb, bind, forever, header, luks2, open, places, recover, rotate, settings, text, typed,
 };
 
 pub fn run(cli: &Cli) -> Result<Exit> {
@@ -51,7 +51,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
             let pin = settings::pin(common, pin.as_deref())?;
             let device = Device::new(common, device);
             accessible(std::slice::from_ref(&device))?;
-            if bind::bind(client, &device, &pin, || text::stdin("an existing passphrase"))? {
+            if bind::bind(client, &device, &pin, || typed::passphrase(&device))? {
                 header::refresh(common, &device);
             }
             Ok(Exit::Done)
