@@ -61,7 +61,7 @@ in
         tang = mkOption {
           type = types.listOf (section {
             url = mkOption {
-              type = types.strMatching "https?://.+";
+              type = types.strMatching "http://.+";
               example = "http://192.168.0.2";
               description = "Where the server answers.";
             };

@@ -4,6 +4,9 @@
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest, Sha256};
 
+#[path = "../../tools/pc-unlock/src/image.rs"]
+#[allow(dead_code)]
+mod image;
 #[path = "../../tools/pc-unlock/src/luks2.rs"]
 #[allow(dead_code)]
 mod luks2;
@@ -22,7 +25,15 @@ fuzz_target!(|bytes: &[u8]| {
     whole[0x1000..0x1000 + length].copy_from_slice(&bytes[..length]);
     let digest = Sha256::digest(&whole);
     whole[448..480].copy_from_slice(&digest);
-    if let Ok(luks2::Header::Luks2(metadata)) = luks2::parse(&mut std::io::Cursor::new(whole)) {
-        let _ = (metadata.free_keyslot(), metadata.free_token(), metadata.of_kind("clevis").count());
+    for bytes in [bytes, &whole] {
+        let mut file = std::io::Cursor::new(bytes);
+        let _ = (luks2::copies(&mut file), luks2::extent_in(&mut file));
+    }
+    let Ok(luks2::Header::Luks2(metadata)) = luks2::parse(&mut std::io::Cursor::new(&whole)) else { return };
+    let _ = (metadata.free_keyslot(), metadata.free_token(), metadata.of_kind("clevis").count());
+    // What is cut off comes back as zeros, and a second cut takes nothing more. Large areas only cost time.
+    if metadata.header_size() <= 1 << 20 {
+        let cut = image::cut(whole.into());
+        assert!(image::cut(image::whole(&cut)) == cut);
     }
 });

@@ -3,8 +3,12 @@
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
+
+/// How many files this process has written: two threads that write the same one get a temporary file each.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Replaces `path` atomically: temporary file beside it, mode, fsync, rename, fsync of the directory.
 /// The directory must exist.
@@ -16,7 +20,8 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         None => bail!("{} has no directory", path.display()),
     };
     let name = path.file_name().with_context(|| format!("{} has no file name", path.display()))?;
-    let temporary = directory.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let temporary = directory.join(format!(".{}.{}.{number}", name.to_string_lossy(), std::process::id()));
     let written = (|| -> std::io::Result<()> {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
@@ -59,6 +64,22 @@ mod tests {
         write_atomic(&path, b"two", 0o640).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn threads_that_write_the_same_file_do_not_meet() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let whole = |byte: u8| vec![byte; 10_000];
+        std::thread::scope(|scope| {
+            for byte in 0..8 {
+                let path = &path;
+                scope.spawn(move || (0..20).for_each(|_| write_atomic(path, &whole(byte), 0o600).unwrap()));
+            }
+        });
+        let last = std::fs::read(&path).unwrap();
+        assert_eq!(last, whole(last[0]), "one of them, whole");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 

@@ -105,6 +105,9 @@ impl Error {
     }
 }
 
+/// How long a program that was killed is waited for.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
 /// What a program answered.
 #[derive(Debug)]
 pub struct Output {
@@ -171,7 +174,7 @@ impl Run {
             self.command.spawn().map_err(|reason| Error::Start { program: program.clone(), reason })?;
         let result = collect(&mut child, self.stdin.take(), started + self.deadline);
         let Some((status, stdout, stderr)) = result else {
-            kill_group(&mut child);
+            kill_group(child);
             return Err(Error::TimedOut { program, deadline: self.deadline });
         };
         match status.code() {
@@ -249,12 +252,21 @@ fn wait_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
     }
 }
 
-fn kill_group(child: &mut Child) {
+fn kill_group(child: Child) {
     if let Ok(pid) = i32::try_from(child.id()) {
         // The group may have gone between the deadline and now: that is what we want.
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
-    let _ = child.wait();
+    reap(child, LAST_WAIT);
+}
+
+/// Nearly always a killed program is gone at once. One that the kernel holds, because the disk that it reads hangs, ends when
+/// that does, if ever: a thread waits for it, so that we do not.
+fn reap(mut child: Child, patience: Duration) {
+    if wait_until(&mut child, Instant::now() + patience).is_none() {
+        // Without a thread it stays a zombie until we end: nothing worse.
+        let _ = std::thread::Builder::new().spawn(move || child.wait());
+    }
 }
 
 #[cfg(test)]
@@ -287,6 +299,23 @@ mod tests {
             std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
         });
         assert!(gone, "the grandchild outlived its deadline");
+    }
+
+    #[test]
+    fn a_program_that_no_signal_ends_is_left_to_a_thread() {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let started = Instant::now();
+        reap(child, Duration::from_millis(50));
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+        let there = || std::path::Path::new(&format!("/proc/{pid}")).exists();
+        assert!(there());
+        nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+        let reaped = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            !there()
+        });
+        assert!(reaped, "it is a zombie for ever");
     }
 
     #[test]

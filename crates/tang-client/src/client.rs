@@ -1,6 +1,7 @@
 //! The core and the transport together: open and make JWEs, all servers at once, within a budget.
 
 use std::sync::{Arc, mpsc};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,14 +19,23 @@ use crate::{Error, json};
 /// A recovered text; wiped when dropped.
 pub type Plaintext = Zeroizing<Vec<u8>>;
 
+/// Why a handler of other pins failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// In words.
+    pub why: String,
+    /// A later attempt may succeed.
+    pub temporary: bool,
+}
+
 /// Handles pins that are not of the network (`tpm2`): opens and makes their JWEs.
 pub trait OtherPins: Send + Sync {
     /// Whether this pin is among those. Any other one ends in [`Error::UnknownPin`], which time does not mend.
     fn handles(&self, pin: &str) -> bool;
     /// Opens a JWE of the pin.
-    fn decrypt(&self, pin: &str, jwe: &Jwe, time: Duration) -> Result<Plaintext, String>;
+    fn decrypt(&self, pin: &str, jwe: &Jwe, time: Duration) -> Result<Plaintext, Failure>;
     /// Makes one.
-    fn encrypt(&self, pin: &str, config: &Value, plaintext: &[u8], time: Duration) -> Result<Jwe, String>;
+    fn encrypt(&self, pin: &str, config: &Value, plaintext: &[u8], time: Duration) -> Result<Jwe, Failure>;
 }
 
 /// How long things may take.
@@ -75,8 +85,37 @@ impl Client {
             Node::Other(pin) => self
                 .other_for(pin)?
                 .decrypt(pin, &policy.jwe, until.saturating_duration_since(Instant::now()))
-                .map_err(|why| Error::OtherPin { pin: pin.clone(), why }),
+                .map_err(|failure| failure.of(pin)),
         }
+    }
+
+    /// What can be told without asking anybody: that enough of its pins are known here.
+    fn is_possible(&self, policy: &Policy) -> Result<(), Error> {
+        match &policy.node {
+            Node::Tang(_) => Ok(()),
+            Node::Other(pin) => self.other_for(pin).map(drop),
+            Node::Sss(sharing, shares) => self.possible(sharing, shares).map(drop),
+        }
+    }
+
+    /// The shares that could be had, and why not the others; an error when those are too few already.
+    fn possible(
+        &self,
+        sharing: &Sharing,
+        shares: &[Result<Policy, Error>],
+    ) -> Result<(Vec<Policy>, Vec<Error>), Error> {
+        let (mut possible, mut lost) = (Vec::new(), Vec::new());
+        for share in shares {
+            let share = share.as_ref().map_err(Clone::clone);
+            match share.and_then(|policy| self.is_possible(policy).map(|()| policy)) {
+                Ok(policy) => possible.push(policy.clone()),
+                Err(error) => lost.push(error),
+            }
+        }
+        if possible.len() < sharing.threshold {
+            return Err(Error::too_few(possible.len(), sharing.threshold, shares.len(), &lost));
+        }
+        Ok((possible, lost))
     }
 
     fn other_for(&self, pin: &str) -> Result<&dyn OtherPins, Error> {
@@ -104,17 +143,16 @@ impl Client {
         until: Instant,
     ) -> Result<Vec<Share>, Error> {
         let (sender, receiver) = mpsc::channel();
-        let sound: Vec<Policy> = shares.iter().filter_map(|share| share.as_ref().ok().cloned()).collect();
-        for policy in sound {
+        let (possible, mut errors) = self.possible(sharing, shares)?;
+        for policy in possible {
             let (client, sender) = (self.clone(), sender.clone());
-            std::thread::spawn(move || {
+            let thread = std::thread::Builder::new().spawn(move || {
                 // The receiver is gone when enough others were faster.
                 let _ = sender.send(client.open(&policy, until));
             });
+            errors.extend(thread.err().map(|error| no_thread(&error)));
         }
         drop(sender);
-        let mut errors: Vec<Error> =
-            shares.iter().filter_map(|share| share.as_ref().err().cloned()).collect();
         let mut found: Vec<Share> = Vec::new();
         while found.len() < sharing.threshold {
             // Every thread ends by its own deadline; half a second more is for the arithmetic.
@@ -175,14 +213,17 @@ impl Client {
             Pin::Sss(threshold, pins) => {
                 let (cek, shares) = sss::split(*threshold, pins.len())?;
                 let sealed: Vec<Result<Jwe, Error>> = std::thread::scope(|scope| {
-                    let threads: Vec<_> = pins
-                        .iter()
-                        .zip(&shares)
-                        .map(|(pin, share)| {
-                            scope.spawn(move || self.encrypt(pin, &share[..], first_use, known))
-                        })
-                        .collect();
-                    threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::Tag))).collect()
+                    let start = |(pin, share): (_, &Share)| {
+                        let share = share.clone();
+                        let work = move || self.encrypt(pin, &share[..], first_use, known);
+                        std::thread::Builder::new().spawn_scoped(scope, work)
+                    };
+                    let threads: Vec<_> = pins.iter().zip(&shares).map(start).collect();
+                    let join = |thread: std::io::Result<ScopedJoinHandle<'_, _>>| {
+                        let thread = thread.map_err(|error| no_thread(&error))?;
+                        thread.join().unwrap_or(Err(Error::Tag))
+                    };
+                    threads.into_iter().map(join).collect()
                 });
                 let sealed = sealed.into_iter().collect::<Result<Vec<_>, _>>()?;
                 sss::seal(*threshold, &cek, &sealed, plaintext)
@@ -190,7 +231,7 @@ impl Client {
             Pin::Other(name, config) => self
                 .other_for(name)?
                 .encrypt(name, config, plaintext, self.budget.attempt)
-                .map_err(|why| Error::OtherPin { pin: name.clone(), why }),
+                .map_err(|failure| failure.of(name)),
         }
     }
 
@@ -225,6 +266,16 @@ impl Client {
         }
         Ok(true)
     }
+}
+
+impl Failure {
+    fn of(self, pin: &str) -> Error {
+        Error::OtherPin { pin: pin.into(), why: self.why, temporary: self.temporary }
+    }
+}
+
+fn no_thread(error: &std::io::Error) -> Error {
+    Error::Connection(format!("starting a thread: {error}"))
 }
 
 /// A thumbprint goes into a request's path: nothing but base64url may.

@@ -125,6 +125,8 @@ pub enum Error {
         pin: String,
         /// What its handler said.
         why: String,
+        /// A later attempt may succeed, says the handler too: a stick is not plugged in, a TPM is busy.
+        temporary: bool,
     },
     /// Not a URL that can be asked.
     #[error("{url:?} is not a usable URL: {why}")]
@@ -207,16 +209,16 @@ impl Error {
     pub fn is_temporary(&self) -> bool {
         match self {
             Error::Server { reason, .. } => reason.is_temporary(),
-            Error::TooFew { temporary, .. } => *temporary,
+            Error::TooFew { temporary, .. } | Error::OtherPin { temporary, .. } => *temporary,
+            // It was understood and refused; above all 404, a key that was deleted. Only these three ask for another attempt.
+            Error::Status(status) => !(400..500).contains(status) || [408, 425, 429].contains(status),
             Error::Connection(_)
             | Error::Tls(_)
             | Error::TimedOut(_)
             | Error::NotHttp(_)
             | Error::AnswerTooLarge(_)
             | Error::Truncated
-            | Error::Redirect(_)
-            | Error::Status(_)
-            | Error::OtherPin { .. } => true,
+            | Error::Redirect(_) => true,
             _ => false,
         }
     }
@@ -256,5 +258,14 @@ mod tests {
         assert!(passes(0, 1, 2, &[&down, &unknown]), "the server alone is enough");
         assert!(!passes(1, 2, 2, &[&unknown]), "nobody here will ever know it");
         assert!(!passes(0, 2, 3, &[&unknown, &damaged, &down]), "one server is not enough");
+    }
+
+    #[test]
+    fn what_a_server_refuses_it_will_refuse_again() {
+        let passes = |status| Error::Status(status).at("http://a").is_temporary();
+        assert!([500, 503, 408, 429].into_iter().all(passes));
+        assert!(![400, 404, 405].into_iter().any(passes));
+        let other = |temporary| Error::OtherPin { pin: "file".into(), why: String::new(), temporary };
+        assert!(other(true).is_temporary() && !other(false).is_temporary());
     }
 }

@@ -142,11 +142,12 @@ fn resolve(url: &Url, until: Instant) -> Result<Vec<SocketAddr>, Error> {
     }
     let (sender, receiver) = mpsc::channel();
     let (host, port) = (url.host.clone(), url.port);
-    std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().spawn(move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
         // Nobody listens any more when the deadline has passed.
         let _ = sender.send(found);
     });
+    thread.map_err(|error| Error::Connection(format!("starting a thread: {error}")))?;
     match receiver.recv_timeout(remaining(until)?) {
         Ok(Ok(addresses)) => Ok(addresses),
         Ok(Err(error)) => Err(Error::Connection(format!("looking up {}: {error}", url.host))),

@@ -23,7 +23,7 @@ pub mod sss;
 mod tls;
 pub mod url;
 
-pub use client::{Budget, Client, OtherPins, Plaintext};
+pub use client::{Budget, Client, Failure, OtherPins, Plaintext};
 pub use error::Error;
 pub use jwe::Jwe;
 pub use pin::{Pin, Policy};

@@ -9,6 +9,9 @@ use crate::{Error, json};
 
 /// Sharings within sharings, at most.
 const DEEPEST: usize = 5;
+/// Pins in all sharings of one message together, each of which is a thread that asks: more than anyone has servers.
+const MOST: usize = 64;
+const TOO_MANY: Error = Error::TooLarge("the number of its pins");
 
 /// What a JWE needs to be opened, checked as far as possible without asking anyone.
 #[derive(Debug, Clone)]
@@ -33,19 +36,30 @@ pub enum Node {
 impl Policy {
     /// Reads a JWE's header and those of all its shares.
     pub fn read(jwe: Jwe) -> Result<Policy, Error> {
-        Policy::read_at(jwe, 0)
+        Policy::read_at(jwe, 0, &mut 0)
     }
 
-    fn read_at(jwe: Jwe, depth: usize) -> Result<Policy, Error> {
+    /// `seen` counts the pins of the whole message, sharings not among them.
+    fn read_at(jwe: Jwe, depth: usize, seen: &mut usize) -> Result<Policy, Error> {
         if depth > DEEPEST {
             return Err(Error::TooLarge("the nesting of sss"));
         }
-        let node = match jwe.pin()?.0 {
+        let pin = jwe.pin()?.0;
+        if pin != "sss" {
+            *seen += 1;
+        }
+        let node = match pin {
             "tang" => Node::Tang(Box::new(Sealed::read(&jwe)?)),
             "sss" => {
                 let sharing = Sharing::read(&jwe)?;
-                let shares: Vec<Result<Policy, Error>> =
-                    sharing.shares.iter().map(|share| Policy::read_at(share.clone(), depth + 1)).collect();
+                let mut shares: Vec<Result<Policy, Error>> = Vec::new();
+                for share in &sharing.shares {
+                    shares.push(Policy::read_at(share.clone(), depth + 1, seen));
+                    // Not the fault of one share: the message is refused as a whole, and read no further.
+                    if *seen > MOST {
+                        return Err(TOO_MANY);
+                    }
+                }
                 let sound = shares.iter().filter(|share| share.is_ok()).count();
                 if sound < sharing.threshold {
                     let reasons =
@@ -176,7 +190,16 @@ pub struct Tang {
 impl Pin {
     /// Reads `CONFIG` of `clevis encrypt PIN CONFIG`.
     pub fn parse(pin: &str, config: &[u8]) -> Result<Pin, Error> {
-        Pin::of(pin, &json::parse("the configuration", config)?, 0)
+        let pin = Pin::of(pin, &json::parse("the configuration", config)?, 0)?;
+        // Nobody could read what is made from it.
+        if pin.count() > MOST { Err(TOO_MANY) } else { Ok(pin) }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Pin::Sss(_, pins) => pins.iter().map(Pin::count).sum(),
+            Pin::Tang(_) | Pin::Other(..) => 1,
+        }
     }
 
     fn of(pin: &str, config: &Value, depth: usize) -> Result<Pin, Error> {

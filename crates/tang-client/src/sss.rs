@@ -91,27 +91,32 @@ impl Sharing {
             return Err(Error::Sharing("fewer shares than t"));
         }
         let modulus = DynResidueParams::new(&self.prime);
-        let points: Vec<_> = shares[..self.threshold]
-            .iter()
-            .map(|share| {
-                let (x, y) = point(share);
-                (DynResidue::new(&x, modulus), DynResidue::new(&y, modulus))
-            })
-            .collect();
-        let mut sum = DynResidue::zero(modulus);
-        for (index, (x, y)) in points.iter().enumerate() {
+        // Pairs of x and y, flat: all of it is wiped. What is left on the stack is one product at a time.
+        let points: Zeroizing<Vec<DynResidue<{ U256::LIMBS }>>> = Zeroizing::new(
+            shares[..self.threshold]
+                .iter()
+                .flat_map(|share| {
+                    let (x, y) = point(share);
+                    [DynResidue::new(&x, modulus), DynResidue::new(&y, modulus)]
+                })
+                .collect(),
+        );
+        let mut sum = Zeroizing::new(DynResidue::zero(modulus));
+        for (index, one) in points.chunks_exact(2).enumerate() {
+            let (x, y) = (&one[0], &one[1]);
             let (mut above, mut below) = (DynResidue::one(modulus), DynResidue::one(modulus));
-            for (_, (other, _)) in points.iter().enumerate().filter(|(place, _)| *place != index) {
-                above *= other;
-                below *= *other - *x;
+            for (_, other) in points.chunks_exact(2).enumerate().filter(|(place, _)| *place != index) {
+                above *= &other[0];
+                below *= other[0] - *x;
             }
             let (inverse, exists) = below.invert();
             if !bool::from(exists) {
                 return Err(Error::Sharing("two shares are the same"));
             }
-            sum += *y * above * inverse;
+            *sum += *y * above * inverse;
         }
-        Ok(Zeroizing::new(sum.retrieve().to_be_bytes()))
+        let key = Zeroizing::new(sum.retrieve());
+        Ok(Zeroizing::new(key.to_be_bytes()))
     }
 }
 
@@ -128,7 +133,9 @@ pub fn split(threshold: usize, count: usize) -> Result<(Cek, Vec<Share>), Error>
     let modulus = DynResidueParams::new(&prime);
     let below = NonZero::new(prime);
     let Some(below) = Option::<NonZero<U256>>::from(below) else { return Err(Error::Sharing("p is zero")) };
-    let coefficients: Vec<_> = (0..threshold).map(|_| U256::random_mod(&mut OsRng, &below)).collect();
+    // The content key and what hides it.
+    let coefficients: Zeroizing<Vec<U256>> =
+        Zeroizing::new((0..threshold).map(|_| U256::random_mod(&mut OsRng, &below)).collect());
     let mut shares: Vec<Share> = Vec::with_capacity(count);
     while shares.len() < count {
         let x = U256::random_mod(&mut OsRng, &below);
@@ -136,9 +143,12 @@ pub fn split(threshold: usize, count: usize) -> Result<(Cek, Vec<Share>), Error>
             continue;
         }
         let at = DynResidue::new(&x, modulus);
-        let value = coefficients.iter().rev().fold(DynResidue::zero(modulus), |sum, coefficient| {
-            sum * at + DynResidue::new(coefficient, modulus)
-        });
+        let value = Zeroizing::new(
+            coefficients
+                .iter()
+                .rev()
+                .fold(DynResidue::zero(modulus), |sum, one| sum * at + DynResidue::new(one, modulus)),
+        );
         let mut share = Zeroizing::new([0; 64]);
         share[..32].copy_from_slice(&x.to_be_bytes());
         share[32..].copy_from_slice(&value.retrieve().to_be_bytes());

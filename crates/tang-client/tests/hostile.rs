@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::{Tang, run};
 use tang_client::adv::Trust;
-use tang_client::{Budget, Client, Error, Jwe, Pin, Policy};
+use tang_client::{Budget, Client, Error, Jwe, Pin, Policy, sss};
 
 const TIME: Duration = Duration::from_millis(700);
 
@@ -352,4 +352,50 @@ fn bad_sharings_cause_no_request() {
         pin = format!(r#"{{"t":1,"pins":{{"sss":{pin}}}}}"#);
     }
     assert_eq!(Pin::parse("sss", pin.as_bytes()), Err(Error::TooLarge("the nesting of sss")));
+}
+
+/// A message of the pin `yubikey`, which nobody here knows.
+fn strange() -> Jwe {
+    let header =
+        "eyJhbGciOiJkaXIiLCJjbGV2aXMiOnsicGluIjoieXViaWtleSIsInl1YmlrZXkiOnt9fSwiZW5jIjoiQTI1NkdDTSJ9";
+    Jwe::from_compact(&format!("{header}..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA")).unwrap()
+}
+
+#[test]
+fn what_cannot_succeed_asks_nobody() {
+    let tang = Tang::start("P-256");
+    let (silent, asked) = serve(|_stream| std::thread::sleep(Duration::from_secs(3600)));
+    let share = sealed_to(&tang, &silent).jwe;
+    let (cek, _) = sss::split(2, 2).unwrap();
+    let both = sss::seal(2, &cek, &[share, strange()], b"x").unwrap();
+    // Also within another sharing, all of whose ways end there.
+    let outer = sss::seal(1, &cek, &[both.clone(), strange()], b"x").unwrap();
+    for jwe in [both, outer] {
+        let error = client().decrypt(&Policy::read(jwe).unwrap()).unwrap_err();
+        assert!(
+            !error.is_temporary() && error.to_string().contains("\"yubikey\" is not supported"),
+            "{error}"
+        );
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_message_with_too_many_pins_is_refused_as_a_whole() {
+    let (cek, _) = sss::split(1, 1).unwrap();
+    let sharing = |share: Jwe, count| sss::seal(1, &cek, &vec![share; count], b"x").unwrap();
+    assert!(Policy::read(sharing(sharing(strange(), 8), 8)).is_ok());
+    for (inner, outer) in [(9, 8), (64, 64)] {
+        let error = Policy::read(sharing(sharing(strange(), inner), outer)).unwrap_err();
+        assert_eq!(error, Error::TooLarge("the number of its pins"));
+    }
+    // Nor is one made.
+    let pin = r#"{"url":"http://127.0.0.1:9"}"#;
+    let config = |inner, outer| {
+        let list = |text: &str, count| vec![text; count].join(",");
+        let nested = format!(r#"{{"t":1,"pins":{{"tang":[{}]}}}}"#, list(pin, inner));
+        format!(r#"{{"t":1,"pins":{{"sss":[{}]}}}}"#, list(&nested, outer))
+    };
+    assert!(Pin::parse("sss", config(8, 8).as_bytes()).is_ok());
+    assert!(Pin::parse("sss", config(9, 8).as_bytes()).is_err());
 }

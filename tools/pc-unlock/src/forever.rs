@@ -2,16 +2,17 @@
 //! disks that come back. Never ends by itself, never waits for a job of the boot.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::slice::from_ref;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pc_cli::{Common, log};
 use tang_client::Client;
 
 use crate::device::Device;
-use crate::open::{self, Outcome, Report, Task};
+use crate::open::{self, Task};
 use crate::secrets::Secrets;
-use crate::status::Status;
+use crate::status::{DeviceStatus, Status};
 use crate::systemd;
 
 /// Whatever needs a secret hangs there.
@@ -30,63 +31,151 @@ const LEFT_OVER: Duration = Duration::from_secs(60);
 /// The most that one server is given in the end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the two loops know of each other.
+/// What the loops know of each other.
 #[derive(Default)]
 struct Shared {
     secrets: BTreeMap<String, String>,
     gate_open: bool,
-    disks: Vec<(String, String)>,
-    disks_open: usize,
+    disks: Vec<Disk>,
+}
+
+/// What a disk's loop has found last.
+struct Disk {
+    status: DeviceStatus,
+    /// Why it is not open.
+    reason: Option<String>,
+}
+
+/// What all loops work with.
+struct Work<'a> {
+    common: &'a Common,
+    client: &'a Client,
+    secrets: &'a Secrets,
+    shared: Mutex<Shared>,
+    /// One report after the other: an older one must not come after a newer one.
+    telling: Mutex<()>,
 }
 
 /// Runs for ever.
 pub fn run(common: &Common, client: &Client, devices: &[Device], secrets: &Secrets) {
-    let shared = Mutex::new(Shared::default());
+    let disk = |device| Disk { status: DeviceStatus::unknown(device), reason: Some("not tried yet".into()) };
+    let shared = Shared { disks: devices.iter().map(disk).collect(), ..Shared::default() };
+    let work = Work { common, client, secrets, shared: Mutex::new(shared), telling: Mutex::new(()) };
     std::thread::scope(|scope| {
-        scope.spawn(|| secrets_loop(common, client, devices, secrets, &shared));
-        disks_loop(common, client, devices, secrets, &shared);
+        // A loop for each: a disk that hangs, in the kernel or in cryptsetup, holds up nobody else.
+        for (index, device) in devices.iter().enumerate() {
+            let work = &work;
+            scope.spawn(move || work.disk_loop(index, device));
+        }
+        work.secrets_loop();
     });
 }
 
-fn secrets_loop(
-    common: &Common,
-    client: &Client,
-    devices: &[Device],
-    secrets: &Secrets,
-    shared: &Mutex<Shared>,
-) {
-    let (mut pause, mut patience) = (SHORTEST, client.clone());
-    // How many secrets were open when the target was started last.
-    let mut started = None;
-    loop {
-        let mut failed = unseal_all(&patience, secrets);
-        let open =
-            secrets.names().map_or(0, |names| names.iter().filter(|name| secrets.is_open(name)).count());
-        // Once more for every secret that comes later: a start of a target that is active starts whatever it wants and
-        // has ended, pc-trust-apply above all.
-        if gate_is_open(secrets) && started != Some(open) {
-            match systemd_jobs::request(SECRETS_TARGET) {
-                Ok(()) => started = Some(open),
-                Err(error) => drop(failed.insert(SECRETS_TARGET.into(), format!("{error:#}"))),
-            }
-        }
-        let done = failed.is_empty();
-        if let Ok(mut shared) = shared.lock() {
-            for (name, reason) in &failed {
-                if shared.secrets.get(name) != Some(reason) {
-                    log::warning(format_args!("{name}: {reason}"));
+impl Work<'_> {
+    fn secrets_loop(&self) {
+        let (mut pause, mut patience) = (SHORTEST, self.client.clone());
+        // How many secrets were open when the target was started last, and why it could not be.
+        let (mut started, mut fault) = (None, None);
+        loop {
+            let mut failed = unseal_all(&patience, self.secrets);
+            let open = self
+                .secrets
+                .names()
+                .map_or(0, |names| names.iter().filter(|name| self.secrets.is_open(name)).count());
+            // Once more for every secret that comes later: a start of a target that is active starts whatever it wants and
+            // has ended, pc-trust-apply above all.
+            let start = gate_is_open(self.secrets) && started != Some(open);
+            failed.extend(fault.filter(|_| start).map(|fault| (SECRETS_TARGET.to_string(), fault)));
+            // Before the bus is asked, which may be silent until a deadline: what is open is open.
+            self.tell_secrets(&failed, start || started.is_some());
+            fault = None;
+            if start {
+                failed.remove(SECRETS_TARGET);
+                match systemd_jobs::request(SECRETS_TARGET) {
+                    Ok(()) => started = Some(open),
+                    Err(error) => {
+                        fault = Some(format!("{error:#}"));
+                        failed.extend(fault.clone().map(|fault| (SECRETS_TARGET.to_string(), fault)));
+                    }
                 }
+                self.tell_secrets(&failed, true);
             }
-            shared.secrets = failed;
-            shared.gate_open = started.is_some();
+            if failed.is_empty() {
+                return;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(if started.is_some() { LEFT_OVER } else { LONGEST });
+            grow(&mut patience);
         }
-        tell(common, devices, secrets, shared);
-        if done {
-            return;
+    }
+
+    /// A reason is logged when it is new, not at every attempt.
+    fn tell_secrets(&self, failed: &BTreeMap<String, String>, gate_open: bool) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, reason) in failed {
+            if shared.secrets.get(name) != Some(reason) {
+                log::warning(format_args!("{name}: {reason}"));
+            }
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(if started.is_some() { LEFT_OVER } else { LONGEST });
-        grow(&mut patience);
+        shared.secrets.clone_from(failed);
+        shared.gate_open = gate_open;
+        drop(shared);
+        self.tell();
+    }
+
+    fn disk_loop(&self, index: usize, device: &Device) {
+        let (mut pause, mut patience) = (SHORTEST, self.client.clone());
+        let mut before = None;
+        loop {
+            let report = open::run(&patience, from_ref(device), Task::Open);
+            let outcome = report.devices.first().map(|line| line.outcome);
+            let reason = report.failures().into_iter().next().map(|(_, reason)| reason);
+            let complete = reason.is_none();
+            self.tell_disk(index, Disk { status: DeviceStatus::look(device), reason });
+            if outcome != before {
+                pause = SHORTEST;
+            }
+            before = outcome;
+            std::thread::sleep(if complete { LONGEST } else { pause });
+            pause = (pause * 2).min(LONGEST);
+            if complete {
+                patience = self.client.clone();
+            } else {
+                grow(&mut patience);
+            }
+        }
+    }
+
+    /// As for secrets; what has not changed is not told again.
+    fn tell_disk(&self, index: usize, now: Disk) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(disk) = shared.disks.get_mut(index) else { return };
+        let changed = disk.reason != now.reason || disk.status.state != now.status.state;
+        if let Some(reason) = now.reason.as_ref().filter(|reason| disk.reason.as_ref() != Some(*reason)) {
+            log::warning(format_args!("{}: {reason}", now.status.device));
+        }
+        *disk = now;
+        drop(shared);
+        if changed {
+            self.tell();
+        }
+    }
+
+    /// STATUS= for `systemctl status`, the whole for the other tools.
+    fn tell(&self) {
+        let _one = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        systemd::status(&sentence(&shared));
+        let (failed, disks) = (shared.secrets.clone().into_iter().collect::<Vec<_>>(), shared.failures());
+        let devices = shared.disks.iter().map(|disk| disk.status.clone()).collect();
+        drop(shared);
+        let left = Status::of(devices, self.secrets).and_then(|mut status| {
+            status.explain(&disks, &failed);
+            status.leave(self.common)
+        });
+        if let Err(error) = left {
+            log::warning(format_args!("leaving the status: {error:#}"));
+        }
     }
 }
 
@@ -124,73 +213,27 @@ pub fn unseal_all(client: &Client, secrets: &Secrets) -> BTreeMap<String, String
     })
 }
 
-fn disks_loop(
-    common: &Common,
-    client: &Client,
-    devices: &[Device],
-    secrets: &Secrets,
-    shared: &Mutex<Shared>,
-) {
-    let (mut pause, mut patience) = (SHORTEST, client.clone());
-    let mut before: Vec<(String, Outcome)> = Vec::new();
-    loop {
-        let report = open::run(&patience, devices, Task::Open);
-        let now: Vec<(String, Outcome)> =
-            report.devices.iter().map(|line| (line.device.clone(), line.outcome)).collect();
-        let complete = report.devices.iter().all(|line| line.outcome != Outcome::Failed);
-        remember(shared, &report);
-        if now != before {
-            tell(common, devices, secrets, shared);
-            pause = SHORTEST;
-        }
-        before = now;
-        std::thread::sleep(if complete { LONGEST } else { pause });
-        pause = (pause * 2).min(LONGEST);
-        if complete {
-            patience = client.clone();
-        } else {
-            grow(&mut patience);
-        }
+impl Shared {
+    /// The disks that are not open, and why.
+    fn failures(&self) -> Vec<(String, String)> {
+        let failed =
+            self.disks.iter().filter_map(|disk| Some((disk.status.device.clone(), disk.reason.clone()?)));
+        failed.collect()
     }
 }
 
-/// Notes what failed; a reason is logged when it is new, not at every attempt.
-fn remember(shared: &Mutex<Shared>, report: &Report) {
-    let Ok(mut shared) = shared.lock() else { return };
-    let failed = report.failures();
-    for failure in failed.iter().filter(|failure| !shared.disks.contains(failure)) {
-        log::warning(format_args!("{}: {}", failure.0, failure.1));
-    }
-    shared.disks_open = report.devices.len() - failed.len();
-    shared.disks = failed;
-}
-
-/// STATUS= for `systemctl status`, the whole for the other tools.
-fn tell(common: &Common, devices: &[Device], secrets: &Secrets, shared: &Mutex<Shared>) {
-    let Ok(shared) = shared.lock() else { return };
-    systemd::status(&sentence(&shared, devices.len()));
-    let (sealed, locked) = (shared.secrets.clone().into_iter().collect::<Vec<_>>(), shared.disks.clone());
-    drop(shared);
-    let left = Status::look(devices, secrets).and_then(|mut status| {
-        status.explain(&locked, &sealed);
-        status.leave(common)
-    });
-    if let Err(error) = left {
-        log::warning(format_args!("leaving the status: {error:#}"));
-    }
-}
-
-fn sentence(shared: &Shared, disks: usize) -> String {
+fn sentence(shared: &Shared) -> String {
     let secrets = match shared.secrets.len() {
         _ if !shared.gate_open => "secrets sealed".to_string(),
         0 => "secrets open".to_string(),
         left => format!("secrets open but {left}"),
     };
-    let head = format!("{secrets}, {} of {disks} disks open", shared.disks_open);
-    let disks = shared.disks.iter().map(|(name, reason)| (name.rsplit('/').next().unwrap_or(name), reason));
+    let (disks, failed) = (shared.disks.len(), shared.failures());
+    let head = format!("{secrets}, {} of {disks} disks open", disks - failed.len());
+    let failed = failed.iter().map(|(name, reason)| (name.rsplit('/').next().unwrap_or(name), reason));
     let secrets = shared.secrets.iter().map(|(name, reason)| (name.as_str(), reason));
     let reasons = secrets
-        .chain(disks)
+        .chain(failed)
         .map(|(name, reason)| format!("{name}: {}", reason.lines().next().unwrap_or_default()));
     std::iter::once(head).chain(reasons).collect::<Vec<_>>().join("; ")
 }
@@ -199,24 +242,29 @@ fn sentence(shared: &Shared, disks: usize) -> String {
 mod tests {
     use super::*;
 
+    fn disk(name: &str, reason: Option<&str>) -> Disk {
+        let (device, mapper) = (format!("/dev/disk/by-id/{name}"), format!("pc-{name}"));
+        let status = DeviceStatus { device, mapper, state: "locked", bindings: Vec::new(), reason: None };
+        Disk { status, reason: reason.map(Into::into) }
+    }
+
     #[test]
     fn the_sentence_names_what_is_missing_and_why() {
         let mut shared = Shared {
             secrets: BTreeMap::from([("node.key".into(), "asking http://a: timed out after 2 s".into())]),
             gate_open: false,
-            disks: vec![("/dev/disk/by-id/ata-B".into(), "is not plugged in\n  hint".into())],
-            disks_open: 3,
+            disks: vec![disk("ata-A", None), disk("ata-B", Some("is not plugged in\n  hint"))],
         };
         assert_eq!(
-            sentence(&shared, 4),
-            "secrets sealed, 3 of 4 disks open; node.key: asking http://a: timed out after 2 s; ata-B: is not plugged in"
+            sentence(&shared),
+            "secrets sealed, 1 of 2 disks open; node.key: asking http://a: timed out after 2 s; ata-B: is not plugged in"
         );
         shared.secrets = BTreeMap::from([("borg".into(), "reading borg.jwe: not a JWE".into())]);
         shared.gate_open = true;
-        shared.disks.clear();
+        shared.disks = vec![disk("ata-A", None)];
         assert_eq!(
-            sentence(&shared, 4),
-            "secrets open but 1, 3 of 4 disks open; borg: reading borg.jwe: not a JWE"
+            sentence(&shared),
+            "secrets open but 1, 1 of 1 disks open; borg: reading borg.jwe: not a JWE"
         );
     }
 }

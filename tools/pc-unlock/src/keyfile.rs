@@ -19,6 +19,8 @@ use tang_client::jwe::Cek;
 use tang_client::{Jwe, Plaintext};
 use zeroize::Zeroizing;
 
+use crate::others::Late;
+
 /// Its name in headers and configurations.
 pub const PIN: &str = "file";
 /// A JWK is a hundred bytes; a bare partition is read no further.
@@ -67,18 +69,16 @@ fn is_beside_the_system(path: &Path) -> bool {
 fn key(path: &Path, time: Duration) -> Result<Cek> {
     let (sender, receiver) = mpsc::channel();
     let file = path.to_path_buf();
-    std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().spawn(move || {
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(LARGEST).unwrap_or_default() + 1));
         let read = std::fs::File::open(&file).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
         // Nobody listens any more when it came too late.
         let _ = sender.send(read.map(|_| bytes));
     });
+    thread.context("starting a thread")?;
     let reading = || format!("reading {}", path.display());
-    let bytes = receiver
-        .recv_timeout(time)
-        .map_err(|_| anyhow!("no answer within {} s", time.as_secs_f32().round()))
-        .with_context(reading)?
-        .with_context(reading)?;
+    let bytes =
+        receiver.recv_timeout(time).map_err(|_| Late(time)).with_context(reading)?.with_context(reading)?;
     content_key(&bytes).with_context(reading)
 }
 

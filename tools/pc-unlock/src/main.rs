@@ -29,6 +29,7 @@ mod systemd;
 mod target;
 mod text;
 mod tpm2;
+mod typed;
 mod unbind;
 mod verbs;
 mod vouched;
@@ -181,5 +182,7 @@ enum HeaderVerb {
 }
 
 fn main() -> ExitCode {
+    // Memory holds passphrases: no other process of the same user may read it. Where the kernel refuses, it works all the same.
+    let _ = nix::sys::prctl::set_dumpable(false);
     pc_cli::main(|cli: Cli| verbs::run(&cli))
 }

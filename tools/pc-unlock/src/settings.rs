@@ -11,7 +11,7 @@ use tang_client::url::Url;
 use tang_client::{Budget, Client, Pin};
 
 use crate::device::Device;
-use crate::keyfile;
+use crate::{keyfile, text};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -40,11 +40,38 @@ fn of_environment(which: &str) -> Option<Duration> {
 impl Times {
     /// A client with these limits.
     pub fn client(&self) -> Client {
+        Client { budget: self.budget(), other: Some(Arc::new(crate::others::Others)) }
+    }
+
+    /// One that was not asked for gives way to the other.
+    fn budget(&self) -> Budget {
         let usual = Budget::default();
-        let server = self.server_time.or_else(|| of_environment("SERVER")).unwrap_or(usual.server);
-        let attempt = self.attempt_time.or_else(|| of_environment("ATTEMPT")).unwrap_or(usual.attempt);
-        let budget = Budget { server, attempt: attempt.max(server) };
-        Client { budget, other: Some(Arc::new(crate::others::Others)) }
+        match self.asked() {
+            (Some(server), Some(attempt)) => Budget { server, attempt },
+            (Some(server), None) => Budget { server, attempt: usual.attempt.max(server) },
+            (None, Some(attempt)) => Budget { server: usual.server.min(attempt), attempt },
+            (None, None) => usual,
+        }
+    }
+
+    fn asked(&self) -> (Option<Duration>, Option<Duration>) {
+        (
+            self.server_time.or_else(|| of_environment("SERVER")),
+            self.attempt_time.or_else(|| of_environment("ATTEMPT")),
+        )
+    }
+
+    /// Refuses an attempt that ends before its first server may: one of the two is not what was meant.
+    pub fn check(&self) -> Result<()> {
+        match self.asked() {
+            (Some(server), Some(attempt)) if attempt < server => Err(refused(format!(
+                "an attempt of {} s ends before the {} s of one server\n  \
+                 --server-time {0}, or a longer --attempt-time",
+                attempt.as_secs_f32(),
+                server.as_secs_f32()
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -83,6 +110,9 @@ impl std::fmt::Display for Ready {
 
 /// The devices that were named, else all disks of this node.
 pub fn devices(common: &Common, named: &[String]) -> Result<Vec<Device>> {
+    if named.iter().any(String::is_empty) {
+        return Err(refused("the name of a device is empty\n  pc-unlock status lists this node's"));
+    }
     if !named.is_empty() {
         return Ok(named.iter().map(|name| Device::new(common, name)).collect());
     }
@@ -108,12 +138,12 @@ pub fn pin(common: &Common, given: Option<&str>) -> Result<Pin> {
 
 /// `{"tang": {...}}` or `{"sss": {...}}`: the pin's name and its Clevis configuration.
 fn parse_pin(json: &str) -> Result<Pin> {
-    let value: serde_json::Value =
-        serde_json::from_str(json).map_err(|error| refused(format!("--pin is not JSON: {error}")))?;
+    let value = tang_client::json::parse("--pin", json.as_bytes()).map_err(refused)?;
     match value.as_object().map(|object| object.iter().collect::<Vec<_>>()).as_deref() {
         Some([(name, config)]) => {
             let pin = Pin::parse(name, config.to_string().as_bytes());
-            let pin = pin.map_err(|error| refused(format!("--pin: {error}")))?;
+            let mut pin = pin.map_err(|error| refused(format!("--pin: {error}")))?;
+            text::load_advertisements(&mut pin)?;
             usable(&pin, false)?;
             Ok(pin)
         }

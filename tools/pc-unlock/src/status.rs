@@ -70,7 +70,11 @@ pub struct SecretStatus {
 impl Status {
     /// Looks at the machine.
     pub fn look(devices: &[Device], secrets: &Secrets) -> Result<Status> {
-        let devices: Vec<DeviceStatus> = devices.iter().map(device_status).collect();
+        Status::of(devices.iter().map(DeviceStatus::look).collect(), secrets)
+    }
+
+    /// With devices that were looked at before: one that hangs does not hold up the others.
+    pub fn of(devices: Vec<DeviceStatus>, secrets: &Secrets) -> Result<Status> {
         let secrets: Vec<SecretStatus> = secrets
             .names()?
             .into_iter()
@@ -113,29 +117,38 @@ fn binding_status(binding: &Binding) -> Option<BindingStatus> {
     binding.keyslot.map(|keyslot| BindingStatus { token: binding.token, keyslot, pin })
 }
 
-fn device_status(device: &Device) -> DeviceStatus {
-    let (mut bindings, mut reason) = (Vec::new(), None);
-    let mut state = "missing";
-    if device.is_present() {
-        state = "not_luks";
-        let found = match luks2::read(&device.path) {
-            Ok(Header::Luks2(metadata)) => Some(device::bindings(&metadata)),
-            Ok(Header::Luks1(slots)) => Some(device::of_luks1(&slots)),
-            Ok(Header::None) => None,
-            Err(error) => {
-                reason = Some(format!("{error:#}"));
-                None
+impl DeviceStatus {
+    /// Before it has been looked at.
+    pub fn unknown(device: &Device) -> DeviceStatus {
+        let (device, mapper) = (device.name.clone(), device.mapper.clone());
+        DeviceStatus { device, mapper, state: "locked", bindings: Vec::new(), reason: None }
+    }
+
+    /// Reads its header.
+    pub fn look(device: &Device) -> DeviceStatus {
+        let (mut bindings, mut reason) = (Vec::new(), None);
+        let mut state = "missing";
+        if device.is_present() {
+            state = "not_luks";
+            let found = match luks2::read(&device.path) {
+                Ok(Header::Luks2(metadata)) => Some(device::bindings(&metadata)),
+                Ok(Header::Luks1(slots)) => Some(device::of_luks1(&slots)),
+                Ok(Header::None) => None,
+                Err(error) => {
+                    reason = Some(format!("{error:#}"));
+                    None
+                }
+            };
+            if let Some(found) = found {
+                bindings = found.iter().filter_map(binding_status).collect();
+                state = if bindings.is_empty() { "unbound" } else { "locked" };
             }
-        };
-        if let Some(found) = found {
-            bindings = found.iter().filter_map(binding_status).collect();
-            state = if bindings.is_empty() { "unbound" } else { "locked" };
         }
+        if device.is_open() {
+            state = "open";
+        }
+        DeviceStatus { device: device.name.clone(), mapper: device.mapper.clone(), state, bindings, reason }
     }
-    if device.is_open() {
-        state = "open";
-    }
-    DeviceStatus { device: device.name.clone(), mapper: device.mapper.clone(), state, bindings, reason }
 }
 
 impl fmt::Display for Status {

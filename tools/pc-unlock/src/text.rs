@@ -48,12 +48,14 @@ pub fn encrypt(client: &Client, pin: &str, config: &str, first_use: bool, plaint
     pc_run::timed(|| client.encrypt(&pin, plaintext, first_use, &[])).map_err(|error| classify(&error))
 }
 
-fn load_advertisements(pin: &mut Pin) -> Result<()> {
+/// Puts the text of every file that an `adv` names in the place of its name.
+pub fn load_advertisements(pin: &mut Pin) -> Result<()> {
     match pin {
         Pin::Tang(tang) => {
             if let Some(Value::String(path)) = &tang.advertisement {
                 let text = std::fs::read(path).with_context(|| format!("reading {path}"))?;
-                let value = serde_json::from_slice(&text).with_context(|| format!("reading {path}"))?;
+                let value =
+                    json::parse("the advertisement", &text).with_context(|| format!("reading {path}"))?;
                 tang.advertisement = Some(value);
             }
             Ok(())

@@ -5,41 +5,90 @@
 //! JWK `{"kty": "oct", "k": ...}`: the content key. Checked against clevis 19 on swtpm.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use pc_run::run;
 use serde_json::{Map, Value, json};
 use tang_client::jwe::Cek;
-use tang_client::{Jwe, OtherPins, Plaintext};
-use xshell::{Shell, cmd};
+use tang_client::{Jwe, Plaintext};
+use xshell::{Cmd, Shell, cmd};
 use zeroize::Zeroizing;
 
+use crate::others::Late;
 use crate::scratch::Scratch;
 
-/// TPMs are slow: a primary key takes seconds on some.
-const DEADLINE: Duration = Duration::from_secs(60);
-const PIN: &str = "tpm2";
-/// A TPM has a handful of slots for objects; one disk after the other.
-static TPM: Mutex<()> = Mutex::new(());
+/// Its name in headers and configurations.
+pub const PIN: &str = "tpm2";
+/// What freeing a slot gets in any case: it is a matter of milliseconds.
+const FLUSH: Duration = Duration::from_secs(1);
 
-/// Handles the pin `tpm2`.
-pub struct Tpm2;
+/// A TPM has a handful of slots for objects; one disk after the other. `true` while one has its turn.
+static BUSY: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
-impl OtherPins for Tpm2 {
-    fn handles(&self, pin: &str) -> bool {
-        pin == PIN
+/// A turn with the TPM, and all the time that it may take.
+struct Turn {
+    sh: Shell,
+    scratch: Scratch,
+    time: Duration,
+    until: Instant,
+}
+
+impl Turn {
+    /// Waits for the others, within the same time.
+    fn begin(time: Duration) -> Result<Turn> {
+        let until = Instant::now() + time;
+        let (sh, scratch) = (Shell::new()?, Scratch::new()?);
+        let busy = BUSY.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = BUSY.1.wait_timeout_while(busy, time, |busy| *busy);
+        let (mut busy, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        if late.timed_out() {
+            return Err(Late(time)).context("waiting for the TPM, which others use");
+        }
+        *busy = true;
+        drop(busy);
+        Ok(Turn { sh, scratch, time, until })
     }
 
-    fn decrypt(&self, _pin: &str, jwe: &Jwe, _time: Duration) -> Result<Plaintext, String> {
-        unseal(jwe).and_then(|cek| Ok(jwe.decrypt(&cek)?)).map_err(|error| format!("{error:#}"))
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
     }
 
-    fn encrypt(&self, _pin: &str, config: &Value, text: &[u8], _time: Duration) -> Result<Jwe, String> {
-        seal(config, text).map_err(|error| format!("{error:#}"))
+    /// Runs one of tpm2-tools in the time that is left.
+    fn run(&self, command: Cmd<'_>, stdin: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let program = command.to_string();
+        match run(command).stdin(stdin).deadline(self.left()).output() {
+            Ok(output) => Ok(output.stdout),
+            Err(error) if error.is_missing() => Err(anyhow!("{error}\n  apt-get install tpm2-tools")),
+            // Its own deadline is what was left of ours.
+            Err(pc_run::Error::TimedOut { .. }) => {
+                let name = program.split(' ').next().unwrap_or_default().to_string();
+                Err(Late(self.time)).context(name)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
+
+    /// Frees the TPM's slots where no resource manager does it.
+    fn flush(&self) {
+        let sh = &self.sh;
+        // With a resource manager there is nothing to flush; a full TPM shows in the next call.
+        let _ = run(cmd!(sh, "tpm2_flushcontext -t")).deadline(self.left().max(FLUSH)).output();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *BUSY.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        BUSY.1.notify_one();
+    }
+}
+
+/// Opens a JWE of the pin.
+pub fn decrypt(jwe: &Jwe, time: Duration) -> Result<Plaintext> {
+    Ok(jwe.decrypt(&unseal(jwe, time)?)?)
 }
 
 /// Names of algorithms and lists of PCRs go into argv: nothing else than these letters may.
@@ -52,24 +101,14 @@ fn word<'a>(object: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>
     }
 }
 
-fn primary(sh: &Shell, scratch: &Scratch, hash: &str, key: &str) -> Result<()> {
-    let context = scratch.file("primary");
-    let made = run(cmd!(sh, "tpm2_createprimary -Q -C o -g {hash} -G {key} -c {context}"))
-        .deadline(DEADLINE)
-        .output();
-    match made {
-        Err(error) if error.is_missing() => Err(anyhow!("{error}\n  apt-get install tpm2-tools")),
-        other => Ok(other.map(|_| flush(sh))?),
-    }
+fn primary(turn: &Turn, hash: &str, key: &str) -> Result<()> {
+    let (sh, context) = (&turn.sh, turn.scratch.file("primary"));
+    turn.run(cmd!(sh, "tpm2_createprimary -Q -C o -g {hash} -G {key} -c {context}"), b"")?;
+    turn.flush();
+    Ok(())
 }
 
-/// Frees the TPM's slots where no resource manager does it.
-fn flush(sh: &Shell) {
-    // With a resource manager there is nothing to flush; a full TPM shows in the next call.
-    let _ = run(cmd!(sh, "tpm2_flushcontext -t")).deadline(DEADLINE).output();
-}
-
-fn unseal(jwe: &Jwe) -> Result<Cek> {
+fn unseal(jwe: &Jwe, time: Duration) -> Result<Cek> {
     let (_, node) = jwe.pin()?;
     let required = |key: &str| word(node, key)?.with_context(|| format!("{key} is missing"));
     let blob = |key: &str| -> Result<Vec<u8>> {
@@ -85,18 +124,16 @@ fn unseal(jwe: &Jwe) -> Result<Cek> {
     };
     let (hash, key, public, private) =
         (required("hash")?, required("key")?, blob("jwk_pub")?, blob("jwk_priv")?);
-    let Ok(_one) = TPM.lock() else { bail!("an error in this program") };
-    let (sh, scratch) = (Shell::new()?, Scratch::new()?);
+    let turn = Turn::begin(time)?;
+    let (sh, scratch) = (&turn.sh, &turn.scratch);
     let (parent, loaded) = (scratch.file("primary"), scratch.file("loaded"));
     let (public, private) = (scratch.write("public", &public)?, scratch.write("private", &private)?);
-    primary(&sh, &scratch, hash, key)?;
-    run(cmd!(sh, "tpm2_load -Q -C {parent} -u {public} -r {private} -c {loaded}"))
-        .deadline(DEADLINE)
-        .output()?;
-    flush(&sh);
-    let jwk = run(cmd!(sh, "tpm2_unseal -c {loaded} {policy...}")).deadline(DEADLINE).output();
-    flush(&sh);
-    content_key(&jwk?.stdout)
+    primary(&turn, hash, key)?;
+    turn.run(cmd!(sh, "tpm2_load -Q -C {parent} -u {public} -r {private} -c {loaded}"), b"")?;
+    turn.flush();
+    let jwk = turn.run(cmd!(sh, "tpm2_unseal -c {loaded} {policy...}"), b"");
+    turn.flush();
+    content_key(&jwk?)
 }
 
 /// Only `k` is looked at.
@@ -114,7 +151,8 @@ fn content_key(jwk: &[u8]) -> Result<Cek> {
     }
 }
 
-fn seal(config: &Value, text: &[u8]) -> Result<Jwe> {
+/// Makes one.
+pub fn encrypt(config: &Value, text: &[u8], time: Duration) -> Result<Jwe> {
     let config = config.as_object().context("the configuration is not an object")?;
     let hash = word(config, "hash")?.unwrap_or("sha256");
     let key = word(config, "key")?.unwrap_or("ecc");
@@ -123,10 +161,9 @@ fn seal(config: &Value, text: &[u8]) -> Result<Jwe> {
     let ids = pcr_ids(config)?;
     let mut cek: Cek = Zeroizing::new([0; 32]);
     getrandom::getrandom(cek.as_mut()).context("reading random bytes from the kernel")?;
-    let Ok(_one) = TPM.lock() else { bail!("an error in this program") };
-    let (sh, scratch) = (Shell::new()?, Scratch::new()?);
-    primary(&sh, &scratch, hash, key)?;
-    let (public, private) = object(&sh, &scratch, hash, bank, ids.as_deref(), &cek)?;
+    let turn = Turn::begin(time)?;
+    primary(&turn, hash, key)?;
+    let (public, private) = object(&turn, hash, bank, ids.as_deref(), &cek)?;
     let mut node = json!({
         "hash": hash, "key": key,
         "jwk_pub": Base64UrlUnpadded::encode_string(&public),
@@ -160,14 +197,8 @@ fn pcr_ids(config: &Map<String, Value>) -> Result<Option<String>> {
 }
 
 /// Seals the content key into the TPM's object: its public and its encrypted private part.
-fn object(
-    sh: &Shell,
-    scratch: &Scratch,
-    hash: &str,
-    bank: &str,
-    ids: Option<&str>,
-    cek: &Cek,
-) -> Result<(Vec<u8>, Vec<u8>)> {
+fn object(turn: &Turn, hash: &str, bank: &str, ids: Option<&str>, cek: &Cek) -> Result<(Vec<u8>, Vec<u8>)> {
+    let (sh, scratch) = (&turn.sh, &turn.scratch);
     let mut attributes = "fixedtpm|fixedparent|noda|adminwithpolicy".to_string();
     let policy = match ids {
         None => {
@@ -177,11 +208,12 @@ fn object(
         Some(ids) => {
             let (values, policy, list) =
                 (scratch.file("pcr"), scratch.file("policy"), format!("{bank}:{ids}"));
-            run(cmd!(sh, "tpm2_pcrread -Q {list} -o {values}")).deadline(DEADLINE).output()?;
-            run(cmd!(sh, "tpm2_createpolicy -Q -g {hash} --policy-pcr -l {list} -f {values} -L {policy}"))
-                .deadline(DEADLINE)
-                .output()?;
-            flush(sh);
+            turn.run(cmd!(sh, "tpm2_pcrread -Q {list} -o {values}"), b"")?;
+            turn.run(
+                cmd!(sh, "tpm2_createpolicy -Q -g {hash} --policy-pcr -l {list} -f {values} -L {policy}"),
+                b"",
+            )?;
+            turn.flush();
             Some(policy)
         }
     };
@@ -193,14 +225,12 @@ fn object(
         r#"{{"alg":"A256GCM","k":"{}","key_ops":["encrypt","decrypt"],"kty":"oct"}}"#,
         k.as_str()
     ));
-    run(cmd!(
+    let create = cmd!(
         sh,
         "tpm2_create -Q -g {hash} -C {parent} -u {public} -r {private} -a {attributes} {policy...} -i-"
-    ))
-    .stdin(jwk.as_bytes())
-    .deadline(DEADLINE)
-    .output()?;
-    flush(sh);
+    );
+    turn.run(create, jwk.as_bytes())?;
+    turn.flush();
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
     Ok((read(&public)?, read(&private)?))
 }

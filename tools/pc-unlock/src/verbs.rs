@@ -14,8 +14,8 @@ use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::target::Leave;
 use crate::{
-    Cli, HeaderVerb, Verb, bind, forever, header, open, places, recover, rotate, settings, text, unbind,
-    vouched,
+    Cli, HeaderVerb, Verb, bind, forever, header, luks2, open, places, recover, rotate, settings, text,
+    typed, unbind, vouched,
 };
 
 pub fn run(cli: &Cli) -> Result<Exit> {
@@ -29,6 +29,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
 }
 
 fn verb(cli: &Cli) -> Result<Exit> {
+    cli.times.check()?;
     let (common, client) = (&cli.common, &cli.times.client());
     match &cli.verb {
         Verb::Open { forever: true, .. } => {
@@ -55,7 +56,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || {
                 let present = vouched::present(common, client, &pin, &seen([&device]));
-                bind::bind(client, &device, &pin, &present, || text::stdin("an existing passphrase"))
+                bind::bind(client, &device, &pin, &present, || typed::passphrase(&device))
             })?;
             Ok(Exit::Done)
         }
@@ -202,7 +203,7 @@ fn own_secrets(common: &pc_cli::Common) -> Result<()> {
 /// Refuses whoever may not read one of these devices, which a person can mend, before anything is asked.
 fn accessible(devices: &[Device]) -> Result<()> {
     for device in devices.iter().filter(|device| !device.is_open()) {
-        if let Err(error) = std::fs::File::open(&device.path) {
+        if let Err(error) = luks2::open(&device.path) {
             if error.kind() == std::io::ErrorKind::PermissionDenied {
                 return Err(refused(format!(
                     "opening {}: permission denied\n  {}",

@@ -155,3 +155,20 @@ fn a_wrong_thumbprint_is_refused_said_and_not_for_later() {
     }
     assert_eq!(machine.dump("ata-A"), before);
 }
+
+/// Whoever opens a FIFO waits for a writer, for ever.
+#[test]
+fn what_is_no_disk_is_told_and_holds_up_nobody() {
+    let machine = Machine::new();
+    let pipe = machine.path("ata-A");
+    run("mkfifo", &[pipe.to_str().unwrap()], b"");
+    std::fs::create_dir(machine.path("ata-B")).unwrap();
+    for name in [device("ata-A"), device("ata-B")] {
+        let pin = format!(r#"{{"tang":{{"url":"http://127.0.0.1:9","thp":"{}"}}}}"#, "A".repeat(43));
+        for verb in [&["open", "--test", &name][..], &["check", &name], &["bind", &name, "--pin", &pin]] {
+            let answer = machine.unlock(verb, PASSPHRASE.as_bytes());
+            assert_eq!(answer.code, 1, "{verb:?}: {}", answer.err);
+            assert!(answer.err.contains("is neither a block device nor a file"), "{verb:?}: {}", answer.err);
+        }
+    }
+}

@@ -46,6 +46,15 @@ fn a_text_opens_while_the_stick_is_in_also_by_jose() {
     assert!(sealed.err.contains("lies on this machine's own disk"), "{}", sealed.err);
     assert_eq!(unlock(&["decrypt"], &sealed.out).out, b"secret");
     assert_eq!(run("jose", &["jwe", "dec", "-i-", "-k", &stick.key()], &sealed.out), b"secret");
+    // No later attempt makes these the key.
+    let (right, other) = (std::fs::read(stick.key()).unwrap(), std::fs::read(Stick::new().key()).unwrap());
+    for (wrong, said) in [(&b"no JWK"[..], "it is no JWK"), (&other, "tag does not verify")] {
+        std::fs::write(stick.key(), wrong).unwrap();
+        let answer = unlock(&["decrypt"], &sealed.out);
+        assert_eq!((answer.code, answer.out.is_empty()), (1, true), "{}", answer.err);
+        assert!(answer.err.contains(said), "{}", answer.err);
+    }
+    std::fs::write(stick.key(), right).unwrap();
     stick.pull();
     let out = unlock(&["decrypt"], &sealed.out);
     assert_eq!((out.code, out.out.is_empty()), (75, true), "{}", out.err);

@@ -67,7 +67,7 @@ fn secrets_are_sealed_once_and_opened_privately() {
 fn what_no_server_could_make_right_is_a_usage_error() {
     let machine = Machine::new();
     let tang = |thp: &str| format!(r#"{{"url":"http://127.0.0.1:1","thp":"{thp}"}}"#);
-    let refusals: [(&[&str], &str); 9] = [
+    let refusals: [(&[&str], &str); 12] = [
         (&["encrypt", "foo", "{}"], "pin \"foo\" is not supported here"),
         (&["encrypt", "tang", &tang("short")], "\"short\" is not a thumbprint"),
         (&["encrypt", "tang", r#"{"url":"http://127.0.0.1:1"}"#], "no thumbprint is pinned"),
@@ -77,6 +77,15 @@ fn what_no_server_could_make_right_is_a_usage_error() {
         (&["adv", "http://[::1"], "is not a usable URL"),
         (&["adv", "http://127.0.0.1:1", "--thumbprint", "a/b"], "is not a thumbprint"),
         (&["seal", "x", "--pin", r#"{"tang":{"url":"http://127.0.0.1:1"}}"#], "no thumbprint is pinned"),
+        (
+            &["seal", "x", "--pin", r#"{"tang":{"url":"http://a","url":"http://b"}}"#],
+            "--pin names the key \"url\" twice",
+        ),
+        (
+            &["--server-time", "2", "--attempt-time", "0.3", "adv", "http://a"],
+            "an attempt of 0.3 s ends before the 2 s",
+        ),
+        (&["open", ""], "the name of a device is empty"),
     ];
     for (arguments, said) in refusals {
         let answer = machine.unlock(arguments, b"x");
@@ -123,4 +132,46 @@ fn a_pin_that_nobody_here_knows_stays_unknown() {
     let answer = support::unlock(&["decrypt"], jwe.as_bytes());
     assert_eq!(answer.code, 1, "{}", answer.err);
     assert!(answer.err.contains("pin \"yubikey\" is not supported here"), "{}", answer.err);
+}
+
+#[test]
+fn an_advertisement_may_come_from_a_file() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    let file = machine.root.path().join("adv.jws");
+    let adv = run("curl", &["-s", &format!("{}/adv", tang.url)], b"");
+    std::fs::write(&file, &adv).unwrap();
+    let config = format!(r#"{{"url":"{}","adv":"{}"}}"#, tang.url, file.display());
+    let pin = format!(r#"{{"tang":{config}}}"#);
+    machine.ok(&["seal", "x", "--pin", &pin], b"secret");
+    machine.ok(&["unseal", "x"], b"");
+    // Two readers could each believe another one of the two.
+    let twice = text(&adv).replacen("\"payload\":", "\"payload\":\"AAAA\",\"payload\":", 1);
+    std::fs::write(&file, twice).unwrap();
+    for arguments in [["encrypt", "tang", &config, "-y"], ["seal", "y", "--pin", &pin]] {
+        let answer = machine.unlock(&arguments, b"secret");
+        assert_eq!((answer.code, answer.out.is_empty()), (1, true), "{}", answer.err);
+        assert!(answer.err.contains("the advertisement names the key \"payload\" twice"), "{}", answer.err);
+    }
+}
+
+#[test]
+fn a_short_attempt_shortens_its_servers_too() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let answer = unlock(&["--attempt-time", "0.3", "adv", &url], b"");
+    assert_eq!(answer.code, 75, "{}", answer.err);
+    assert!(answer.err.contains("timed out after 0.3 s"), "{}", answer.err);
+}
+
+#[test]
+fn a_key_that_the_server_has_deleted_is_gone_for_good() {
+    let tang = Tang::start("P-256");
+    let sealed = unlock(&["encrypt", "tang", &tang.config()], b"x");
+    for entry in std::fs::read_dir(tang.keys.path()).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    tang.add_keys("P-256");
+    let answer = unlock(&["decrypt"], &sealed.out);
+    assert_eq!(answer.code, 1, "{}", answer.err);
+    assert!(answer.err.contains("status 404, so it does not have this key"), "{}", answer.err);
 }

@@ -90,12 +90,47 @@ fn both_ways_with_and_without_pcrs_and_within_a_sharing() {
         assert_eq!(tpm.ok("clevis", &["decrypt"], &ours), b"secret", "{config}");
         assert_eq!(tpm.ok(UNLOCK, &["--attempt-time", "60", "decrypt"], &ours), b"secret", "{config}");
     }
-    let sealed = tpm.ok(UNLOCK, &["encrypt", "tpm2", r#"{"pcr_ids":"7"}"#], b"secret");
+    let sealed =
+        tpm.ok(UNLOCK, &["--attempt-time", "60", "encrypt", "tpm2", r#"{"pcr_ids":"7"}"#], b"secret");
     tpm.ok("tpm2_pcrextend", &[&format!("7:sha256={}", "00".repeat(32))], b"");
-    let (ok, out, err) = tpm.run(UNLOCK, &["decrypt"], &sealed);
+    let (ok, out, err) = tpm.run(UNLOCK, &["--attempt-time", "60", "decrypt"], &sealed);
     assert!(!ok && out.is_empty() && err.contains("tpm2_unseal"), "{err}");
     let bad = tpm.run(UNLOCK, &["encrypt", "tpm2", r#"{"pcr_ids":"7; reboot"}"#], b"secret");
     assert!(!bad.0 && bad.2.contains("pcr_ids is"), "{}", bad.2);
+}
+
+#[test]
+fn a_tpm_that_hangs_gets_no_more_than_the_attempt() {
+    let bin = tempfile::tempdir().unwrap();
+    let program = bin.path().join("tpm2_createprimary");
+    std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = r#"{"alg":"dir","enc":"A256GCM","clevis":{"pin":"tpm2","tpm2":{"hash":"sha256","key":"ecc","jwk_pub":"AA","jwk_priv":"AA"}}}"#;
+    let header = support::text(&support::run("jose", &["b64", "enc", "-I-"], config.as_bytes()));
+    let jwe = format!("{header}..{}.AAAA.{}", "A".repeat(16), "A".repeat(22));
+    let decrypt = |path: &str| {
+        let started = std::time::Instant::now();
+        let mut child = Command::new(UNLOCK)
+            .args(["--attempt-time", "1", "decrypt"])
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), jwe.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said, started.elapsed())
+    };
+    let (code, said, took) = decrypt(&format!("{}:/usr/bin:/bin", bin.path().display()));
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains("no answer within 1 s"), "{said}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    // Not installed: no later attempt does better.
+    let (code, said, _) = decrypt("/nonexistent");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("apt-get install tpm2-tools"), "{said}");
 }
 
 #[test]
@@ -104,13 +139,17 @@ fn a_disk_is_bound_to_the_machine() {
     machine.disk("ata-A");
     let root = machine.root.path().to_str().unwrap();
     let name = device("ata-A");
-    tpm.ok(UNLOCK, &["--root", root, "bind", &name, "--pin", r#"{"tpm2":{}}"#], PASSPHRASE.as_bytes());
+    tpm.ok(
+        UNLOCK,
+        &["--attempt-time", "60", "--root", root, "bind", &name, "--pin", r#"{"tpm2":{}}"#],
+        PASSPHRASE.as_bytes(),
+    );
     let path = machine.path("ata-A");
     let passphrase = tpm.ok("clevis", &["luks", "pass", "-d", path.to_str().unwrap(), "-s", "1"], b"");
     assert_eq!(passphrase.trim_ascii().len(), 43);
-    tpm.ok(UNLOCK, &["--root", root, "check", &name], b"");
+    tpm.ok(UNLOCK, &["--attempt-time", "60", "--root", root, "check", &name], b"");
     // Another machine's TPM opens nothing.
     let other = Tpm::start();
-    let (ok, _, err) = other.run(UNLOCK, &["--root", root, "check", &name], b"");
+    let (ok, _, err) = other.run(UNLOCK, &["--attempt-time", "60", "--root", root, "check", &name], b"");
     assert!(!ok && err.contains("pin tpm2"), "{err}");
 }

@@ -124,8 +124,12 @@ impl Sense<'_> {
 
 /// The host of `http://host[:port][/path]`.
 fn host(url: &str) -> Result<String, &'static str> {
-    let Some(("http" | "https", rest)) = url.split_once("://") else {
-        return Err("is not an http URL");
+    let rest = match url.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(("https", _)) => {
+            return Err("is https: pc-unlock asks over http, as what Tang answers is no secret");
+        }
+        _ => return Err("is not an http URL"),
     };
     if rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@\"\\".contains(c)) {
         return Err("has characters that have no place in it");
@@ -161,13 +165,14 @@ mod tests {
         for (url, name) in [
             ("http://tang", "tang"),
             ("http://10.0.0.2:7500/x", "10.0.0.2"),
-            ("https://[fd00::1]:80", "fd00::1"),
+            ("http://[fd00::1]:80", "fd00::1"),
         ] {
             assert_eq!(host(url).as_deref(), Ok(name), "{url}");
         }
         for bad in [
             "tang",
             "ftp://x",
+            "https://tang",
             "http://",
             "http://:80",
             "http://a:0",
