@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Tang, run};
+use support::{Tang, run, strange};
 use tang_client::adv::Trust;
 use tang_client::{Budget, Client, Error, Jwe, Pin, Policy, sss};
 
@@ -354,13 +354,6 @@ fn bad_sharings_cause_no_request() {
     assert_eq!(Pin::parse("sss", pin.as_bytes()), Err(Error::TooLarge("the nesting of sss")));
 }
 
-/// A message of the pin `yubikey`, which nobody here knows.
-fn strange() -> Jwe {
-    let header =
-        "eyJhbGciOiJkaXIiLCJjbGV2aXMiOnsicGluIjoieXViaWtleSIsInl1YmlrZXkiOnt9fSwiZW5jIjoiQTI1NkdDTSJ9";
-    Jwe::from_compact(&format!("{header}..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA")).unwrap()
-}
-
 #[test]
 fn what_cannot_succeed_asks_nobody() {
     let tang = Tang::start("P-256");
@@ -378,24 +371,4 @@ fn what_cannot_succeed_asks_nobody() {
         );
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0);
-}
-
-#[test]
-fn a_message_with_too_many_pins_is_refused_as_a_whole() {
-    let (cek, _) = sss::split(1, 1).unwrap();
-    let sharing = |share: Jwe, count| sss::seal(1, &cek, &vec![share; count], b"x").unwrap();
-    assert!(Policy::read(sharing(sharing(strange(), 8), 8)).is_ok());
-    for (inner, outer) in [(9, 8), (64, 64)] {
-        let error = Policy::read(sharing(sharing(strange(), inner), outer)).unwrap_err();
-        assert_eq!(error, Error::TooLarge("the number of its pins"));
-    }
-    // Nor is one made.
-    let pin = r#"{"url":"http://127.0.0.1:9"}"#;
-    let config = |inner, outer| {
-        let list = |text: &str, count| vec![text; count].join(",");
-        let nested = format!(r#"{{"t":1,"pins":{{"tang":[{}]}}}}"#, list(pin, inner));
-        format!(r#"{{"t":1,"pins":{{"sss":[{}]}}}}"#, list(&nested, outer))
-    };
-    assert!(Pin::parse("sss", config(8, 8).as_bytes()).is_ok());
-    assert!(Pin::parse("sss", config(9, 8).as_bytes()).is_err());
 }

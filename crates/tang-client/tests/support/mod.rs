@@ -130,3 +130,11 @@ pub fn try_run(program: &str, arguments: &[&str], input: &[u8]) -> (bool, Vec<u8
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_string()
 }
+
+/// A message of the pin `yubikey`, which nobody here knows.
+pub fn strange() -> tang_client::Jwe {
+    let header =
+        "eyJhbGciOiJkaXIiLCJjbGV2aXMiOnsicGluIjoieXViaWtleSIsInl1YmlrZXkiOnt9fSwiZW5jIjoiQTI1NkdDTSJ9";
+    tang_client::Jwe::from_compact(&format!("{header}..AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA"))
+        .unwrap()
+}
