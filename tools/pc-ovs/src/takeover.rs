@@ -114,8 +114,7 @@ pub fn write(host: &Host, edits: &[Edit], changes: &[FileChange]) -> Result<()> 
         let Some(backup) = &change.backup else { continue };
         let (from, to) = (host.path(&change.path), host.path(backup));
         make_parent(&to)?;
-        std::fs::copy(&from, &to)
-            .with_context(|| format!("keeping a copy of {} at {}", from.display(), to.display()))?;
+        keep(&from, &to).with_context(|| format!("keeping a copy of {} at {}", from.display(), to.display()))?;
     }
     for edit in edits {
         let path = host.path(&edit.path);
@@ -125,6 +124,12 @@ pub fn write(host: &Host, edits: &[Edit], changes: &[FileChange]) -> Result<()> 
         log::info(format_args!("{}: taken over", edit.path));
     }
     Ok(())
+}
+
+/// The whole copy or none: one that was cut short would be put back over what was never changed.
+fn keep(from: &Path, to: &Path) -> Result<()> {
+    let mode = std::fs::metadata(from)?.permissions().mode() & 0o7777;
+    pc_cli::write_atomic(to, &std::fs::read(from)?, mode)
 }
 
 /// Puts every file back as it was; one that was not there goes away. One that fails does not stop the others.
