@@ -114,7 +114,8 @@ pub fn write(host: &Host, edits: &[Edit], changes: &[FileChange]) -> Result<()> 
         let Some(backup) = &change.backup else { continue };
         let (from, to) = (host.path(&change.path), host.path(backup));
         make_parent(&to)?;
-        keep(&from, &to).with_context(|| format!("keeping a copy of {} at {}", from.display(), to.display()))?;
+        keep(&from, &to)
+            .with_context(|| format!("keeping a copy of {} at {}", from.display(), to.display()))?;
     }
     for edit in edits {
         let path = host.path(&edit.path);

@@ -24,9 +24,9 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     let directory = path.parent().with_context(|| format!("{} has no directory", path.display()))?;
     fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
     let kept = path.with_extension("conf.before-personal-cluster");
-    let foreign = read(path)?.is_some_and(|old| !old.starts_with("# Made by pc-ha "));
-    if foreign && !kept.exists() {
-        fs::copy(path, &kept).with_context(|| format!("keeping {}", kept.display()))?;
+    let foreign = read(path)?.filter(|old| !old.starts_with("# Made by pc-ha "));
+    if let Some(old) = foreign.filter(|_| !kept.exists()) {
+        write_atomic(&kept, old.as_bytes(), 0o644).with_context(|| format!("keeping {}", kept.display()))?;
     }
     write_atomic(path, text.as_bytes(), 0o644)
 }
