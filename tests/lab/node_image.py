@@ -124,7 +124,7 @@ def _configure(root: Path) -> None:
     # without the program glusterd takes it for not installed.
     (root / "usr/lib/x86_64-linux-gnu/glusterfs/gsyncd").unlink()
     # A blank machine has no cluster: their packages enable them, corosync with an example of a cluster that pulls sbd in,
-    # which arms the watchdog. pc-ha needs no such links: pc-secrets.target and pc-ha.service want pacemaker.
+    # which arms the watchdog. pc-ha needs no such links: pc-ha.service wants pacemaker.
     for unit in ("corosync", "pacemaker"):
         (units / f"multi-user.target.wants/{unit}.service").unlink(missing_ok=True)
     # Not what an installer leaves, but what this project's README asks for: no second bridge, no second DHCP server.
