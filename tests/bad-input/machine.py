@@ -52,11 +52,11 @@ networks = ["lan"]
 
 # Every file of the machine with its mode, links and content. /run is left out, where tools leave their last status and
 # which is gone at the next boot; a directory without a file and a lock are no change, nor is the public key of a pinned
-# server that answered. A disk that is blank takes no
-# block; reading all of it would take longer than everything else here.
+# server that answered. A disk that is blank takes no block; reading all of it would take longer than everything else here.
 TREE = """tree() { cd "$ROOT"
-  find . -path ./run -prune -o -path ./var/lib/personal-cluster/tang-keys -prune -o -name lock -o -type d -o -printf '%p %m %l\\n' | sort
-  find . -path ./run -prune -o -path ./var/lib/personal-cluster/tang-keys -prune -o -name lock -o -type f -size +10M -printf '%p %b\\n' -o -type f -exec sha256sum {} + | sort; }"""
+  skip="-path ./run -prune -o -path ./var/lib/personal-cluster/tang-keys -prune -o -name lock -o"
+  find . $skip -type d -o -printf '%p %m %l\\n' | sort
+  find . $skip -type f -size +10M -printf '%p %b\\n' -o -type f -exec sha256sum {} + | sort; }"""
 
 # The machine's own daemons and network are out of sight: no tool of a test may find them.
 SPACE = """set -eu

@@ -19,8 +19,6 @@ pub use manager::{Auxiliary, Change, Listed, Manager, Properties};
 
 /// For a question that systemd answers out of its own memory.
 const ANSWER: Duration = Duration::from_secs(30);
-/// For a reload, which runs every generator: slow on slow machines.
-const RELOAD: Duration = Duration::from_secs(180);
 
 /// The error of a name that no unit file and no running unit has.
 pub const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
@@ -65,15 +63,15 @@ pub fn is_stopping() -> bool {
         .map_or(true, |state| state == "stopping")
 }
 
-/// Reads unit files again: generators run.
-pub fn reload() -> Result<()> {
-    within("reload", RELOAD, |bus| Manager::new(bus)?.reload())
+/// Reads unit files again: generators run, slowly on slow machines.
+pub fn reload(deadline: Duration) -> Result<()> {
+    within("reload", deadline, |bus| Manager::new(bus)?.reload())
 }
 
 /// Instances of a template, or other units by pattern, that are active or about to be.
-pub fn active(pattern: &str) -> Result<Vec<String>> {
+pub fn active(pattern: &str, deadline: Duration) -> Result<Vec<String>> {
     let name = pattern.to_string();
-    within(&format!("list {pattern}"), ANSWER, move |bus| {
+    within(&format!("list {pattern}"), deadline, move |bus| {
         let states = ["active", "activating", "reloading"];
         let units = Manager::new(bus)?.list_units_by_patterns(&states, &[&name])?;
         Ok(units.into_iter().map(|unit| unit.0).collect())
@@ -81,17 +79,17 @@ pub fn active(pattern: &str) -> Result<Vec<String>> {
 }
 
 /// No boot starts it any more.
-pub fn disable(unit: &str) -> Result<()> {
+pub fn disable(unit: &str, deadline: Duration) -> Result<()> {
     let name = unit.to_string();
-    within(&format!("disable {unit}"), RELOAD, move |bus| {
+    within(&format!("disable {unit}"), deadline, move |bus| {
         Manager::new(bus)?.disable_unit_files(&[&name], false).map(drop)
     })
 }
 
 /// Has a unit started, and waits for nothing.
-pub fn request(unit: &str) -> Result<()> {
+pub fn request(unit: &str, deadline: Duration) -> Result<()> {
     let name = unit.to_string();
-    within(&format!("start {unit}"), ANSWER, move |bus| {
+    within(&format!("start {unit}"), deadline, move |bus| {
         Manager::new(bus)?.start_unit(&name, "replace").map(drop)
     })
 }

@@ -43,6 +43,8 @@ pub trait Manager {
     ) -> zbus::Result<OwnedObjectPath>;
     /// Units in one of these active states whose name matches one of these patterns.
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
+    /// Sends a signal to the processes of a unit; whom: `main`, `control`, `all`.
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     /// Removes the links of `[Install]`.
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Vec<Change>>;
     /// `running`, `stopping`, `degraded`, ...

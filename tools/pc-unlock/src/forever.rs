@@ -15,6 +15,8 @@ use crate::secrets::Secrets;
 use crate::status::{DeviceStatus, Status};
 use crate::systemd;
 
+/// For systemd to queue a start.
+const BUS: Duration = Duration::from_secs(30);
 /// Whatever needs a secret hangs there.
 const SECRETS_TARGET: &str = "pc-secrets.target";
 /// The one secret that the target waits for: without it glusterd and libvirt cannot speak to their peers. What else is
@@ -91,7 +93,7 @@ impl Work<'_> {
             fault = None;
             if start {
                 failed.remove(SECRETS_TARGET);
-                match systemd_jobs::request(SECRETS_TARGET) {
+                match systemd_jobs::request(SECRETS_TARGET, BUS) {
                     Ok(()) => started = Some(open),
                     Err(error) => {
                         fault = Some(format!("{error:#}"));

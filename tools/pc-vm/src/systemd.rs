@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Result;
-pub use systemd_jobs::{is_active, is_stopping, reload};
+pub use systemd_jobs::{is_active, is_stopping};
 
 /// libvirtd stops when its last client's call has ended.
 const DEADLINE: Duration = Duration::from_secs(180);
+
+/// Reads unit files again.
+pub fn reload() -> Result<()> {
+    systemd_jobs::reload(DEADLINE)
+}
 
 /// Starts a unit and waits for the end of the job.
 pub fn start(unit: &str) -> Result<()> {

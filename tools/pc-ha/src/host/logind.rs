@@ -14,7 +14,8 @@ use zbus::zvariant::OwnedFd;
     gen_async = false,
     blocking_name = "Login"
 )]
-trait Manager {
+pub trait Manager {
+    fn power_off(&self, interactive: bool) -> zbus::Result<()>;
     fn inhibit(&self, what: &str, who: &str, why: &str, mode: &str) -> zbus::Result<OwnedFd>;
     #[zbus(property, name = "InhibitDelayMaxUSec")]
     fn inhibit_delay_max_usec(&self) -> zbus::Result<u64>;

@@ -21,7 +21,7 @@ pub fn second_starters() -> Vec<String> {
 /// Ends the units while their guests run on: with the marker in place their `ExecStop=` hands the guest over.
 pub fn hand_over() -> Result<()> {
     for unit in systemd::active(STARTERS)? {
-        systemd::disable(unit.clone())?;
+        systemd::disable(&unit)?;
         systemd::stop(&unit, Duration::from_secs(400))?;
         log::info(format_args!("{unit}: its VM runs on, and is pacemaker's"));
     }

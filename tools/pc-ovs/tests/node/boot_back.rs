@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::boot::as_json;
-use crate::machine::{Answer, INTERFACES, Machine, exists, wait};
+use crate::common::Answer;
+use crate::machine::{INTERFACES, Machine, exists, wait};
 
 const OPEN: &str = "var/lib/personal-cluster/ovs/probation.json";
 const ASIDE: &str = "var/lib/personal-cluster/ovs/probation.json.unreadable";

@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::common::Answer;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -36,30 +38,6 @@ pub struct Machine {
     pub namespace: String,
     database: Option<Child>,
     switch: Option<Child>,
-}
-
-/// What a call of pc-ovs gave.
-#[derive(Debug)]
-pub struct Answer {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
-impl From<Output> for Answer {
-    fn from(output: Output) -> Answer {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Answer { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-impl Answer {
-    /// Demands an exit code, and shows everything when it is another.
-    #[track_caller]
-    pub fn with(self, code: i32) -> Answer {
-        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.out, self.err);
-        self
-    }
 }
 
 /// Runs a program that has to succeed.

@@ -6,6 +6,8 @@
 
 mod boot;
 mod boot_back;
+#[path = "../common/mod.rs"]
+mod common;
 mod machine;
 mod outputs;
 mod refusals;

@@ -1,36 +1,7 @@
 //! The JSON that others read, against golden files, to the byte: order of fields included.
 
+use crate::common::compare;
 use crate::machine::Machine;
-
-/// The text with what differs from run to run settled: the digest of a plan, numbers of ports.
-fn settled(text: &str) -> String {
-    let line = |line: &str| {
-        let key = line.trim_start();
-        let indent = &line[..line.len() - key.len()];
-        if key.starts_with("\"digest\": ") {
-            assert_eq!(key.len(), "\"digest\": ".len() + 64 + 3);
-            return format!("{indent}\"digest\": \"{}\",\n", "0".repeat(64));
-        }
-        if key.starts_with("\"ofport\": ") && !key.contains("65534") {
-            return format!("{indent}\"ofport\": 1,\n");
-        }
-        let measured = ["\"seconds\": ", "\"external_calls\": ", "\"external_seconds\": "];
-        if let Some(key) = measured.into_iter().find(|name| key.starts_with(name)) {
-            let comma = if line.ends_with(',') { "," } else { "" };
-            return format!("{indent}{key}1{comma}\n");
-        }
-        format!("{line}\n")
-    };
-    text.lines().map(line).collect()
-}
-
-#[track_caller]
-fn compare(name: &str, text: &str) {
-    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    let found = settled(text);
-    assert!(found == golden, "{path} differs; found:\n{found}");
-}
 
 #[test]
 fn golden() {

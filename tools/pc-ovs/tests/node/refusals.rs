@@ -124,7 +124,7 @@ fn someone_who_is_not_root() {
         let mut command = std::process::Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary);
         command.arg("--root").arg(machine.path("")).args(["--node", "node1", verb]);
-        let answer: crate::machine::Answer = command.output().unwrap().into();
+        let answer: crate::common::Answer = command.output().unwrap().into();
         answer
     };
     for verb in ["apply", "plan"] {

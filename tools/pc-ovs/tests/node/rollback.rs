@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::machine::{Answer, INTERFACES, Machine, exists, wait};
+use crate::common::Answer;
+use crate::machine::{INTERFACES, Machine, exists, wait};
 
 /// The machine is as ifupdown had it.
 fn assert_as_before(machine: &Machine) {

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod flows;
 mod ovn;
 mod rows;

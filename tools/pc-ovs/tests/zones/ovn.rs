@@ -1,8 +1,10 @@
 //! OVN's central part, and a directory that stands for the root of the machine it runs on.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::common::Answer;
 
 /// Two zones on OVN's router, one of them isolated; one that a VM routes; one with a router outside; a plain network.
 pub const FILE: &str = include_str!("../../../../examples/zones.toml");
@@ -11,29 +13,6 @@ pub struct Ovn {
     root: tempfile::TempDir,
     databases: Vec<Child>,
     northd: Option<Child>,
-}
-
-/// What a call of pc-ovs gave.
-pub struct Answer {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
-impl From<Output> for Answer {
-    fn from(output: Output) -> Answer {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Answer { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-impl Answer {
-    /// Demands an exit code, and shows everything when it is another.
-    #[track_caller]
-    pub fn with(self, code: i32) -> Answer {
-        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.out, self.err);
-        self
-    }
 }
 
 /// A port as the status has it.

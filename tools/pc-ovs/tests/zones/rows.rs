@@ -1,37 +1,7 @@
 //! Whose rows are whose: a second apply does nothing, rows of others stay, what is not there is told.
 
+use crate::common::compare;
 use crate::ovn::{FILE, Ovn};
-
-/// The text with what differs from run to run settled: the digest, UUIDs in it, what it cost.
-fn settled(text: &str) -> String {
-    let line = |line: &str| {
-        let key = line.trim_start();
-        let indent = &line[..line.len() - key.len()];
-        if key.starts_with("\"digest\": ") {
-            assert_eq!(key.len(), "\"digest\": ".len() + 64 + 3);
-            return format!("{indent}\"digest\": \"{}\",\n", "0".repeat(64));
-        }
-        let measured = ["\"seconds\": ", "\"external_calls\": ", "\"external_seconds\": "];
-        if let Some(key) = measured.into_iter().find(|name| key.starts_with(name)) {
-            let comma = if line.ends_with(',') { "," } else { "" };
-            return format!("{indent}{key}1{comma}\n");
-        }
-        format!("{line}\n")
-    };
-    text.lines().map(line).collect()
-}
-
-#[track_caller]
-fn compare(name: &str, text: &str) {
-    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    let found = settled(text);
-    if std::env::var_os("PC_WRITE_GOLDEN").is_some() {
-        std::fs::write(&path, &found).unwrap();
-        return;
-    }
-    assert!(found == golden, "{path} differs; found:\n{found}");
-}
 
 /// The file with every network plain.
 fn plain() -> String {
