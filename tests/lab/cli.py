@@ -9,7 +9,7 @@ import sys
 import time
 from typing import NoReturn
 
-from lab import boxes, look, monitor, places, report, scenario, segment, state, steps
+from lab import boxes, drill, look, monitor, places, report, scenario, segment, state, steps
 from lab.cluster import Cluster
 
 MINE = "mine"  # the snapshot that `save` without a name makes
@@ -44,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("scenario", nargs="*")
     one = verbs.add_parser("test", help="run, then down")
     one.add_argument("scenario", nargs="*")
+    one = verbs.add_parser("drill", help="faults drawn at random, each on a fresh copy of an armed cluster; their tally is docs/drills.md")
+    one.add_argument("--seed", type=int, required=True, help="the same seed draws the same faults")
+    one.add_argument("--count", type=int, required=True, help="so many of that seed; those in the tally are not run again")
+    one.add_argument("fault", nargs="*", help="draw among these, of tests/drills; all without a name")
     one = verbs.add_parser("monitor", help="a command of a machine's QEMU monitor")
     one.add_argument("node", choices=names)
     one.add_argument("command", nargs="+")
@@ -101,6 +105,11 @@ def _change(args: argparse.Namespace) -> int:
             finally:
                 if args.verb == "test":
                     Cluster.recover()
+        case "drill":
+            try:
+                return 0 if drill.run(args.seed, args.count, args.fault) else 1
+            finally:
+                Cluster.recover()
         case "kill":
             cluster = Cluster.running()
             cluster.power_off(boxes.named(args.node))

@@ -119,6 +119,13 @@ class Cluster:
             processes.end(known.process, signal.SIGKILL)
         self.state.save()
 
+    def signal(self, box: Box, number: signal.Signals) -> None:
+        """A signal to a machine's QEMU."""
+        known = self.state.boxes.get(box.name)
+        if known is None or not processes.alive(known.process):
+            raise report.Failure(f"{box.name} is off")
+        os.kill(known.process.pid, number)
+
     def disconnect(self, box: Box) -> None:
         """Close the kept ssh connection."""
         if box.name in self.remotes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,14 @@ class Machine:
     def crash(self) -> None:
         """Pull the plug."""
         self._cluster.power_off(self._box)
+
+    def freeze(self) -> None:
+        """Only in the lab: it stands still, and does not know; its watchdog's clock goes on."""
+        self._cluster.signal(self._box, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Only in the lab: it goes on."""
+        self._cluster.signal(self._box, signal.SIGCONT)
 
     def shutdown(self) -> None:
         """`poweroff`, and wait until it is off."""

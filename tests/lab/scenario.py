@@ -49,7 +49,7 @@ def run(files: list[Path]) -> bool:
             verdict = "ok"
         except (Exception, report.Failure) as error:
             verdict = "FAILED"
-            report.say(_told(error, file))
+            report.say(told(error, file))
             if cluster is not None:
                 look.failure(cluster, file.stem)
         finally:
@@ -69,8 +69,14 @@ def shared(source: str) -> list[Path]:
     return files
 
 
-def _told(error: BaseException, file: Path) -> str:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(places.SCENARIOS)]
+def told(error: BaseException, file: Path) -> str:
+    """An error as a person wants it: with the scenario's own lines, and no others."""
+    written = (places.SCENARIOS, places.SCENARIOS.parent / "drills")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if any(Path(frame.filename).is_relative_to(directory) for directory in written)
+    ]
     where = "".join(f"\n    {Path(frame.filename).name}:{frame.lineno}: {frame.line or ''}" for frame in frames)
     if isinstance(error, (report.Failure, TimeoutError)):
         return f"{error}{where}"

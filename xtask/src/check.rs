@@ -90,6 +90,20 @@ const STAGES: &[(&str, Run)] = &[
     ("python", |sh| {
         let mypy = ["/usr/bin/mypy", "--strict", "--cache-dir=/dev/null"];
         run(sh, &[&["env", "MYPYPATH=tests"], &mypy[..], &["-p", "lab"]].concat())?;
+        run(
+            sh,
+            &[
+                "env",
+                "PYTHONPATH=tests",
+                "/usr/bin/python3",
+                "-B",
+                "-m",
+                "unittest",
+                "--quiet",
+                "lab.records_test",
+                "lab.drill_test",
+            ],
+        )?;
         run(sh, &[&mypy[..], &["tests/bad-input/check.py"]].concat())?;
         run(sh, &[&["env", "MYPYPATH=tests/nix"], &mypy[..], &["tests/nix/check.py"]].concat())
     }),

@@ -15,6 +15,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   lab up|down|status|...   a whole cluster of virtual machines on this computer (lab help)
+  drill --seed S --count N [FAULT...]   faults drawn at random in that cluster; docs/drills.md is their tally
   test [--quick|--no-lab]  everything; --quick leaves out the packages and the lab, --no-lab only the lab
   stage NAME               one stage of test
   tidy                     what the house asks of every tool
@@ -40,6 +41,7 @@ fn run(args: &[String]) -> Result<()> {
     };
     match command.as_str() {
         "lab" => lab::main(rest),
+        "drill" => lab::main(&[&["drill".into()], rest].concat()),
         "test" => check::main(rest),
         "stage" => check::one(rest),
         "tidy" => tidy::main(),

@@ -55,5 +55,5 @@ pub fn main(args: &[String]) -> Result<()> {
 
 /// Only these verbs need the packages; the others talk to what runs.
 fn builds_a_cluster(args: &[String]) -> bool {
-    args.first().is_some_and(|verb| matches!(verb.as_str(), "up" | "run" | "test"))
+    args.first().is_some_and(|verb| matches!(verb.as_str(), "up" | "run" | "test" | "drill"))
 }

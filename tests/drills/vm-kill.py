@@ -1,0 +1,7 @@
+"""The VM's QEMU is killed: pacemaker starts it again."""
+
+RESTARTS = True
+
+
+def strike():
+    host.succeed("pkill -KILL -f 'qemu-system.*guest=mail,'")

@@ -1,0 +1,170 @@
+"""Fault drills: one fault after another, drawn at random, each on a fresh copy of an armed cluster whose guest writes.
+
+A fault is a file of tests/drills. It defines `strike()`, and `mend()` when it leaves something to put right. It finds what
+a scenario finds, and `host` (runs the VM), `others`, `chance` (random, seeded). `RESTARTS = True | False` says whether the
+guest has to boot again; without it both are right. `MEND_FIRST = True`: the VM cannot come back before `mend()`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import look, observer, places, records, report, scenario, steps, tally
+from lab.cluster import Cluster
+from lab.machine import Machine
+
+FAULTS = places.REPOSITORY / "tests" / "drills"
+ARMING = places.SCENARIOS / "with" / "ha.py"
+# Of the computed worst case: emulated nodes boot and answer some ten times slower than any that people buy.
+PATIENCE = 10
+
+
+def faults(names: list[str]) -> list[Path]:
+    """The named ones, or all."""
+    known = {path.stem: path for path in sorted(FAULTS.glob("*.py"))}
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise report.Failure(f"no drill is called {', '.join(wrong)}: there are {', '.join(known)}")
+    return [known[name] for name in names] if names else list(known.values())
+
+
+def draw(seed: int, index: int, among: list[Path]) -> tuple[Path, random.Random]:
+    """The same seed and index always give the same fault and the same chances in it."""
+    chance = random.Random(f"{seed}/{index}")
+    return chance.choice(among), chance
+
+
+def run(seed: int, count: int, names: list[str]) -> bool:
+    """Drills 0 to count-1 of a seed; those that the tally has already are left out."""
+    among = faults(names)
+    done = {(one.seed, one.index) for one in tally.read()}
+    green = True
+    for index in range(count):
+        if (seed, index) in done:
+            continue
+        fault, chance = draw(seed, index, among)
+        report.say(f"drill {seed}/{index}: {fault.stem}")
+        verdict = _one(seed, index, fault, chance)
+        tally.add(verdict)
+        report.say(f"drill {seed}/{index}: {fault.stem}: {verdict.told()}")
+        green = green and not verdict.faults
+    tally.publish()
+    return green
+
+
+def _armed() -> Cluster:
+    """The cluster after the evening, with pacemaker in charge: from a snapshot where one fits."""
+    name = f"armed-{places.digest(steps.Names.now().ready, ARMING)}"
+    cluster = Cluster.prepare()
+    if cluster.has(name):
+        with report.stage(f"restore {name}"):
+            cluster.restore(name)
+        return cluster
+    cluster = steps.up()
+    names = scenario.namespace(cluster)
+    exec(compile(ARMING.read_text(), str(ARMING), "exec"), names)  # noqa: S102  as scenarios are run
+    with report.stage("pacemaker takes over on every node"):
+        names["arm"]()
+    with report.stage("snapshot"):
+        cluster.save(name)
+    return cluster
+
+
+@dataclass
+class Drill:
+    """One under way."""
+
+    names: dict[str, Any]  # what the fault's file sees
+    host: Machine
+    watch: observer.Observer
+    struck_at: float = 0.0
+    worst_s: float = 0.0
+
+
+def _one(seed: int, index: int, fault: Path, chance: random.Random) -> tally.Verdict:
+    verdict = tally.Verdict(seed, index, fault.stem, places.digest(steps.repository()))
+    cluster = None
+    try:
+        cluster = _armed()
+        drill = _ready(cluster, fault, chance)
+        verdict.victim = drill.host.name
+        _strike(drill, verdict)
+        _judge(drill, verdict)
+    except (Exception, report.Failure) as error:
+        verdict.faults.append(scenario.told(error, fault))
+        if cluster is not None:
+            look.failure(cluster, f"drill-{seed}-{index}-{fault.stem}")
+    finally:
+        if cluster is not None:
+            cluster.close()
+    return verdict
+
+
+def _ready(cluster: Cluster, fault: Path, chance: random.Random) -> Drill:
+    names = scenario.namespace(cluster)
+    exec(compile(ARMING.read_text(), str(ARMING), "exec"), names)  # noqa: S102
+    witness: Machine = names["node1"]
+    names["all_here"](witness)
+    host: Machine = names["named"](names["place"](witness))
+    names |= {"host": host, "others": [node for node in names["nodes"] if node is not host], "chance": chance}
+    names |= {"mend": lambda: None, "RESTARTS": None, "MEND_FIRST": False}
+    exec(compile(fault.read_text(), str(fault), "exec"), names)  # noqa: S102
+    drill = Drill(names, host, observer.Observer(cluster))
+    drill.worst_s = float(names["status"](witness)["timing"]["worst_case_seconds"])
+    return drill
+
+
+def _strike(drill: Drill, verdict: tally.Verdict) -> None:
+    names, watch = drill.names, drill.watch
+    watch.begin()
+    # Some heartbeats later: not always at the same moment of the guest, of corosync and of sbd.
+    before = watch.beats(names["chance"].randint(2, 12), steps.HEARTBEAT_S)
+    drill.struck_at = time.time()
+    with report.stage("  strike"):
+        names["strike"]()
+    if names["MEND_FIRST"]:
+        with report.stage("  mend"):
+            names["mend"]()
+    with report.stage("  the VM's heart beats") as stage:
+        after = watch.since(drill.struck_at, drill.worst_s * PATIENCE + steps.BOOT_S)
+        verdict.gap_s = round(watch.gap(drill.struck_at), 1)
+        stage.note(f"silent for {verdict.gap_s} s")
+    verdict.restarted = after.boot != before.boot
+    if names["RESTARTS"] is not None and names["RESTARTS"] != verdict.restarted:
+        verdict.faults.append("the guest " + ("was" if verdict.restarted else "was not") + " restarted")
+    if not names["MEND_FIRST"]:
+        with report.stage("  mend"):
+            names["mend"]()
+
+
+def _judge(drill: Drill, verdict: tally.Verdict) -> None:
+    names, watch = drill.names, drill.watch
+    with report.stage("  whole again"):
+        for node in names["nodes"]:
+            node.start()
+            names["all_here"](node)
+        names["healed"](names["node1"])
+    running = names["runs_on"]()
+    if len(running) != 1:
+        verdict.faults.append(f"runs on {running}")
+    now = names["named"](running[0])
+    verdict.ended_on = now.name
+    shown = watch.end()
+    if any("disk=failed" in text for text in watch.texts):
+        verdict.faults.append("the guest has seen an I/O error of its disk")
+    first, last = records.SPAN
+    read = (
+        f"dd if={steps.VM_DISK} bs={records.SECTOR} skip={first} count={last - first} iflag=direct status=none | base64 -w0"
+    )
+    judged = records.judge(observer.unbase64(now.succeed(read)), shown)
+    verdict.faults += judged.faults
+    verdict.shown = len(shown)
+    verdict.fences = watch.fences(drill.struck_at, drill.host.name)
+    watchdog_s = float(names["status"](now)["timing"]["watchdog_seconds"])
+    for fence in verdict.fences:
+        if fence.margin_s is not None and fence.margin_s < watchdog_s:
+            verdict.faults.append(f"{fence.node}: declared dead {fence.margin_s} s after its reset, a watchdog is {watchdog_s} s")
