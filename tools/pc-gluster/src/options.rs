@@ -32,8 +32,9 @@ const BASE: [(&str, &str); 24] = [
     ("server.keepalive-interval", "2"),
     ("server.keepalive-count", "5"),
     ("cluster.lookup-optimize", "off"),
-    // Above this a dead node has frozen every client; below it a busy PC is taken for dead. pc-ha's probe counts on the value.
-    ("network.ping-timeout", "20"),
+    // Upstream's `virt` says 20: so long, or twice, a dead node freezes every client. docs/decisions/gluster.md; pc-ha's
+    // worst case and its probe count on the value.
+    ("network.ping-timeout", "10"),
     // Locks of a dead client end after this: pc-ha's timing rule counts on the value.
     ("server.tcp-user-timeout", "20"),
 ];

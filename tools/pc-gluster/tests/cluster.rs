@@ -162,12 +162,12 @@ fn printed_plans(nodes: &Nodes) {
     nodes.shell(1, "gluster --mode=script volume set vms network.ping-timeout 42");
     nodes.shell(1, "gluster --mode=script volume set vms user.somebody else");
     let plan = nodes.json(1, &["plan"], 0);
-    assert_eq!(plan["steps"][0]["options"], serde_json::json!({"network.ping-timeout": "20"}), "{plan:#}");
+    assert_eq!(plan["steps"][0]["options"], serde_json::json!({"network.ping-timeout": "10"}), "{plan:#}");
     assert_eq!(plan["steps"].as_array().unwrap().len(), 1);
     assert_eq!(nodes.json(2, &["plan"], 0)["steps"], serde_json::json!([]), "only the leader sets options");
     nodes.expect(1, &["apply"], 0);
     let info = nodes.shell(1, "gluster volume info vms");
-    assert!(info.contains("network.ping-timeout: 20") && info.contains("user.somebody: else"), "{info}");
+    assert!(info.contains("network.ping-timeout: 10") && info.contains("user.somebody: else"), "{info}");
     nodes.expect(1, &["plan", "--exit-code"], 0);
 }
 

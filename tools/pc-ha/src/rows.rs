@@ -45,11 +45,11 @@ pub fn volume_clone(volume: &str) -> String {
 pub fn rows(want: &Want) -> Vec<Row> {
     let mut rows = vec![options(want)];
     for volume in &want.volumes {
-        rows.push(probe(volume));
+        rows.push(probe(volume, want.timing));
         rows.extend(volume.absent_on.iter().map(|node| never(&volume_clone(&volume.name), node)));
     }
     for vm in &want.vms {
-        rows.push(guest(vm));
+        rows.push(guest(vm, want.timing));
         let (resource, clone) = (vm_resource(&vm.name), volume_clone(&vm.volume));
         let constraint = |kind: &str, rest: String| Row {
             id: format!("pc-{kind}-{}", vm.name),
@@ -124,7 +124,7 @@ fn operations(id: &str, operations: &[(&str, &str, &str)]) -> String {
 
 /// A mount that hangs fails within the agent's own deadline, which is below the operation's, and above what Gluster makes all
 /// nodes wait when one of them dies.
-fn probe(volume: &Volume) -> Row {
+fn probe(volume: &Volume, timing: Timing) -> Row {
     let name = &volume.name;
     let id = format!("pc-volume-{name}");
     let deadline = (Timing::probe_ms() / 1000).to_string();
@@ -132,8 +132,8 @@ fn probe(volume: &Volume) -> Row {
     let parameters = pairs(&format!("{id}.parameters"), &[("volume", name), ("deadline", &deadline)]);
     // A volume comes when its disks are unlocked: asked again, for ever.
     let meta = pairs(&format!("{id}.meta"), &[("failure-timeout", "20s")]);
-    let ops =
-        operations(&id, &[("start", "0", &timeout), ("stop", "0", "20s"), ("monitor", "10s", &timeout)]);
+    let ops = [("start", "0", &*timeout), ("stop", "0", "60s"), ("monitor", &interval(timing), &timeout)];
+    let ops = operations(&id, &ops);
     let clone = volume_clone(name);
     let interleave = pairs(&format!("{clone}.meta"), &[("interleave", "true")]);
     Row {
@@ -145,7 +145,12 @@ fn probe(volume: &Volume) -> Row {
     }
 }
 
-fn guest(vm: &Vm) -> Row {
+/// How often pacemaker asks.
+fn interval(timing: Timing) -> String {
+    format!("{}s", timing.watch_ms().div_ceil(1000))
+}
+
+fn guest(vm: &Vm, timing: Timing) -> Row {
     let id = vm_resource(&vm.name);
     let parameters = pairs(&format!("{id}.parameters"), &[("vm", &vm.name)]);
     let (priority, stickiness) = (vm.priority.to_string(), STICKINESS.to_string());
@@ -164,8 +169,9 @@ fn guest(vm: &Vm) -> Row {
         // The first start copies an image.
         ("start", "0", "1200s"),
         // The guest's own three minutes, and the plug.
-        ("stop", "0", "240s"),
-        ("monitor", "10s", "30s"),
+        ("stop", "0", "300s"),
+        // It looks at /proc. A node too busy for that within seconds still runs its guests: a monitor that fails stops one.
+        ("monitor", &interval(timing), "120s"),
         ("migrate_to", "0", "1800s"),
         ("migrate_from", "0", "120s"),
     ];

@@ -65,7 +65,7 @@ impl Scene {
     fn act(&self, action: &str) -> i32 {
         let mut command = self.command(&agent("pc-vm"));
         command.arg(action).env("OCF_RESKEY_CRM_meta_migrate_target", "node3");
-        command.env("OCF_RESKEY_CRM_meta_timeout", "240000");
+        command.env("OCF_RESKEY_CRM_meta_timeout", "300000");
         command.output().unwrap().status.code().unwrap()
     }
 

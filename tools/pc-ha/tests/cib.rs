@@ -47,10 +47,10 @@ fn the_rows_are_valid_and_the_second_apply_does_nothing() {
         r#"name="no-quorum-policy" value="stop""#,
         r#"name="stonith-watchdog-timeout" value="23s""#,
         r#"name="dc-version" value="2.1.5""#,
-        // Twice Gluster's ping-timeout of 20 s, and more.
-        r#"name="deadline" value="50""#,
-        r#"id="pc-volume-vms.monitor" name="monitor" interval="10s" timeout="70s""#,
-        r#"id="pc-volume-vms.start" name="start" interval="0" timeout="70s""#,
+        // Twice Gluster's ping-timeout of 10 s, and more.
+        r#"name="deadline" value="30""#,
+        r#"id="pc-volume-vms.monitor" name="monitor" interval="10s" timeout="50s""#,
+        r#"id="pc-volume-vms.start" name="start" interval="0" timeout="50s""#,
     ] {
         assert!(options.contains(wanted), "{wanted}");
     }

@@ -23,8 +23,8 @@ const SECRETS_TARGET: &str = "pc-secrets.target";
 /// sealed is missed by its own users only, which ask again (75) until it is there.
 const GATE: &str = "node.key";
 const SHORTEST: Duration = Duration::from_millis(250);
-/// The longest pause between attempts, and how often a node at rest looks at its disks' links: a few
-/// calls of stat(2), no network.
+/// The longest pause between attempts, and how often a node at rest looks for its disks in sysfs: nothing is read
+/// from them, and nothing goes over the network.
 const LONGEST: Duration = Duration::from_secs(5);
 /// The longest pause while only secrets are left that the target does not wait for: one that is damaged is asked for
 /// until somebody mends it, which must not cost the servers much.
@@ -138,13 +138,18 @@ impl Work<'_> {
                 pause = SHORTEST;
             }
             before = outcome;
-            std::thread::sleep(if complete { LONGEST } else { pause });
-            pause = (pause * 2).min(LONGEST);
             if complete {
                 patience = self.client.clone();
+                // As long as nothing changes the disk itself is left alone.
+                std::thread::sleep(LONGEST);
+                while device.stays_open() {
+                    std::thread::sleep(LONGEST);
+                }
             } else {
+                std::thread::sleep(pause);
                 grow(&mut patience);
             }
+            pause = (pause * 2).min(LONGEST);
         }
     }
 

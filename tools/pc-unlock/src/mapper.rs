@@ -1,7 +1,7 @@
 //! What the kernel says of a device's mapper: a name below `/dev/mapper` may belong to another device, or to one that
 //! was pulled out.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -37,14 +37,13 @@ impl Device {
             Some(uuid) if of_dm(&mapped).is_some_and(|mapped| mapped == uuid) => {}
             Some(_) => return Mapper::Foreign,
         }
-        if !found.file_type().is_block_device() {
-            return Mapper::Open;
-        }
-        let number = format!("{}:{}", major(found.rdev()), minor(found.rdev()));
-        match below(&entry) {
-            below if below.is_empty() || below.contains(&number) => Mapper::Open,
-            _ => Mapper::Stale,
-        }
+        if lies_on(&entry, &found) { Mapper::Open } else { Mapper::Stale }
+    }
+
+    /// Its mapper, once found open, is still there and lies on it. Nothing is read from the disk, which may sleep.
+    pub fn stays_open(&self) -> bool {
+        let found = std::fs::metadata(&self.path);
+        find(&self.sysfs, &self.mapper).is_some_and(|entry| found.is_ok_and(|found| lies_on(&entry, &found)))
     }
 
     /// Its mapper's name is free, or its own.
@@ -71,6 +70,13 @@ fn find(sysfs: &Path, mapper: &str) -> Option<PathBuf> {
         name.is_ok_and(|name| name.trim_end_matches('\n') == mapper)
     });
     ours.next()
+}
+
+/// A file that holds a header lies below nothing that the kernel names by number.
+fn lies_on(entry: &Path, device: &Metadata) -> bool {
+    let number = format!("{}:{}", major(device.rdev()), minor(device.rdev()));
+    let below = below(entry);
+    !device.file_type().is_block_device() || below.is_empty() || below.contains(&number)
 }
 
 /// The numbers of the devices that a mapper lies on.
