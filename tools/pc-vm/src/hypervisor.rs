@@ -1,6 +1,8 @@
 //! Every call of libvirt, each with a deadline. libvirt itself has none: a call to a daemon that hangs, or to a
 //! node that has gone, would wait for ever. A call that is given up goes on in its thread until we end.
 
+mod changes;
+
 use std::sync::mpsc;
 use std::time::Duration;
 

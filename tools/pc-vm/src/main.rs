@@ -21,6 +21,7 @@ mod places;
 mod plan;
 mod probe;
 mod qemu_img;
+mod reboot;
 mod report;
 mod resume;
 mod seed;
@@ -29,9 +30,9 @@ mod start;
 mod stop;
 mod store;
 mod systemd;
+mod virsh;
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -97,6 +98,13 @@ enum Verb {
         all: bool,
         #[command(flatten)]
         options: stop::Options,
+    },
+    /// Restart what runs inside a VM, wherever it runs, and wait until it begins to boot
+    Reboot {
+        /// The VM
+        name: String,
+        #[command(flatten)]
+        options: reboot::Options,
     },
     /// Say whether a VM's QEMU is on this node, also while libvirt hangs; 75 when that is not known
     Probe {
@@ -212,6 +220,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             gather::leave_status(site);
             result
         }
+        Verb::Reboot { name, options } => {
+            require_root()?;
+            reboot::reboot(site, &name, &options)
+        }
         Verb::Probe { name, options } => {
             require_root()?;
             probe::probe(site, &name, options)
@@ -251,8 +263,5 @@ fn console(site: &Site, name: &str) -> Result<Exit> {
     let Some(node) = node else {
         return Err(refused(format!("vm {name}: runs nowhere\n  pc-vm start {name}")));
     };
-    let here = node.name.as_str() == site.nodes.me();
-    let uri = if here { site.nodes.uris.connect.clone() } else { site.nodes.uri_of(node)? };
-    let error = Command::new("virsh").args(["--connect", &uri, "console", "--", name]).exec();
-    Err(error).context("running virsh\n  apt-get install libvirt-clients")
+    Err(virsh::console(&site.nodes.uri_from_here(node)?, name))
 }

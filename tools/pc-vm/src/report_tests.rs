@@ -79,6 +79,16 @@ fn samples_of_every_output() {
             data_bytes: Some(98_566_144),
         },
     );
+    golden(
+        "reboot.json",
+        &crate::reboot::Reboot {
+            schema: "pc.vm.reboot/1",
+            vm: "mail".into(),
+            node: "node1".into(),
+            by: "guest",
+            seconds: 4.021,
+        },
+    );
     golden("plan.json", &crate::plan::tests::sample());
     let cost = pc_run::Cost { seconds: 1.25, external_calls: 5, external_seconds: 1.125 };
     let done = vec!["mail/render".into(), "mail/define".into()];
