@@ -4,12 +4,14 @@
 //! that it did not make, never deletes a disk, never edits the distribution's libvirt configuration.
 
 mod curl;
+mod disk;
 mod domain;
 mod facts;
 mod gather;
 mod handover;
 mod host;
 mod hypervisor;
+mod idle;
 mod image;
 mod listen;
 mod machine;
@@ -142,6 +144,8 @@ enum Verb {
         /// The VM
         name: String,
     },
+    #[command(flatten)]
+    Disk(disk::Verb),
     /// Attach to a VM's serial console; Ctrl-] leaves
     Console {
         /// The VM
@@ -247,6 +251,7 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             require_root()?;
             resume::resume(site, &name)
         }
+        Verb::Disk(verb) => disk::run(site, verb),
         Verb::Console { name } => console(site, &name),
         Verb::Xml { name } => {
             let guest = site.guest(&name)?;

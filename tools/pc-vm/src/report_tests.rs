@@ -89,6 +89,22 @@ fn samples_of_every_output() {
             seconds: 4.021,
         },
     );
+    let cost = pc_run::Cost { seconds: 41.5, external_calls: 4, external_seconds: 41.25 };
+    golden(
+        "disk.json",
+        &crate::disk::Answer {
+            schema: "pc.vm.disk/1",
+            vm: "mail".into(),
+            did: crate::disk::Did::Imported,
+            disk: "/mnt/vms/vms/mail/disk.img".into(),
+            size_bytes: 20 << 30,
+            was_bytes: None,
+            from: Some("/root/mail.ova".into()),
+            to: None,
+            running: false,
+            cost,
+        },
+    );
     golden("plan.json", &crate::plan::tests::sample());
     let cost = pc_run::Cost { seconds: 1.25, external_calls: 5, external_seconds: 1.125 };
     let done = vec!["mail/render".into(), "mail/define".into()];

@@ -105,6 +105,11 @@ impl<'a> Site<'a> {
         format!("{} start {vm}", self.starter())
     }
 
+    /// The command that stops a VM, and keeps it stopped.
+    pub fn stop_of(&self, vm: &str) -> String {
+        format!("{} stop {vm}", self.starter())
+    }
+
     fn starter(&self) -> &'static str {
         if self.has_pacemaker() { "pc-ha" } else { "pc-vm" }
     }

@@ -113,4 +113,3 @@ pub fn set_owner(root: &Path, more: &serde_json::Value) {
     owner.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     fs::write(root.join("mnt/vms/vms/mail/owner.json"), owner.to_string()).unwrap();
 }
-

@@ -1,0 +1,85 @@
+//! The verbs that make, copy, grow or remove a VM's disk.
+
+pub mod foreign;
+mod import;
+mod ova;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Subcommand;
+use cluster::Bytes;
+use pc_cli::{Exit, require_root};
+use pc_run::Cost;
+use serde::Serialize;
+
+use crate::site::Site;
+
+/// What is to become of a disk.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a VM's disk of an image or an appliance: raw, qcow2, VMDK or OVA. The VM has none yet
+    Import {
+        /// The VM, which the file has
+        name: String,
+        /// The image, on this node
+        #[arg(value_name = "FILE")]
+        image: PathBuf,
+        #[command(flatten)]
+        options: import::Options,
+    },
+}
+
+/// `pc.vm.disk/1`: what became of a disk.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// `pc.vm.disk/1`.
+    pub schema: &'static str,
+    /// The VM.
+    pub vm: String,
+    /// What was done.
+    pub did: Did,
+    /// The disk.
+    pub disk: String,
+    /// Its size, as the guest sees it.
+    pub size_bytes: u64,
+    /// Its size before, when that has changed.
+    pub was_bytes: Option<u64>,
+    /// The file or the VM that it was made of.
+    pub from: Option<String>,
+    /// The file that was made of it.
+    pub to: Option<String>,
+    /// The VM ran meanwhile.
+    pub running: bool,
+    /// What it cost.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Did {
+    /// Made out of a file.
+    Imported,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (vm, size) = (&self.vm, Bytes(self.size_bytes));
+        let from = self.from.as_deref().unwrap_or_default();
+        match self.did {
+            Did::Imported => writeln!(f, "vm {vm}: made its disk of {size} out of {from}"),
+        }
+    }
+}
+
+/// Does it.
+pub fn run(site: &Site, verb: Verb) -> Result<Exit> {
+    require_root()?;
+    site.require_self()?;
+    match verb {
+        Verb::Import { name, image, options } => import::import(site, &name, &image, &options),
+    }
+}
