@@ -1,5 +1,6 @@
 //! The verbs that make, copy, grow or remove a VM's disk.
 
+mod delete;
 pub mod foreign;
 mod import;
 mod ova;
@@ -28,6 +29,13 @@ pub enum Verb {
         image: PathBuf,
         #[command(flatten)]
         options: import::Options,
+    },
+    /// Remove the directory of a VM that has left the file, with its disk
+    Delete {
+        /// The VM
+        name: String,
+        #[command(flatten)]
+        options: delete::Options,
     },
 }
 
@@ -63,6 +71,8 @@ pub struct Answer {
 pub enum Did {
     /// Made out of a file.
     Imported,
+    /// Removed, with all that lay beside it.
+    Deleted,
 }
 
 impl fmt::Display for Answer {
@@ -71,6 +81,7 @@ impl fmt::Display for Answer {
         let from = self.from.as_deref().unwrap_or_default();
         match self.did {
             Did::Imported => writeln!(f, "vm {vm}: made its disk of {size} out of {from}"),
+            Did::Deleted => writeln!(f, "vm {vm}: removed its disk of {size}, {}", self.disk),
         }
     }
 }
@@ -81,5 +92,6 @@ pub fn run(site: &Site, verb: Verb) -> Result<Exit> {
     site.require_self()?;
     match verb {
         Verb::Import { name, image, options } => import::import(site, &name, &image, &options),
+        Verb::Delete { name, options } => delete::delete(site, &name, &options),
     }
 }

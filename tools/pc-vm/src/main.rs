@@ -1,7 +1,7 @@
 //! pc-vm: libvirt domains, disks, cloud-init seeds, migration and consoles.
 //!
 //! Never starts a VM that another node may be running, never writes to a disk that exists, never touches a domain
-//! that it did not make, never deletes a disk, never edits the distribution's libvirt configuration.
+//! that it did not make, never deletes a disk that it was not told to in so many words, never edits the distribution's libvirt configuration.
 
 mod curl;
 mod disk;

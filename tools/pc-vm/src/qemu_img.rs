@@ -135,6 +135,28 @@ pub fn info(input: &Input) -> Result<Info> {
     Info::parse(&text)
 }
 
+/// Grows a disk of ours. Refuses while a QEMU has it open, on whichever node: it locks its image.
+pub fn grow(disk: &Path, bytes: u64) -> Result<()> {
+    let sh = Shell::new()?;
+    let size = bytes.to_string();
+    let grown = pc_run::run(cmd!(sh, "qemu-img resize -q -f raw {disk} {size}"))
+        .deadline(Duration::from_secs(600))
+        .output();
+    match grown {
+        Err(error) if error.stderr().contains("lock") => Err(refused(format!(
+            "{}: a QEMU has it open, whatever libvirt says: {error}\n  pc-vm list",
+            disk.display()
+        ))),
+        grown => grown.map(drop).with_context(|| format!("growing {}", disk.display())),
+    }
+}
+
+/// Refuses a disk of ours that a QEMU has open: giving it the size that it has changes nothing, and asks for the lock.
+pub fn require_unlocked(disk: &Path) -> Result<()> {
+    let meta = disk.metadata().with_context(|| format!("looking at {}", disk.display()))?;
+    grow(disk, meta.len())
+}
+
 /// Copies an image, leaving out what is zero.
 pub fn convert(input: &Input, format: Format, to: &Path) -> Result<()> {
     let sh = Shell::new()?;
