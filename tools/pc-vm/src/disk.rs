@@ -4,6 +4,7 @@ mod delete;
 pub mod foreign;
 mod import;
 mod ova;
+pub mod resize;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use pc_cli::{Exit, require_root};
 use pc_run::Cost;
 use serde::Serialize;
 
+use crate::idle::Claims;
 use crate::site::Site;
 
 /// What is to become of a disk.
@@ -29,6 +31,13 @@ pub enum Verb {
         image: PathBuf,
         #[command(flatten)]
         options: import::Options,
+    },
+    /// Grow a VM's disk to the size that the file gives it, also while it runs
+    Resize {
+        /// The VM
+        name: String,
+        #[command(flatten)]
+        claims: Claims,
     },
     /// Remove the directory of a VM that has left the file, with its disk
     Delete {
@@ -71,6 +80,10 @@ pub struct Answer {
 pub enum Did {
     /// Made out of a file.
     Imported,
+    /// Grown.
+    Grown,
+    /// Left as it was: it has the size of the file.
+    Nothing,
     /// Removed, with all that lay beside it.
     Deleted,
 }
@@ -81,6 +94,16 @@ impl fmt::Display for Answer {
         let from = self.from.as_deref().unwrap_or_default();
         match self.did {
             Did::Imported => writeln!(f, "vm {vm}: made its disk of {size} out of {from}"),
+            Did::Grown => {
+                let was = Bytes(self.was_bytes.unwrap_or_default());
+                writeln!(f, "vm {vm}: grew its disk from {was} to {size}")?;
+                let when = if self.running { "now" } else { "once it runs" };
+                writeln!(
+                    f,
+                    "inside, {when}: grow its partition and file system (cloud-init does so at a boot)"
+                )
+            }
+            Did::Nothing => writeln!(f, "vm {vm}: its disk has {size} already"),
             Did::Deleted => writeln!(f, "vm {vm}: removed its disk of {size}, {}", self.disk),
         }
     }
@@ -92,6 +115,7 @@ pub fn run(site: &Site, verb: Verb) -> Result<Exit> {
     site.require_self()?;
     match verb {
         Verb::Import { name, image, options } => import::import(site, &name, &image, &options),
+        Verb::Resize { name, claims } => resize::resize(site, &name, &claims),
         Verb::Delete { name, options } => delete::delete(site, &name, &options),
     }
 }

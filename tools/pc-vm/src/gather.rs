@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cluster::Node;
 
+use crate::disk::resize;
 use crate::domain::Guest;
 use crate::hypervisor::{LOOK, Live};
 use crate::plan::Action;
@@ -172,6 +173,11 @@ fn on_this_node(
     if should == Some(true) && !here && owner.as_deref().is_none_or(|owner| owner == me) {
         // Its unit stays active whatever the guest does: starting that would do nothing.
         problems.push(format!("vm {name} should run here\n  pc-vm start {name}"));
+    }
+    // Told once: where it runs, else where it would.
+    if here || should == Some(true) {
+        let bytes = on_volume(site, guest, Store::disk_bytes);
+        problems.extend(bytes.and_then(|bytes| resize::difference(guest, bytes)));
     }
     if let Some(reason) = live.and_then(|live| live.reason) {
         problems.push(format!("vm {name} is paused: {reason}"));

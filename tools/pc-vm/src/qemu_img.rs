@@ -135,6 +135,11 @@ pub fn info(input: &Input) -> Result<Info> {
     Info::parse(&text)
 }
 
+/// A size as QEMU has it: whole sectors.
+pub fn sectors(bytes: u64) -> u64 {
+    bytes.next_multiple_of(512)
+}
+
 /// Grows a disk of ours. Refuses while a QEMU has it open, on whichever node: it locks its image.
 pub fn grow(disk: &Path, bytes: u64) -> Result<()> {
     let sh = Shell::new()?;
@@ -154,7 +159,7 @@ pub fn grow(disk: &Path, bytes: u64) -> Result<()> {
 /// Refuses a disk of ours that a QEMU has open: giving it the size that it has changes nothing, and asks for the lock.
 pub fn require_unlocked(disk: &Path) -> Result<()> {
     let meta = disk.metadata().with_context(|| format!("looking at {}", disk.display()))?;
-    grow(disk, meta.len())
+    grow(disk, sectors(meta.len()))
 }
 
 /// Copies an image, leaving out what is zero.

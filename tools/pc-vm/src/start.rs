@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use pc_cli::{Exit, log, refused, try_again};
 
+use crate::disk::resize;
 use crate::domain::{Definition, Guest};
 use crate::host::Host;
 use crate::image::{Source, create_disk};
@@ -198,6 +199,8 @@ fn prepare(site: &Site, host: &Host, store: &Store, guest: &Guest, definition: &
     let source = Source { image, size: guest.vm.disk, cache: &cache };
     if create_disk(source, &store.disk())? {
         log::info(format_args!("made the disk of vm {name}, {}", guest.vm.disk));
+    } else {
+        resize::before_start(store, guest)?;
     }
     let user_data = match &guest.vm.user_data {
         None => None,

@@ -151,6 +151,11 @@ impl Store {
         write_if_different(&self.at(&self.places.definition), xml.as_bytes(), 0o644)
     }
 
+    /// The size of the disk as a guest sees it; `None` when there is none, or it cannot be seen from here.
+    pub fn disk_bytes(&self) -> Option<u64> {
+        fs::metadata(self.disk()).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
+    }
+
     /// Bytes that the disk really takes on the volume; `None` when it cannot be seen from here.
     pub fn allocated_bytes(&self) -> Option<u64> {
         use std::os::unix::fs::MetadataExt;
