@@ -1,6 +1,7 @@
 //! The verbs that make, copy, grow or remove a VM's disk.
 
 mod delete;
+mod export;
 pub mod foreign;
 mod import;
 mod ova;
@@ -38,6 +39,16 @@ pub enum Verb {
         name: String,
         #[command(flatten)]
         claims: Claims,
+    },
+    /// Copy a stopped VM's disk into a file
+    Export {
+        /// The VM
+        name: String,
+        /// The file, on this node, which must not exist
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        options: export::Options,
     },
     /// Remove the directory of a VM that has left the file, with its disk
     Delete {
@@ -84,6 +95,8 @@ pub enum Did {
     Grown,
     /// Left as it was: it has the size of the file.
     Nothing,
+    /// Copied into a file.
+    Exported,
     /// Removed, with all that lay beside it.
     Deleted,
 }
@@ -104,6 +117,13 @@ impl fmt::Display for Answer {
                 )
             }
             Did::Nothing => writeln!(f, "vm {vm}: its disk has {size} already"),
+            Did::Exported => {
+                writeln!(
+                    f,
+                    "vm {vm}: copied its disk of {size} to {}",
+                    self.to.as_deref().unwrap_or_default()
+                )
+            }
             Did::Deleted => writeln!(f, "vm {vm}: removed its disk of {size}, {}", self.disk),
         }
     }
@@ -116,6 +136,7 @@ pub fn run(site: &Site, verb: Verb) -> Result<Exit> {
     match verb {
         Verb::Import { name, image, options } => import::import(site, &name, &image, &options),
         Verb::Resize { name, claims } => resize::resize(site, &name, &claims),
+        Verb::Export { name, to, options } => export::export(site, &name, &to, &options),
         Verb::Delete { name, options } => delete::delete(site, &name, &options),
     }
 }

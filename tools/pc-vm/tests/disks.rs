@@ -402,3 +402,44 @@ fn a_disk_is_grown_through_the_qemu_that_has_it() {
     let (exit, said) = scene.pc_vm("n1", &root, &["resize", "mail", "--owner-is-dead", "n3"]);
     assert_eq!((exit, fs::metadata(&disk).unwrap().len() as usize), (0, 9 * MIB), "{said}");
 }
+
+#[test]
+fn a_disk_is_copied_into_a_file() {
+    let scene = quiet(SHARED);
+    let base = image(&scene);
+    let root = scene.root("shared");
+    let disk = root.join("mnt/vms/vms/mail/disk.img");
+    fs::write(&disk, &base).unwrap();
+    let to = scene.path("mail.qcow2").display().to_string();
+    let (exit, said) = scene.pc_vm("n2", &root, &["export", "mail", &to, "--json"]);
+    assert_eq!(exit, 0, "{said}");
+    let said = answer(&said);
+    assert_eq!((&said["did"], &said["to"]), (&"exported".into(), &to.as_str().into()));
+    assert_eq!(&fs::read(&to).unwrap()[..4], b"QFI\xfb");
+    qemu_img(&["convert", "-f", "qcow2", "-O", "raw", "mail.qcow2", "back"], &scene.path(""));
+    assert!(fs::read(scene.path("back")).unwrap() == base);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&to).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let before = fs::read(&to).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["export", "mail", &to]);
+    assert_eq!((exit, said.contains("mail.qcow2: is there, and is never written over")), (2, true), "{said}");
+    assert!(fs::read(&to).unwrap() == before);
+    let to = scene.path("mail.raw").display().to_string();
+    let (exit, said) = scene.pc_vm("n1", &root, &["export", "mail", &to, "--format", "raw"]);
+    assert_eq!((exit, fs::read(&to).unwrap() == base), (0, true), "{said}");
+    let to = scene.path("nowhere/mail").display().to_string();
+    assert_eq!(scene.pc_vm("n1", &root, &["export", "mail", &to]).0, 2);
+    // What a guest wrote to its raw disk is never taken for an image that refers to other files.
+    let place = scene.path("");
+    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw", "lure"], &place);
+    fs::copy(scene.path("lure"), &disk).unwrap();
+    let to = scene.path("lured").display().to_string();
+    let (exit, said) = scene.pc_vm("n1", &root, &["export", "mail", &to, "--format", "raw"]);
+    assert_eq!((exit, fs::read(&to).unwrap() == fs::read(&disk).unwrap()), (0, true), "{said}");
+}
+
+#[test]
+fn nothing_is_copied_of_a_guest_that_may_run() {
+    let disk = |root: &Path| fs::write(root.join("mnt/vms/vms/mail/disk.img"), vec![0; 8 * MIB]).unwrap();
+    needs_an_idle_vm(&["export", "mail", "FILE.copy"], "pc-vm export mail FILE.copy", disk);
+}
