@@ -1,5 +1,6 @@
 //! The verbs that make, copy, grow or remove a VM's disk.
 
+mod clone;
 mod delete;
 mod export;
 pub mod foreign;
@@ -50,6 +51,17 @@ pub enum Verb {
         #[command(flatten)]
         options: export::Options,
     },
+    /// Copy a stopped VM's disk to a VM of the file that has none yet
+    Clone {
+        /// The VM whose disk is copied
+        #[arg(value_name = "FROM")]
+        from: String,
+        /// The VM that gets the copy
+        #[arg(value_name = "TO")]
+        to: String,
+        #[command(flatten)]
+        claims: Claims,
+    },
     /// Remove the directory of a VM that has left the file, with its disk
     Delete {
         /// The VM
@@ -97,6 +109,8 @@ pub enum Did {
     Nothing,
     /// Copied into a file.
     Exported,
+    /// Made out of another VM's.
+    Cloned,
     /// Removed, with all that lay beside it.
     Deleted,
 }
@@ -124,6 +138,7 @@ impl fmt::Display for Answer {
                     self.to.as_deref().unwrap_or_default()
                 )
             }
+            Did::Cloned => writeln!(f, "vm {vm}: made its disk of {size} out of that of vm {from}"),
             Did::Deleted => writeln!(f, "vm {vm}: removed its disk of {size}, {}", self.disk),
         }
     }
@@ -137,6 +152,7 @@ pub fn run(site: &Site, verb: Verb) -> Result<Exit> {
         Verb::Import { name, image, options } => import::import(site, &name, &image, &options),
         Verb::Resize { name, claims } => resize::resize(site, &name, &claims),
         Verb::Export { name, to, options } => export::export(site, &name, &to, &options),
+        Verb::Clone { from, to, claims } => clone::clone(site, &from, &to, &claims),
         Verb::Delete { name, options } => delete::delete(site, &name, &options),
     }
 }

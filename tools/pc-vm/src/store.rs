@@ -60,6 +60,11 @@ impl Store {
         self.at(&self.places.disk)
     }
 
+    /// The UEFI variables.
+    pub fn nvram(&self) -> PathBuf {
+        self.at(&self.places.nvram)
+    }
+
     /// 75 with the reason unless the volume is mounted: an empty mount point must never be written to.
     pub fn require_mounted(&self) -> Result<()> {
         let path = self.root.join("proc/self/mountinfo");

@@ -443,3 +443,87 @@ fn nothing_is_copied_of_a_guest_that_may_run() {
     let disk = |root: &Path| fs::write(root.join("mnt/vms/vms/mail/disk.img"), vec![0; 8 * MIB]).unwrap();
     needs_an_idle_vm(&["export", "mail", "FILE.copy"], "pc-vm export mail FILE.copy", disk);
 }
+
+/// A second VM of the file, of this size.
+fn with_copy(scene: &Scene, size: &str, more: &str) {
+    let file = fs::read_to_string(scene.path("cluster.toml")).unwrap();
+    let copy =
+        format!("[vm.copy]\nmemory = \"64MiB\"\ndisk = \"{size}\"\nvolume = \"vms\"\nhome = \"n1\"\n{more}");
+    fs::write(
+        scene.path("cluster.toml"),
+        file.replace("[[node]]\nname = \"n1\"", &format!("{copy}[[node]]\nname = \"n1\"")),
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_disk_is_cloned_for_another_vm() {
+    let scene = quiet(SHARED);
+    let base = image(&scene);
+    with_copy(&scene, "4MiB", "");
+    let root = scene.root("shared");
+    let (mail, copy) = (root.join("mnt/vms/vms/mail"), root.join("mnt/vms/vms/copy"));
+    fs::write(mail.join("disk.img"), &base).unwrap();
+    fs::write(mail.join("nvram.fd"), "variables").unwrap();
+    let (exit, said) = scene.pc_vm("n2", &root, &["clone", "mail", "copy", "--json"]);
+    assert_eq!(exit, 0, "{said}");
+    let said = answer(&said);
+    assert_eq!(
+        (&said["did"], &said["vm"], &said["from"]),
+        (&"cloned".into(), &"copy".into(), &"mail".into())
+    );
+    let disk = fs::read(copy.join("disk.img")).unwrap();
+    assert!(
+        disk.len() == 4 * MIB
+            && disk[..base.len()] == base
+            && fs::read(mail.join("disk.img")).unwrap() == base
+    );
+    assert_eq!(names(&copy), ["disk.img", "lock", "nvram.fd"]);
+    let (exit, said) = scene.pc_vm("n1", &root, &["clone", "mail", "copy"]);
+    assert_eq!(
+        (exit, said.contains("copy/disk.img is there, and is never written over")),
+        (2, true),
+        "{said}"
+    );
+    let (exit, said) = scene.pc_vm("n1", &root, &["clone", "mail", "mail"]);
+    assert_eq!((exit, said.contains("vm mail: cannot be its own copy")), (2, true), "{said}");
+}
+
+#[test]
+fn a_clone_that_would_not_fit_or_boot_is_refused() {
+    let scene = quiet(SHARED);
+    let root = scene.root("shared");
+    with_copy(&scene, "4MiB", "");
+    fs::write(root.join("mnt/vms/vms/mail/disk.img"), vec![0; 8 * MIB]).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["clone", "mail", "copy"]);
+    assert_eq!(exit, 2, "{said}");
+    let says = "vm copy: the file gives it a disk of 4MiB, and that of vm mail has 8MiB\n  disk = \"8MiB\" in [vm.copy]\n";
+    assert!(said.ends_with(says), "{said}");
+    let scene = quiet(SHARED);
+    with_copy(&scene, "8MiB", "firmware = \"uefi\"\n");
+    let root = scene.root("shared");
+    fs::write(root.join("mnt/vms/vms/mail/disk.img"), vec![0; 8 * MIB]).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["clone", "mail", "copy"]);
+    assert_eq!(
+        (exit, said.ends_with("another firmware\n  firmware = \"bios\" in [vm.copy]\n")),
+        (2, true),
+        "{said}"
+    );
+    assert!(!root.join("mnt/vms/vms/copy/disk.img").exists());
+}
+
+#[test]
+fn nothing_is_cloned_of_a_guest_that_may_run() {
+    let scene = quiet(SHARED);
+    let root = scene.root("shared");
+    with_copy(&scene, "8MiB", "");
+    fs::write(root.join("mnt/vms/vms/mail/disk.img"), vec![0; 8 * MIB]).unwrap();
+    scene.libvirt("n2", Some(&running("mail", UUID)));
+    let (exit, said) = scene.pc_vm("n1", &root, &["clone", "mail", "copy"]);
+    assert_eq!((exit, said.ends_with("vm mail: runs on n2\n  pc-vm stop mail\n")), (2, true), "{said}");
+    scene.libvirt("n2", None);
+    let (exit, said) = scene.pc_vm("n1", &root, &["clone", "mail", "copy"]);
+    assert_eq!(exit, 75, "{said}");
+    assert!(said.ends_with("certain: pc-vm clone mail copy --owner-is-dead n2\n"), "{said}");
+    assert!(!root.join("mnt/vms/vms/copy/disk.img").exists());
+}
