@@ -135,8 +135,9 @@ fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)
     let reachable =
         !waits && !outcome.plan.steps.iter().any(|step| matches!(step.action, Action::Listen { .. }));
     let vms = guests.iter().zip(live).map(|(guest, live)| {
-        let changed = outcome.plan.steps.iter().any(|step| step.id == format!("{}/define", guest.name));
-        on_this_node(site, guest, live.as_ref(), changed, problems)
+        let current = !outcome.plan.steps.iter().any(|step| step.id == format!("{}/define", guest.name));
+        let pending = outcome.pending.iter().any(|vm| vm == guest.name.as_str());
+        StatusVm { pending, ..on_this_node(site, guest, live.as_ref(), current, problems) }
     });
     Ok((reachable, vms.collect()))
 }
@@ -147,6 +148,7 @@ fn unknown(site: &Site, guest: &Guest) -> StatusVm {
         name: guest.name.to_string(),
         defined: false,
         current: false,
+        pending: false,
         state: "unknown".into(),
         reason: Some("libvirt does not answer".into()),
         here: false,
@@ -159,7 +161,7 @@ fn on_this_node(
     site: &Site,
     guest: &Guest,
     live: Option<&Live>,
-    changed: bool,
+    current: bool,
     problems: &mut Vec<String>,
 ) -> StatusVm {
     let (name, me) = (guest.name, site.nodes.me());
@@ -185,7 +187,8 @@ fn on_this_node(
     StatusVm {
         name: name.to_string(),
         defined: live.is_some(),
-        current: live.is_some() && !changed,
+        current: live.is_some() && current,
+        pending: false,
         state: live.map_or("undefined", |live| live.state).into(),
         reason: live.and_then(|live| live.reason).map(String::from),
         here,

@@ -44,6 +44,7 @@ fn status() -> Status {
             name: "mail".into(),
             defined: true,
             current: true,
+            pending: true,
             state: "paused".into(),
             reason: Some("I/O error on its disk".into()),
             here: true,
@@ -134,6 +135,7 @@ node3 does not answer: connection refused
     );
     assert_eq!(
         status().to_string(),
-        "node1: not healthy\nvm mail: paused (I/O error on its disk)\nproblem: vm mail is paused: I/O error on its disk\n"
+        "node1: not healthy\nvm mail: paused (I/O error on its disk), by an older definition: the file's takes effect at its \
+         next start\nproblem: vm mail is paused: I/O error on its disk\n"
     );
 }
