@@ -7,6 +7,7 @@ pub mod foreign;
 mod import;
 mod ova;
 pub mod resize;
+mod snapshot;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -62,6 +63,9 @@ pub enum Verb {
         #[command(flatten)]
         claims: Claims,
     },
+    /// States of a stopped VM's disk to come back to
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
     /// Remove the directory of a VM that has left the file, with its disk
     Delete {
         /// The VM
@@ -149,10 +153,22 @@ pub fn run(site: &Site, verb: Verb) -> Result<Exit> {
     require_root()?;
     site.require_self()?;
     match verb {
+        Verb::Snapshot(verb) => snapshot::run(site, verb),
         Verb::Import { name, image, options } => import::import(site, &name, &image, &options),
         Verb::Resize { name, claims } => resize::resize(site, &name, &claims),
         Verb::Export { name, to, options } => export::export(site, &name, &to, &options),
         Verb::Clone { from, to, claims } => clone::clone(site, &from, &to, &claims),
         Verb::Delete { name, options } => delete::delete(site, &name, &options),
     }
+}
+
+/// For the samples of every output.
+#[cfg(test)]
+pub fn sample() -> snapshot::Snapshots {
+    let state = snapshot::Snapshot {
+        name: "before-upgrade".into(),
+        made_at: "2026-01-01T00:00:00Z".into(),
+        allocated_bytes: 3_221_225_472,
+    };
+    snapshot::Snapshots { schema: "pc.vm.snapshots/1", vm: "mail".into(), snapshots: vec![state] }
 }

@@ -202,6 +202,20 @@ fn fill(source: Source, temporary: &Path) -> Result<()> {
     qemu_img::convert(&input, Format::Raw, temporary)
 }
 
+/// Puts another disk in the place of one that exists: at every moment there is the old one or the new one, whole.
+pub fn replace_disk(disk: &Path, size: Bytes, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let directory = disk.parent().with_context(|| format!("{} has no directory", disk.display()))?;
+    remove_leftovers(directory)?;
+    let temporary = directory.join(format!("{LEFTOVER}{}", std::process::id()));
+    let replaced = whole(&temporary, size, fill).and_then(|()| {
+        std::fs::rename(&temporary, disk).context("giving the copy its name")?;
+        sync(directory)
+    });
+    // Under its own name by now, or worth nothing.
+    let _ = std::fs::remove_file(&temporary);
+    replaced.with_context(|| format!("replacing {}", disk.display()))
+}
+
 /// Gives the copy its name, only if nobody has it: a hard link fails where a rename would replace.
 fn keep(temporary: &Path, disk: &Path, directory: &Path) -> Result<()> {
     std::fs::hard_link(temporary, disk).with_context(|| format!("naming the copy {}", disk.display()))?;

@@ -106,6 +106,7 @@ fn samples_of_every_output() {
             cost,
         },
     );
+    golden("snapshots.json", &crate::disk::sample());
     golden("plan.json", &crate::plan::tests::sample());
     let cost = pc_run::Cost { seconds: 1.25, external_calls: 5, external_seconds: 1.125 };
     let done = vec!["mail/render".into(), "mail/define".into()];

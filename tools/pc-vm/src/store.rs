@@ -65,6 +65,11 @@ impl Store {
         self.at(&self.places.nvram)
     }
 
+    /// The directory of states to come back to.
+    pub fn snapshots(&self) -> PathBuf {
+        self.at(&self.places.snapshots)
+    }
+
     /// 75 with the reason unless the volume is mounted: an empty mount point must never be written to.
     pub fn require_mounted(&self) -> Result<()> {
         let path = self.root.join("proc/self/mountinfo");

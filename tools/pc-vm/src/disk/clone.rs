@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use cluster::{Bytes, Firmware};
-use pc_cli::{Exit, emit, log, refused, write_atomic};
+use pc_cli::{Exit, emit, log, refused};
 use pc_run::Cost;
 
+use crate::disk::snapshot::copy_variables;
 use crate::disk::{Answer, Did};
 use crate::domain::Guest;
 use crate::idle::{Claims, Disk, hold};
@@ -33,7 +34,8 @@ pub fn clone(site: &Site, from: &str, to: &str, claims: &Claims) -> Result<Exit>
         only_disk(site, &target.guest)?;
     }
     tell(&format!("copying the disk of vm {from} to vm {to}"));
-    variables(&source.store, &target.store)?;
+    // Before the disk gets its name, so that a copy that is there is whole.
+    copy_variables(&source.store.nvram(), &target.store.nvram())?;
     let (disk, input) = (target.store.disk(), Input::raw(&source.store.disk()));
     if !make_disk(&disk, size, |temporary| qemu_img::convert(&input, Format::Raw, temporary))? {
         return Err(refused(format!("vm {to}: {} has come into being meanwhile", disk.display())));
@@ -78,14 +80,4 @@ fn large_enough(source: &Store, from: &Guest, to: &Guest) -> Result<Bytes> {
         "vm {}: the file gives it a disk of {size}, and that of vm {} has {needed}\n  disk = \"{needed}\" in [vm.{0}]",
         to.name, from.name
     )))
-}
-
-/// Before the disk gets its name, so that a copy that is there is whole.
-fn variables(source: &Store, target: &Store) -> Result<()> {
-    let path = source.nvram();
-    match std::fs::read(&path) {
-        Ok(variables) => write_atomic(&target.nvram(), &variables, 0o600),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
-    }
 }

@@ -12,7 +12,7 @@ use pc_run::Cost;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::disk::{Answer, Did};
+use crate::disk::{Answer, Did, snapshot};
 use crate::idle::{Claims, hold_uuid};
 use crate::places::Places;
 use crate::qemu_img;
@@ -46,8 +46,13 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let Found { directory, store, local, .. } = &found;
     let command = format!("pc-vm delete {name} --volume {} --yes-destroy-its-disk", found.volume);
     let lock = hold_uuid(site, name, &uuid, store, *local, &options.claims, &command)?;
-    let files = files(directory)?;
-    let (size, what) = loss(&store.disk())?;
+    let snapshots = store.snapshots();
+    let kept = snapshot::files(&snapshots)?;
+    let files = files(directory, &snapshots)?;
+    let (size, mut what) = loss(&store.disk())?;
+    if !kept.is_empty() {
+        what.push_str(", and what its snapshots hold");
+    }
     if !options.yes_destroy_its_disk {
         return Err(refused(format!("vm {name}: {what}, would be lost\n  {command}")));
     }
@@ -56,8 +61,11 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         qemu_img::require_unlocked(&store.disk())?;
     }
     tell(&format!("removing the disk of vm {name}"));
-    for file in &files {
+    for file in kept.iter().chain(&files) {
         fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
+    }
+    if snapshots.exists() {
+        fs::remove_dir(&snapshots).with_context(|| format!("removing {}", snapshots.display()))?;
     }
     fs::remove_dir(directory).with_context(|| format!("removing {}", directory.display()))?;
     drop(lock);
@@ -149,11 +157,14 @@ fn find(site: &Site, name: &str, volume: Option<&str>) -> Result<Found> {
 }
 
 /// All files of the directory in the order in which they go; refuses when there is anything that none of us made.
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+fn files(directory: &Path, snapshots: &Path) -> Result<Vec<PathBuf>> {
     let reading = || format!("reading {}", directory.display());
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).with_context(reading)? {
         let entry = entry.with_context(reading)?;
+        if entry.path() == snapshots {
+            continue;
+        }
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_file = entry.file_type().with_context(reading)?.is_file();
         let place = OURS.iter().position(|known| *known == name);
