@@ -101,7 +101,7 @@ FOR_ROOT = {
     "pc-ovs": [["apply"], ["confirm"]],
     "pc-trust": [["init", "cluster.toml"], ["join", "192.0.2.1", "x"], ["apply"], ["plan"], ["token", "node2"], ["renew"]],
     "pc-unlock": [["open"], ["bind", DISK], ["unbind", DISK], ["rotate"], ["seal", "x"], ["unseal"]],
-    "pc-vm": [["apply"], ["start", "mail"], ["stop", "mail"], ["migrate", "mail", "node2"]],
+    "pc-vm": [["apply"], ["start", "mail"], ["stop", "mail"], ["migrate", "mail", "node2"], ["reboot", "mail"], ["import", "mail", "x.qcow2"], ["delete", "mail"], ["resize", "mail"], ["export", "mail", "x.qcow2"], ["clone", "mail", "web"], ["snapshot", "list", "mail"]],
 }
 
 

@@ -12,6 +12,9 @@ use crate::places::Places;
 /// XML namespace of our mark: a domain that carries it was made here.
 pub const NAMESPACE: &str = "https://github.com/personal-cluster/personal-cluster/ns/vm/1";
 
+/// What a guest's own disk is called in its definition.
+pub const DISK: &str = "vda";
+
 /// A rendered definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
@@ -157,7 +160,7 @@ fn disks(guest: &Guest) -> String {
     format!(
         "    <disk type='file' device='disk'>\n      \
          <driver name='qemu' type='raw' cache='none' error_policy='stop' io='threads' discard='unmap'/>\n      \
-         <source file='{}'/>\n      <target dev='vda' bus='virtio'/>\n    </disk>\n    \
+         <source file='{}'/>\n      <target dev='{DISK}' bus='virtio'/>\n    </disk>\n    \
          <disk type='file' device='disk'>\n      <driver name='qemu' type='raw' cache='none'/>\n      \
          <source file='{}'/>\n      <target dev='vdb' bus='virtio'/>\n      <readonly/>\n    </disk>\n",
         places.disk, places.seed

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cluster::Node;
 
+use crate::disk::resize;
 use crate::domain::Guest;
 use crate::hypervisor::{LOOK, Live};
 use crate::plan::Action;
@@ -134,8 +135,9 @@ fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)
     let reachable =
         !waits && !outcome.plan.steps.iter().any(|step| matches!(step.action, Action::Listen { .. }));
     let vms = guests.iter().zip(live).map(|(guest, live)| {
-        let changed = outcome.plan.steps.iter().any(|step| step.id == format!("{}/define", guest.name));
-        on_this_node(site, guest, live.as_ref(), changed, problems)
+        let current = !outcome.plan.steps.iter().any(|step| step.id == format!("{}/define", guest.name));
+        let pending = outcome.pending.iter().any(|vm| vm == guest.name.as_str());
+        StatusVm { pending, ..on_this_node(site, guest, live.as_ref(), current, problems) }
     });
     Ok((reachable, vms.collect()))
 }
@@ -146,6 +148,7 @@ fn unknown(site: &Site, guest: &Guest) -> StatusVm {
         name: guest.name.to_string(),
         defined: false,
         current: false,
+        pending: false,
         state: "unknown".into(),
         reason: Some("libvirt does not answer".into()),
         here: false,
@@ -158,7 +161,7 @@ fn on_this_node(
     site: &Site,
     guest: &Guest,
     live: Option<&Live>,
-    changed: bool,
+    current: bool,
     problems: &mut Vec<String>,
 ) -> StatusVm {
     let (name, me) = (guest.name, site.nodes.me());
@@ -173,13 +176,19 @@ fn on_this_node(
         // Its unit stays active whatever the guest does: starting that would do nothing.
         problems.push(format!("vm {name} should run here\n  pc-vm start {name}"));
     }
+    // Told once: where it runs, else where it would.
+    if here || should == Some(true) {
+        let bytes = on_volume(site, guest, Store::disk_bytes);
+        problems.extend(bytes.and_then(|bytes| resize::difference(guest, bytes)));
+    }
     if let Some(reason) = live.and_then(|live| live.reason) {
         problems.push(format!("vm {name} is paused: {reason}"));
     }
     StatusVm {
         name: name.to_string(),
         defined: live.is_some(),
-        current: live.is_some() && !changed,
+        current: live.is_some() && current,
+        pending: false,
         state: live.map_or("undefined", |live| live.state).into(),
         reason: live.and_then(|live| live.reason).map(String::from),
         here,

@@ -1,6 +1,8 @@
 //! Every call of libvirt, each with a deadline. libvirt itself has none: a call to a daemon that hangs, or to a
 //! node that has gone, would wait for ever. A call that is given up goes on in its thread until we end.
 
+mod changes;
+
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -38,6 +40,9 @@ pub struct Found {
     pub uuid: String,
     /// The digest in our mark; `None`: somebody else's.
     pub mark: Option<String>,
+    /// The digest in the mark of the definition that its QEMU was started with; `None` when it does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_mark: Option<String>,
     /// A QEMU process exists (running or paused).
     pub active: bool,
     /// libvirt would start it at boot.
@@ -257,11 +262,13 @@ fn describe(domain: &Domain) -> Result<Found, virt::error::Error> {
     // A domain without a definition (a guest somebody started directly) cannot have one that starts at boot.
     let persistent = domain.is_persistent()?;
     let flags = if persistent { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+    let active = domain.is_active()?;
     Ok(Found {
         name: domain.name()?,
         uuid: domain.uuid_string()?,
         mark: mark_of(&domain.xml_desc(flags)?),
-        active: domain.is_active()?,
+        running_mark: if active { mark_of(&domain.xml_desc(0)?) } else { None },
+        active,
         autostart: persistent && domain.autostart()?,
     })
 }

@@ -25,12 +25,17 @@ fn a_domain_is_defined_and_started() {
     let mail = |host: &Hypervisor| host.domains().unwrap().into_iter().find(|found| found.name == "mail");
     let found = mail(&host).unwrap();
     assert_eq!((found.uuid.as_str(), found.mark.as_deref(), found.active), (UUID, Some("two"), false));
+    assert_eq!(found.running_mark, None);
     let others: Vec<_> = host.domains().unwrap().into_iter().filter(|found| found.mark.is_none()).collect();
     assert_eq!(others[0].name, "test");
     assert_eq!(host.live(UUID, QUICK).unwrap().unwrap().state, "shut off");
     host.create(UUID).unwrap();
     let live = host.live(UUID, QUICK).unwrap().unwrap();
     assert_eq!((live.state, live.active, live.memory_bytes), ("running", true, 64 << 20));
+    // Redefined while it runs: its QEMU goes on as it was started.
+    host.define(&xml("three")).unwrap();
+    let found = mail(&host).unwrap();
+    assert_eq!((found.mark.as_deref(), found.running_mark.as_deref()), (Some("three"), Some("two")));
     // The test driver knows no power button; pulling the plug is the same call everywhere.
     host.kill(UUID).unwrap();
     assert!(!host.live(UUID, QUICK).unwrap().unwrap().active);

@@ -12,6 +12,7 @@ use pc_cli::refused;
 use sha2::{Digest, Sha256, Sha512};
 
 use crate::curl;
+use crate::disk::foreign;
 use crate::qemu_img::{self, Format};
 
 /// A digest as the file writes it: `sha256:HEX` or `sha512:HEX`.
@@ -132,16 +133,21 @@ pub struct Source<'a> {
     pub cache: &'a Path,
 }
 
-/// Makes a VM's disk, unless there is one: an existing disk is never touched. The copy gets its name only once
-/// it is complete and on stable storage. `true` when a disk was made.
+/// Makes a VM's disk, unless there is one. `true` when a disk was made.
 pub fn create_disk(source: Source, disk: &Path) -> Result<bool> {
+    make_disk(disk, source.size, |temporary| fill(source, temporary))
+}
+
+/// Makes a disk of this size, which `fill` writes into a file that is there already. An existing disk is never touched:
+/// `false`. The copy gets its name only once it is complete and on stable storage.
+pub fn make_disk(disk: &Path, size: Bytes, fill: impl FnOnce(&Path) -> Result<()>) -> Result<bool> {
     if disk.symlink_metadata().is_ok() {
         return Ok(false);
     }
     let directory = disk.parent().with_context(|| format!("{} has no directory", disk.display()))?;
     remove_leftovers(directory)?;
     let temporary = directory.join(format!("{LEFTOVER}{}", std::process::id()));
-    let made = fill(source, &temporary).and_then(|()| keep(&temporary, disk, directory));
+    let made = whole(&temporary, size, fill).and_then(|()| keep(&temporary, disk, directory));
     // Under its own name by now, or worth nothing.
     let _ = std::fs::remove_file(&temporary);
     made.with_context(|| format!("making {}", disk.display()))?;
@@ -162,8 +168,8 @@ fn remove_leftovers(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn fill(source: Source, temporary: &Path) -> Result<()> {
-    let Source { image, size, cache } = source;
+/// A file that is complete and on stable storage.
+fn whole(temporary: &Path, size: Bytes, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     // Made here, so that it is never readable by others; qemu-img truncates it and keeps the mode.
     let file = std::fs::OpenOptions::new()
         .write(true)
@@ -171,29 +177,43 @@ fn fill(source: Source, temporary: &Path) -> Result<()> {
         .mode(0o600)
         .open(temporary)
         .with_context(|| format!("creating {}", temporary.display()))?;
-    if let Some((name, image)) = image {
-        let path = obtain(name, image, cache)?;
-        let info = qemu_img::info(&path)?;
-        if info.reads_other_files() {
-            return Err(refused(format!("image.{name}: refers to another file (backing file or data file)")));
-        }
-        if info.virtual_size > size.0 {
-            let needed = Bytes(info.virtual_size);
-            return Err(refused(format!("image.{name}: is {needed}, larger than the VM's disk of {size}")));
-        }
-        let format = match info.format.as_str() {
-            "raw" => Format::Raw,
-            "qcow2" => Format::Qcow2,
-            other => return Err(refused(format!("image.{name}: is {other}, not raw or qcow2"))),
-        };
-        qemu_img::convert(&path, format, temporary)?;
-    }
+    fill(temporary)?;
     if file.metadata()?.len() > size.0 {
-        // raw images are rounded up to a sector; anything more was checked above.
+        // raw images are rounded up to a sector; anything more was checked before.
         bail!("the copy is larger than {size}");
     }
     file.set_len(size.0).with_context(|| format!("growing {} to {size}", temporary.display()))?;
     file.sync_all().with_context(|| format!("writing {} to its disk", temporary.display()))
+}
+
+fn fill(source: Source, temporary: &Path) -> Result<()> {
+    let Source { image, size, cache } = source;
+    let Some((name, image)) = image else { return Ok(()) };
+    let path = obtain(name, image, cache)?;
+    let input = foreign::look(&path, &format!("image.{name} ({})", path.display()))?;
+    let info = qemu_img::info(&input)?;
+    if info.reads_other_files() {
+        return Err(refused(format!("image.{name}: refers to another file (backing file or data file)")));
+    }
+    if info.virtual_size > size.0 {
+        let needed = Bytes(info.virtual_size);
+        return Err(refused(format!("image.{name}: is {needed}, larger than the VM's disk of {size}")));
+    }
+    qemu_img::convert(&input, Format::Raw, temporary)
+}
+
+/// Puts another disk in the place of one that exists: at every moment there is the old one or the new one, whole.
+pub fn replace_disk(disk: &Path, size: Bytes, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let directory = disk.parent().with_context(|| format!("{} has no directory", disk.display()))?;
+    remove_leftovers(directory)?;
+    let temporary = directory.join(format!("{LEFTOVER}{}", std::process::id()));
+    let replaced = whole(&temporary, size, fill).and_then(|()| {
+        std::fs::rename(&temporary, disk).context("giving the copy its name")?;
+        sync(directory)
+    });
+    // Under its own name by now, or worth nothing.
+    let _ = std::fs::remove_file(&temporary);
+    replaced.with_context(|| format!("replacing {}", disk.display()))
 }
 
 /// Gives the copy its name, only if nobody has it: a hard link fails where a rename would replace.

@@ -132,9 +132,9 @@ fn refuses_what_is_not_the_image_meant() {
     let overlay = place.path("overlay.qcow2");
     cmd!(sh, "qemu-img create -q -f qcow2 -F raw -b {base} {overlay}").run().unwrap();
     refused(&image(&overlay, None), 8, "refers to another file");
-    let vmdk = place.path("base.vmdk");
-    cmd!(sh, "qemu-img convert -O vmdk {base} {vmdk}").run().unwrap();
-    refused(&image(&vmdk, None), 8, "is vmdk, not raw or qcow2");
+    let vdi = place.path("base.vdi");
+    cmd!(sh, "qemu-img convert -f raw -O vdi {base} {vdi}").run().unwrap();
+    refused(&image(&vdi, None), 8, "is a VirtualBox disk (VDI), not raw, qcow2, VMDK or an OVA");
 }
 
 /// What a power cut in the middle of a copy leaves: no disk, and the next attempt begins anew.

@@ -1,15 +1,17 @@
 //! pc-vm: libvirt domains, disks, cloud-init seeds, migration and consoles.
 //!
 //! Never starts a VM that another node may be running, never writes to a disk that exists, never touches a domain
-//! that it did not make, never deletes a disk, never edits the distribution's libvirt configuration.
+//! that it did not make, never deletes a disk that it was not told to in so many words, never edits the distribution's libvirt configuration.
 
 mod curl;
+mod disk;
 mod domain;
 mod facts;
 mod gather;
 mod handover;
 mod host;
 mod hypervisor;
+mod idle;
 mod image;
 mod listen;
 mod machine;
@@ -21,6 +23,7 @@ mod places;
 mod plan;
 mod probe;
 mod qemu_img;
+mod reboot;
 mod report;
 mod resume;
 mod seed;
@@ -29,9 +32,9 @@ mod start;
 mod stop;
 mod store;
 mod systemd;
+mod virsh;
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -98,6 +101,13 @@ enum Verb {
         #[command(flatten)]
         options: stop::Options,
     },
+    /// Restart what runs inside a VM, wherever it runs, and wait until it begins to boot
+    Reboot {
+        /// The VM
+        name: String,
+        #[command(flatten)]
+        options: reboot::Options,
+    },
     /// Say whether a VM's QEMU is on this node, also while libvirt hangs; 75 when that is not known
     Probe {
         /// The VM
@@ -134,6 +144,8 @@ enum Verb {
         /// The VM
         name: String,
     },
+    #[command(flatten)]
+    Disk(disk::Verb),
     /// Attach to a VM's serial console; Ctrl-] leaves
     Console {
         /// The VM
@@ -212,6 +224,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             gather::leave_status(site);
             result
         }
+        Verb::Reboot { name, options } => {
+            require_root()?;
+            reboot::reboot(site, &name, &options)
+        }
         Verb::Probe { name, options } => {
             require_root()?;
             probe::probe(site, &name, options)
@@ -235,6 +251,7 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             require_root()?;
             resume::resume(site, &name)
         }
+        Verb::Disk(verb) => disk::run(site, verb),
         Verb::Console { name } => console(site, &name),
         Verb::Xml { name } => {
             let guest = site.guest(&name)?;
@@ -251,8 +268,5 @@ fn console(site: &Site, name: &str) -> Result<Exit> {
     let Some(node) = node else {
         return Err(refused(format!("vm {name}: runs nowhere\n  pc-vm start {name}")));
     };
-    let here = node.name.as_str() == site.nodes.me();
-    let uri = if here { site.nodes.uris.connect.clone() } else { site.nodes.uri_of(node)? };
-    let error = Command::new("virsh").args(["--connect", &uri, "console", "--", name]).exec();
-    Err(error).context("running virsh\n  apt-get install libvirt-clients")
+    Err(virsh::console(&site.nodes.uri_from_here(node)?, name))
 }

@@ -77,6 +77,11 @@ impl<'a> Nodes<'a> {
         Ok(self.uris.connect_peer.replace("{address}", &address))
     }
 
+    /// The URI of a node's libvirt for a program that runs here.
+    pub fn uri_from_here(&self, node: &Node) -> Result<String> {
+        if node.name == self.view.node.name { Ok(self.uris.connect.clone()) } else { self.uri_of(node) }
+    }
+
     /// The libvirt of any node.
     pub fn of(&self, node: &Node) -> Result<Hypervisor> {
         if node.name == self.view.node.name {

@@ -20,6 +20,8 @@ pub struct Places {
     pub seed: String,
     /// UEFI variables.
     pub nvram: String,
+    /// States of the disk to come back to.
+    pub snapshots: String,
     /// Copy of the definition, so that the directory alone is enough to bring the VM back.
     pub definition: String,
     /// Who may start it.
@@ -40,6 +42,7 @@ impl Places {
             disk: at("disk.img"),
             seed: at("seed.img"),
             nvram: at("nvram.fd"),
+            snapshots: at("snapshots"),
             definition: at("domain.xml"),
             owner: at("owner.json"),
             lock: at("lock"),

@@ -95,13 +95,21 @@ pub struct Outcome {
     pub conflicts: Vec<String>,
     /// Worth knowing, nothing to do.
     pub notices: Vec<String>,
+    /// VMs that run by another definition than the file's, which takes effect at their next start.
+    pub pending: Vec<String>,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.plan)?;
         self.conflicts.iter().try_for_each(|line| writeln!(f, "cannot be done: {line}"))?;
-        self.notices.iter().try_for_each(|line| writeln!(f, "note: {line}"))
+        self.notices.iter().try_for_each(|line| writeln!(f, "note: {line}"))?;
+        self.pending.iter().try_for_each(|vm| {
+            writeln!(
+                f,
+                "note: vm {vm} runs by an older definition, the file's takes effect at its next start"
+            )
+        })
     }
 }
 
@@ -132,7 +140,16 @@ pub fn plan(want: &Want, have: &Have) -> Outcome {
         let action = Action::Listen { address: listen.address() };
         steps.push(Step { id: "listen".into(), needs: Vec::new(), action });
     }
-    Outcome { plan: Plan::new("pc.vm.plan/1", &want.node, have, steps), conflicts, notices }
+    let pending = want.definitions.iter().filter(|definition| is_pending(definition, have));
+    let pending = pending.map(|definition| definition.name.clone()).collect();
+    Outcome { plan: Plan::new("pc.vm.plan/1", &want.node, have, steps), conflicts, notices, pending }
+}
+
+/// It was started by another definition of ours.
+fn is_pending(definition: &Definition, have: &Have) -> bool {
+    let found = have.domains.iter().find(|found| found.uuid == definition.uuid);
+    let mark = found.and_then(|found| found.running_mark.as_ref());
+    mark.is_some_and(|mark| *mark != definition.digest)
 }
 
 fn forget(name: &str, uuid: Option<String>) -> Step<Action> {

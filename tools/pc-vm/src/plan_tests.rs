@@ -14,6 +14,7 @@ fn found(name: &str, mark: Option<&str>) -> Found {
         name: name.into(),
         uuid: format!("uuid-of-{name}"),
         mark: mark.map(Into::into),
+        running_mark: None,
         active: false,
         autostart: false,
     }
@@ -115,6 +116,21 @@ fn a_running_vm_is_redefined_for_its_next_start() {
     assert_eq!(outcome.plan.to_string(), "redefine vm mail, from its next start\n");
 }
 
+/// `apply` has redefined it, and it runs on as it was started: there is nothing to do but to say so.
+#[test]
+fn what_waits_for_a_start_is_told() {
+    let runs =
+        |mark: &str| Found { active: true, running_mark: Some(mark.into()), ..found("mail", Some("new")) };
+    let plan =
+        |mark| plan(&want(vec![definition("mail", "new")]), &have(vec![runs(mark)], &[("mail", "new")]));
+    assert_eq!(
+        plan("old").to_string(),
+        "nothing to do\nnote: vm mail runs by an older definition, the file's takes effect at its next start\n"
+    );
+    assert_eq!(plan("new").to_string(), "nothing to do\n");
+    assert_eq!((plan("old").pending, plan("new").pending), (vec!["mail".to_string()], Vec::new()));
+}
+
 #[test]
 fn other_peoples_domains_are_left_alone() {
     let mut twin = found("old-name", Some("x"));
@@ -155,7 +171,8 @@ fn a_printed_plan_is_read_back() {
 pub fn sample() -> Outcome {
     let mut want = want(vec![definition("mail", "new")]);
     want.listen = Some(listen::Want { address: "192.168.0.50".parse().unwrap(), certificate: "c".into() });
-    let mail = Found { active: true, autostart: true, ..found("mail", Some("old")) };
+    let running_mark = Some("old".into());
+    let mail = Found { active: true, autostart: true, running_mark, ..found("mail", Some("old")) };
     plan(
         &want,
         &have(vec![mail, found("gone", Some("x")), Found { active: true, ..found("left", Some("x")) }], &[]),

@@ -1,19 +1,24 @@
 //! Every call of qemu-img(1).
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use pc_cli::refused;
 use serde::Deserialize;
+use serde_json::json;
 use xshell::{Shell, cmd};
 
-/// Formats a base image may have.
+/// Formats that are read, or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Bytes as they are.
     Raw,
     /// QEMU's own.
     Qcow2,
+    /// VMware's, in one file.
+    Vmdk,
 }
 
 impl Format {
@@ -21,6 +26,59 @@ impl Format {
         match self {
             Format::Raw => "raw",
             Format::Qcow2 => "qcow2",
+            Format::Vmdk => "vmdk",
+        }
+    }
+}
+
+/// An image to read. Its format is always named: qemu-img's own guess would take what a guest wrote to a raw disk for an
+/// image that refers to other files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A file of its own.
+    File {
+        /// Its path, which begins with a slash.
+        path: PathBuf,
+        /// What it is.
+        format: Format,
+    },
+    /// A part of a file.
+    Part {
+        /// The path of the file.
+        path: PathBuf,
+        /// Where it begins.
+        offset: u64,
+        /// How long it is.
+        bytes: u64,
+        /// What it is.
+        format: Format,
+    },
+}
+
+impl Input {
+    /// A disk of ours.
+    pub fn raw(path: &Path) -> Input {
+        Input::File { path: path.into(), format: Format::Raw }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Input::File { path, .. } | Input::Part { path, .. } => path,
+        }
+    }
+
+    /// How qemu-img(1) is told.
+    fn arguments(&self) -> Result<Vec<OsString>> {
+        match self {
+            Input::File { path, format } => Ok(vec!["-f".into(), format.name().into(), path.into()]),
+            Input::Part { path, offset, bytes, format } => {
+                let Some(filename) = path.to_str() else {
+                    return Err(refused(format!("{}: its name is no text\n  rename it", path.display())));
+                };
+                let file = json!({ "driver": "file", "filename": filename });
+                let part = json!({ "driver": "raw", "offset": offset, "size": bytes, "file": file });
+                Ok(vec![format!("json:{}", json!({ "driver": format.name(), "file": part })).into()])
+            }
         }
     }
 }
@@ -67,24 +125,52 @@ impl Info {
 }
 
 /// Looks at an image without opening what it refers to.
-pub fn info(path: &Path) -> Result<Info> {
+pub fn info(input: &Input) -> Result<Info> {
     let sh = Shell::new()?;
-    let text = pc_run::run(cmd!(sh, "qemu-img info --output=json {path}"))
+    let arguments = input.arguments()?;
+    let text = pc_run::run(cmd!(sh, "qemu-img info --output=json {arguments...}"))
         .deadline(Duration::from_secs(60))
         .read()
-        .with_context(|| format!("looking at {}", path.display()))?;
+        .with_context(|| format!("looking at {}", input.path().display()))?;
     Info::parse(&text)
 }
 
-/// Copies an image into a raw file, leaving out what is zero.
-pub fn convert(path: &Path, format: Format, to: &Path) -> Result<()> {
+/// A size as QEMU has it: whole sectors.
+pub fn sectors(bytes: u64) -> u64 {
+    bytes.next_multiple_of(512)
+}
+
+/// Grows a disk of ours. Refuses while a QEMU has it open, on whichever node: it locks its image.
+pub fn grow(disk: &Path, bytes: u64) -> Result<()> {
     let sh = Shell::new()?;
-    let format = format.name();
+    let size = bytes.to_string();
+    let grown = pc_run::run(cmd!(sh, "qemu-img resize -q -f raw {disk} {size}"))
+        .deadline(Duration::from_secs(600))
+        .output();
+    match grown {
+        Err(error) if error.stderr().contains("lock") => Err(refused(format!(
+            "{}: a QEMU has it open, whatever libvirt says: {error}\n  pc-vm list",
+            disk.display()
+        ))),
+        grown => grown.map(drop).with_context(|| format!("growing {}", disk.display())),
+    }
+}
+
+/// Refuses a disk of ours that a QEMU has open: giving it the size that it has changes nothing, and asks for the lock.
+pub fn require_unlocked(disk: &Path) -> Result<()> {
+    let meta = disk.metadata().with_context(|| format!("looking at {}", disk.display()))?;
+    grow(disk, sectors(meta.len()))
+}
+
+/// Copies an image, leaving out what is zero.
+pub fn convert(input: &Input, format: Format, to: &Path) -> Result<()> {
+    let sh = Shell::new()?;
+    let (arguments, format) = (input.arguments()?, format.name());
     // Hours, not minutes: a large image through an emulated node's replicated volume.
-    pc_run::run(cmd!(sh, "qemu-img convert -f {format} -O raw {path} {to}"))
+    pc_run::run(cmd!(sh, "qemu-img convert -O {format} {arguments...} {to}"))
         .deadline(Duration::from_secs(4 * 3600))
         .output()
-        .with_context(|| format!("copying {}", path.display()))?;
+        .with_context(|| format!("copying {}", input.path().display()))?;
     Ok(())
 }
 

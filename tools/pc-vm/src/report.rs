@@ -129,6 +129,8 @@ pub struct StatusVm {
     pub defined: bool,
     /// The definition is the file's; a running VM has it from its next start.
     pub current: bool,
+    /// It runs by another definition than the file's, which takes effect at its next start.
+    pub pending: bool,
     /// virsh's word on this node; `unknown` while its libvirt does not answer.
     pub state: String,
     /// Why, when it is paused or unknown.
@@ -152,6 +154,9 @@ impl fmt::Display for Status {
             }
             if let Some(owner) = vm.owner.as_ref().filter(|owner| **owner != self.node) {
                 write!(f, ", owned by {owner}")?;
+            }
+            if vm.pending {
+                write!(f, ", by an older definition: the file's takes effect at its next start")?;
             }
             writeln!(f)?;
         }

@@ -44,6 +44,7 @@ fn status() -> Status {
             name: "mail".into(),
             defined: true,
             current: true,
+            pending: true,
             state: "paused".into(),
             reason: Some("I/O error on its disk".into()),
             here: true,
@@ -79,6 +80,33 @@ fn samples_of_every_output() {
             data_bytes: Some(98_566_144),
         },
     );
+    golden(
+        "reboot.json",
+        &crate::reboot::Reboot {
+            schema: "pc.vm.reboot/1",
+            vm: "mail".into(),
+            node: "node1".into(),
+            by: "guest",
+            seconds: 4.021,
+        },
+    );
+    let cost = pc_run::Cost { seconds: 41.5, external_calls: 4, external_seconds: 41.25 };
+    golden(
+        "disk.json",
+        &crate::disk::Answer {
+            schema: "pc.vm.disk/1",
+            vm: "mail".into(),
+            did: crate::disk::Did::Imported,
+            disk: "/mnt/vms/vms/mail/disk.img".into(),
+            size_bytes: 20 << 30,
+            was_bytes: None,
+            from: Some("/root/mail.ova".into()),
+            to: None,
+            running: false,
+            cost,
+        },
+    );
+    golden("snapshots.json", &crate::disk::sample());
     golden("plan.json", &crate::plan::tests::sample());
     let cost = pc_run::Cost { seconds: 1.25, external_calls: 5, external_seconds: 1.125 };
     let done = vec!["mail/render".into(), "mail/define".into()];
@@ -108,6 +136,7 @@ node3 does not answer: connection refused
     );
     assert_eq!(
         status().to_string(),
-        "node1: not healthy\nvm mail: paused (I/O error on its disk)\nproblem: vm mail is paused: I/O error on its disk\n"
+        "node1: not healthy\nvm mail: paused (I/O error on its disk), by an older definition: the file's takes effect at its \
+         next start\nproblem: vm mail is paused: I/O error on its disk\n"
     );
 }

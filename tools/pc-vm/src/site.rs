@@ -100,6 +100,20 @@ impl<'a> Site<'a> {
         Err(refused(format!("[ha] is enabled: pacemaker is the only starter\n  {instead}")))
     }
 
+    /// The command that starts a VM.
+    pub fn start_of(&self, vm: &str) -> String {
+        format!("{} start {vm}", self.starter())
+    }
+
+    /// The command that stops a VM, and keeps it stopped.
+    pub fn stop_of(&self, vm: &str) -> String {
+        format!("{} stop {vm}", self.starter())
+    }
+
+    fn starter(&self) -> &'static str {
+        if self.has_pacemaker() { "pc-ha" } else { "pc-vm" }
+    }
+
     /// The name of the node that starts a VM while pacemaker does not.
     pub fn home_of(&self, guest: &Guest) -> &'a str {
         self.cluster().home_of(guest.vm).map_or("", |node| node.name.as_str())
@@ -138,6 +152,17 @@ pub enum Clue {
 
 /// Nodes that may run a VM are out of reach for now.
 pub fn unreachable(vm: &str, clue: Clue, silent: &[(String, String)], by_pacemaker: bool) -> anyhow::Error {
+    let start = match clue {
+        _ if by_pacemaker => format!("pc-ha start {vm}"),
+        // On volumes of their own it starts at home only.
+        Clue::OwnVolumes => format!("pc-vm start {vm}"),
+        Clue::Record | Clue::NoRecord => format!("pc-vm start {vm} --here"),
+    };
+    unreachable_for(vm, clue, silent, &start)
+}
+
+/// The same for another command than `start`, which takes the claim that they are dead as well.
+pub fn unreachable_for(vm: &str, clue: Clue, silent: &[(String, String)], command: &str) -> anyhow::Error {
     let what = |(node, reason): &(String, String)| match clue {
         Clue::Record => format!("{node} owns it and does not answer, it may still run there: {reason}"),
         Clue::NoRecord => {
@@ -149,18 +174,12 @@ pub fn unreachable(vm: &str, clue: Clue, silent: &[(String, String)], by_pacemak
             )
         }
     };
-    let start = match clue {
-        _ if by_pacemaker => format!("pc-ha start {vm}"),
-        // On volumes of their own it starts at home only.
-        Clue::OwnVolumes => format!("pc-vm start {vm}"),
-        Clue::Record | Clue::NoRecord => format!("pc-vm start {vm} --here"),
-    };
     let what: Vec<String> = silent.iter().map(what).collect();
     let names: Vec<&str> = silent.iter().map(|(node, _)| node.as_str()).collect();
     let flags: Vec<String> = names.iter().map(|node| format!("--owner-is-dead {node}")).collect();
     let are = if names.len() == 1 { "is" } else { "are" };
     try_again(format!(
-        "vm {vm}: {}\n  when {} {are} switched off for certain: {start} {}",
+        "vm {vm}: {}\n  when {} {are} switched off for certain: {command} {}",
         what.join("; "),
         names.join(" and "),
         flags.join(" ")

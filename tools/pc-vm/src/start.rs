@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use pc_cli::{Exit, log, refused, try_again};
 
+use crate::disk::resize;
 use crate::domain::{Definition, Guest};
 use crate::host::Host;
 use crate::image::{Source, create_disk};
@@ -114,46 +115,57 @@ pub fn runs_nowhere_else(
     by_pacemaker: bool,
 ) -> Result<()> {
     let name = guest.name.as_str();
-    let me = site.nodes.me();
-    let uuid = guest.uuid();
-    let mut all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
-    // A record on a volume of this node's own says nothing about the others, unless the disk is here as well: then this is
-    // where the VM has always been, for pc-config changes the home of none. Pacemaker knows where it started it.
-    let at_home = owner.is_some_and(|owner| owner.node == me) && store.disk().exists();
-    let alone = site.is_local(guest) && !at_home && !by_pacemaker;
-    if alone {
-        let named = owner.into_iter().flat_map(Owner::nodes).filter(|node| site.nodes.named(node).is_none());
-        all.extend(named);
-    }
-    let record = owner.filter(|_| !alone);
-    let told = site.nodes.answers(&uuid);
-    let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);
-    match decide(me, &all, record, dead, ask) {
-        Verdict::Start => Ok(()),
-        Verdict::RunsOn(node) => {
+    // Pacemaker knows where it started a VM whose volume every node has for itself.
+    let own_volume = site.is_local(guest) && !by_pacemaker;
+    match whereabouts(site, store, &guest.uuid(), own_volume, owner, dead) {
+        (Verdict::Start, _) => Ok(()),
+        (Verdict::RunsOn(node), _) => {
             let remedy = if by_pacemaker {
                 "pc-ha status".to_string()
             } else if site.is_local(guest) {
                 format!("on {node}: pc-vm stop {name}")
             } else {
-                format!("to have it here: pc-vm migrate {name} {me}")
+                format!("to have it here: pc-vm migrate {name} {}", site.nodes.me())
             };
             Err(refused(format!("vm {name}: runs on {node}\n  {remedy}")))
         }
-        Verdict::Unknown(silent) => {
-            let clue = match (alone, owner) {
-                (true, _) => Clue::OwnVolumes,
-                (false, Some(_)) => Clue::Record,
-                (false, None) => Clue::NoRecord,
-            };
-            Err(unreachable(name, clue, &silent, by_pacemaker))
-        }
+        (Verdict::Unknown(silent), clue) => Err(unreachable(name, clue, &silent, by_pacemaker)),
     }
+}
+
+/// Asks all other nodes whether they run a VM, and weighs what the silent ones may do.
+pub fn whereabouts(
+    site: &Site,
+    store: &Store,
+    uuid: &str,
+    own_volume: bool,
+    owner: Option<&Owner>,
+    dead: &[String],
+) -> (Verdict, Clue) {
+    let me = site.nodes.me();
+    let mut all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
+    // A record on a volume of this node's own says nothing about the others, unless the disk is here as well: then this is
+    // where the VM has always been, for pc-config changes the home of none.
+    let at_home = owner.is_some_and(|owner| owner.node == me) && store.disk().exists();
+    let alone = own_volume && !at_home;
+    if alone {
+        let named = owner.into_iter().flat_map(Owner::nodes).filter(|node| site.nodes.named(node).is_none());
+        all.extend(named);
+    }
+    let record = owner.filter(|_| !alone);
+    let told = site.nodes.answers(uuid);
+    let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);
+    let clue = match (alone, owner) {
+        (true, _) => Clue::OwnVolumes,
+        (false, Some(_)) => Clue::Record,
+        (false, None) => Clue::NoRecord,
+    };
+    (decide(me, &all, record, dead, ask), clue)
 }
 
 /// Refuses to make a second disk, on another node's volume of the same name, for a VM that has one already. Who does not
 /// answer, or has its volume not mounted, cannot tell.
-fn only_disk(site: &Site, guest: &Guest) -> Result<()> {
+pub fn only_disk(site: &Site, guest: &Guest) -> Result<()> {
     let (name, volume, me) = (guest.name, &guest.vm.volume, site.nodes.me());
     let places = guest.places();
     for node in site.cluster().nodes.iter().filter(|node| node.name.as_str() != me) {
@@ -187,6 +199,8 @@ fn prepare(site: &Site, host: &Host, store: &Store, guest: &Guest, definition: &
     let source = Source { image, size: guest.vm.disk, cache: &cache };
     if create_disk(source, &store.disk())? {
         log::info(format_args!("made the disk of vm {name}, {}", guest.vm.disk));
+    } else {
+        resize::before_start(store, guest)?;
     }
     let user_data = match &guest.vm.user_data {
         None => None,

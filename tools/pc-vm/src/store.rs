@@ -60,6 +60,16 @@ impl Store {
         self.at(&self.places.disk)
     }
 
+    /// The UEFI variables.
+    pub fn nvram(&self) -> PathBuf {
+        self.at(&self.places.nvram)
+    }
+
+    /// The directory of states to come back to.
+    pub fn snapshots(&self) -> PathBuf {
+        self.at(&self.places.snapshots)
+    }
+
     /// 75 with the reason unless the volume is mounted: an empty mount point must never be written to.
     pub fn require_mounted(&self) -> Result<()> {
         let path = self.root.join("proc/self/mountinfo");
@@ -149,6 +159,11 @@ impl Store {
     /// Puts a copy of the definition beside the disk.
     pub fn write_definition(&self, xml: &str) -> Result<bool> {
         write_if_different(&self.at(&self.places.definition), xml.as_bytes(), 0o644)
+    }
+
+    /// The size of the disk as a guest sees it; `None` when there is none, or it cannot be seen from here.
+    pub fn disk_bytes(&self) -> Option<u64> {
+        fs::metadata(self.disk()).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
     }
 
     /// Bytes that the disk really takes on the volume; `None` when it cannot be seen from here.

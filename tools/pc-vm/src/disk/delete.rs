@@ -1,0 +1,211 @@
+//! The end of a VM's disk: of one that the file has no more, that runs nowhere, and only when the loss is named.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use cluster::{Bytes, Name, Use};
+use pc_cli::{Exit, emit, log, refused, try_again};
+use pc_run::Cost;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::disk::{Answer, Did, snapshot};
+use crate::idle::{Claims, hold_uuid};
+use crate::places::Places;
+use crate::qemu_img;
+use crate::site::{Site, tell};
+use crate::store::{Carrier, Store};
+
+/// How the end was asked for.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// The volume, when the VM has a directory on more than one
+    #[arg(long, value_name = "VOLUME")]
+    pub volume: Option<String>,
+    /// Without this flag: says what would be lost, and refuses
+    #[arg(long)]
+    pub yes_destroy_its_disk: bool,
+    #[command(flatten)]
+    pub claims: Claims,
+}
+
+/// What we, pc-borg and an interrupted copy of either put into a VM's directory. The disk goes first: what is left when this
+/// is cut off is no VM, and is removed by the next attempt. The lock goes last.
+const OURS: [&str; 6] = ["disk.img", "seed.img", "nvram.fd", "domain.xml", "owner.json", "lock"];
+const OURS_BEGIN: [&str; 6] =
+    [".disk.img.", "disk.img.", ".owner.json.", ".domain.xml.", ".seed.img.", "backup-scratch."];
+/// Removes the directory.
+pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
+    let started = Instant::now();
+    let uuid = site.uuid_of(name)?;
+    left_the_file(site, name)?;
+    let found = find(site, name, options.volume.as_deref())?;
+    let Found { directory, store, local, .. } = &found;
+    let command = format!("pc-vm delete {name} --volume {} --yes-destroy-its-disk", found.volume);
+    let lock = hold_uuid(site, name, &uuid, store, *local, &options.claims, &command)?;
+    let snapshots = store.snapshots();
+    let kept = snapshot::files(&snapshots)?;
+    let files = files(directory, &snapshots)?;
+    let (size, mut what) = loss(&store.disk())?;
+    if !kept.is_empty() {
+        what.push_str(", and what its snapshots hold");
+    }
+    if !options.yes_destroy_its_disk {
+        return Err(refused(format!("vm {name}: {what}, would be lost\n  {command}")));
+    }
+    // An empty one is of no size for qemu-img.
+    if size.is_some_and(|size| size > 0) {
+        qemu_img::require_unlocked(&store.disk())?;
+    }
+    tell(&format!("removing the disk of vm {name}"));
+    for file in kept.iter().chain(&files) {
+        fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
+    }
+    if snapshots.exists() {
+        fs::remove_dir(&snapshots).with_context(|| format!("removing {}", snapshots.display()))?;
+    }
+    fs::remove_dir(directory).with_context(|| format!("removing {}", directory.display()))?;
+    drop(lock);
+    sync_parent(directory)?;
+    log::warning(format_args!("removed vm {name}: {what}"));
+    let answer = Answer {
+        schema: "pc.vm.disk/1",
+        vm: name.into(),
+        did: Did::Deleted,
+        disk: store.disk().display().to_string(),
+        size_bytes: size.unwrap_or_default(),
+        was_bytes: None,
+        from: None,
+        to: None,
+        running: false,
+        cost: Cost::since(started),
+    };
+    emit(site.common.json, &answer)?;
+    Ok(Exit::Done)
+}
+
+/// Refuses while the file, or the one in force, has the VM: its next start would make it a new disk.
+fn left_the_file(site: &Site, name: &str) -> Result<()> {
+    if site.cluster().vms.contains_key(name) {
+        return Err(refused(format!(
+            "vm {name}: is in the file\n  take [vm.{name}] out of it, then: pc-config push"
+        )));
+    }
+    let path = site.common.under_root(pc_cli::APPLIED_FILE);
+    if !path.try_exists().with_context(|| format!("looking for {}", path.display()))? {
+        return Ok(());
+    }
+    let applied = cluster::load_applied(&path).map_err(refused)?;
+    if applied.vms.contains_key(name) {
+        return Err(refused(format!("vm {name}: is in the file that was applied last\n  pc-config push")));
+    }
+    Ok(())
+}
+
+/// Where a VM that the file does not place has its directory.
+struct Found {
+    volume: Name,
+    directory: PathBuf,
+    store: Store,
+    /// Every node has this volume for itself.
+    local: bool,
+}
+
+fn find(site: &Site, name: &str, volume: Option<&str>) -> Result<Found> {
+    let volumes = &site.cluster().volumes;
+    if let Some(volume) = volume.filter(|volume| !volumes.contains_key(*volume)) {
+        let known: Vec<&str> = volumes.keys().map(Name::as_str).collect();
+        return Err(refused(format!("no [volume] is called {volume:?}: the file has {}", known.join(", "))));
+    }
+    let vm = Name::try_from(name.to_string()).map_err(refused)?;
+    let (mut found, mut unknown) = (Vec::new(), None);
+    for (known, section) in volumes {
+        if volume.is_some_and(|volume| volume != known.as_str()) || section.purpose == Use::Backup {
+            continue;
+        }
+        let local = section.purpose == Use::Local;
+        let places = Places::of(&vm, known);
+        let directory = site.common.under_root(&places.directory);
+        let carrier = if local { Carrier::Disk } else { Carrier::Nodes };
+        let store = Store::new(&site.common.root, name, places, carrier);
+        if let Err(error) = store.require_mounted() {
+            unknown = Some(error);
+            continue;
+        }
+        match directory.symlink_metadata() {
+            Ok(_) => found.push(Found { volume: known.clone(), directory, store, local }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(try_again(format!("looking for {}: {error}", directory.display()))),
+        }
+    }
+    let names: Vec<String> = found.iter().map(|found| found.volume.to_string()).collect();
+    match (found.pop(), names.len()) {
+        (Some(only), 1) => Ok(only),
+        // One that is not mounted may hold it.
+        (None, _) => Err(unknown.unwrap_or_else(|| {
+            refused(format!("vm {name}: has no directory on a volume, so there is nothing to remove"))
+        })),
+        _ => Err(refused(format!(
+            "vm {name}: has a directory on {}: which one?\n  pc-vm delete {name} --volume {}",
+            names.join(" and "),
+            names[0]
+        ))),
+    }
+}
+
+/// All files of the directory in the order in which they go; refuses when there is anything that none of us made.
+fn files(directory: &Path, snapshots: &Path) -> Result<Vec<PathBuf>> {
+    let reading = || format!("reading {}", directory.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).with_context(reading)? {
+        let entry = entry.with_context(reading)?;
+        if entry.path() == snapshots {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_file = entry.file_type().with_context(reading)?.is_file();
+        let place = OURS.iter().position(|known| *known == name);
+        let ours = place.is_some() || OURS_BEGIN.iter().any(|begin| name.starts_with(begin));
+        if !(is_file && ours) {
+            let path = entry.path();
+            return Err(refused(format!(
+                "{}: was not made by pc-vm or pc-borg\n  move it away",
+                path.display()
+            )));
+        }
+        files.push((place.unwrap_or(1), entry.path()));
+    }
+    files.sort();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The size of the disk, and what would be lost with it, in words.
+fn loss(disk: &Path) -> Result<(Option<u64>, String)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = match disk.symlink_metadata() {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok((None, "its directory, without a disk".into()));
+        }
+        Err(error) => return Err(error).with_context(|| format!("looking at {}", disk.display())),
+    };
+    let written =
+        OffsetDateTime::from_unix_timestamp(meta.mtime()).ok().and_then(|time| time.format(&Rfc3339).ok());
+    let what = format!(
+        "{}, {} of which {} MiB are in use, last written to {}",
+        disk.display(),
+        Bytes(meta.len()),
+        (meta.blocks() * 512).div_ceil(1 << 20),
+        written.unwrap_or_default()
+    );
+    Ok((Some(meta.len()), what))
+}
+
+fn sync_parent(directory: &Path) -> Result<()> {
+    let Some(parent) = directory.parent() else { return Ok(()) };
+    let synced = File::open(parent).and_then(|parent| parent.sync_all());
+    synced.with_context(|| format!("writing {} to its disk", parent.display()))
+}
