@@ -4,8 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -21,7 +19,7 @@ use crate::borg::Borg;
 use crate::cold;
 use crate::records::Proven;
 use crate::restore;
-use crate::scratch::{self, Scratch};
+use crate::scratch::{self, Purpose, Scratch};
 use crate::session::{self, Session};
 use crate::siblings;
 use crate::site::{Heal, Site, now, tell};
@@ -142,7 +140,7 @@ pub fn drill(site: &Site, options: &Options) -> Result<(Drills, Result<()>)> {
         .collect();
     // For a moment pc-borg recover may have it.
     let patience = std::time::Duration::from_secs(options.lock.lock_wait.max(10));
-    let _alone = scratch::alone(site, patience)?;
+    let _alone = scratch::alone(site, Purpose::Drill, patience)?;
     let (mut drills, mut errors) = (Vec::new(), Vec::new());
     for name in &vms {
         if let Err(error) = site.interrupts.check() {
@@ -288,7 +286,7 @@ fn rehearse(
     site.require_volumes([volume], Heal::Awaited)?;
     scratch::require_memory(site, vm.memory)?;
     let (begun, begun_at) = (Instant::now(), now());
-    let scratch = Scratch::make(site, name, volume)?;
+    let scratch = Scratch::make(site, Purpose::Drill, name, volume)?;
     let restored = restore(site, name, policy, &scratch, options)?;
     let restore_seconds = begun.elapsed().as_secs_f64();
     tell(&format!("{name}: booting a copy of {}", restored.archive.name));
@@ -346,7 +344,7 @@ fn restore(
     let archive = archive::choose(&archives, name.as_str(), None, now())?;
     tell(&format!("{name}: restoring a copy of {}", archive.name));
     let (disk, digests) = restore::contents(&borg, archive)?;
-    let file = new_file(scratch, "disk.img")?;
+    let file = scratch.new_disk()?;
     let written_bytes = restore::read(&borg, archive, &disk, digests, Some(&file))?;
     for small in ["nvram.fd", "seed.img"] {
         small_file(&borg, archive, scratch, small)?;
@@ -357,12 +355,6 @@ fn restore(
         written_bytes,
         digests_sha256: disk.digests_sha256,
     })
-}
-
-fn new_file(scratch: &Scratch, name: &str) -> Result<File> {
-    let path = scratch.at(name);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    file.with_context(|| format!("making {}", path.display()))
 }
 
 /// One that the archive has not got is not made.

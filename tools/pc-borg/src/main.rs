@@ -1,7 +1,7 @@
 //! pc-borg: backups of the VMs with `BorgBackup`, at a cost that follows what changed.
 //!
 //! Never writes to a VM's disk, never writes over one that exists, never boots a copy that could reach anybody or be taken for
-//! its VM, never backs up to a repository whose key nobody keeps
+//! its VM, never mounts what a guest wrote, never backs up to a repository whose key nobody keeps
 //! elsewhere, never deletes an archive that `keep` does not name, never hands a passphrase to argv or the environment,
 //! never takes a lock away without proof that its holder is gone.
 
@@ -15,7 +15,9 @@ mod cold;
 mod drill;
 mod duty;
 mod fault;
+mod files;
 mod freeze;
+mod guestfish;
 mod hypervisor;
 mod key;
 mod left;
@@ -75,6 +77,8 @@ enum Verb {
     List(list::Options),
     /// Bring a VM's disk back from an archive
     Restore(restore::Options),
+    /// Take a file or a directory of the guest out of an archive
+    RestoreFile(files::Options),
     /// Mount an archive read-only, until it is unmounted
     Mount(list::MountOptions),
     /// Delete what `keep` does not keep, and give the space back
@@ -140,6 +144,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         Verb::Restore(options) => {
             let restored = restore::restore(site, &options)?;
             emit(json, &restored)?;
+            Ok(Exit::Done)
+        }
+        Verb::RestoreFile(options) => {
+            emit(json, &files::restore_file(site, &options)?)?;
             Ok(Exit::Done)
         }
         Verb::Mount(options) => list::mount(site, &options).map(|()| Exit::Done),

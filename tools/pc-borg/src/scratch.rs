@@ -1,9 +1,10 @@
-//! Where a drill's copy of a VM lies: on a volume, which is encrypted, in a directory of this node's own beside the VMs' and
-//! never among them. Whatever ends the drill, the copy is ended first and its files are removed then.
+//! Where the copy of a VM's disk lies that somebody looks at, a drill or `restore-file`: on a volume, which is encrypted, in a
+//! directory of this node's own beside the VMs' and never among them. Whatever ends the look, whoever has the files open is
+//! ended first, and they are removed then.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,12 +16,46 @@ use crate::hypervisor;
 use crate::queue;
 use crate::site::Site;
 
-/// Of each volume.
-const DIRECTORY: &str = "pc-drill";
-/// One drill at a time on a node, for it takes the memory of a VM. No VM has such a name.
-const LOCK: &str = ".drill";
-/// What a copy is called goes on with the VM's name. No VM's name has a dot.
-const DOMAIN: &str = "pc-drill.";
+/// What a copy is for: one of a kind at a time on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is booted, and takes the memory of a VM.
+    Drill,
+    /// Files are taken out of it.
+    Files,
+}
+
+impl Purpose {
+    /// The directory on each volume; a domain's name begins with it.
+    fn directory(self) -> &'static str {
+        match self {
+            Purpose::Drill => "pc-drill",
+            Purpose::Files => "pc-files",
+        }
+    }
+
+    /// No VM has such a name.
+    fn lock(self) -> &'static str {
+        match self {
+            Purpose::Drill => ".drill",
+            Purpose::Files => ".files",
+        }
+    }
+
+    /// What it is called where somebody waits for it.
+    fn verb(self) -> &'static str {
+        match self {
+            Purpose::Drill => "drill",
+            Purpose::Files => "restore-file",
+        }
+    }
+
+    /// What libvirt calls it. No VM's name has a dot.
+    fn domain(self, vm: &str) -> String {
+        format!("{}.{vm}", self.directory())
+    }
+}
+
 /// What the VMs of a volume, whose disks grow, are left of it: a tenth, and no more than this.
 const SPARE: u64 = 10 << 30;
 /// What a node keeps when a copy has its memory.
@@ -31,40 +66,46 @@ const SPARE_MEMORY: u64 = 512 << 20;
 pub struct Scratch {
     /// All that belongs to it.
     pub directory: PathBuf,
-    /// What libvirt calls it.
+    /// What libvirt calls it, when it is booted.
     pub domain: String,
+    purpose: Purpose,
     volume: Name,
 }
 
-/// This node's drill, until it is dropped: nobody else's copy is there, nor one that was left behind.
+/// This node's look of a kind, until it is dropped: nobody else's copy is there, nor one that was left behind.
 ///
 /// # Errors
-/// 75 while another drill is at work on this node.
-pub fn alone(site: &Site, patience: Duration) -> Result<fs::File> {
-    let busy = "another drill is at work on this node\n  wait for it: --lock-wait 3600";
-    let lock = queue::on_node(site, LOCK, patience, busy)?;
-    clear(site)?;
+/// 75 while another one is at work on this node.
+pub fn alone(site: &Site, purpose: Purpose, patience: Duration) -> Result<fs::File> {
+    let verb = purpose.verb();
+    let busy = format!("another {verb} is at work on this node\n  wait for it: --lock-wait 3600");
+    let lock = queue::on_node(site, purpose.lock(), patience, &busy)?;
+    clear(site, purpose)?;
     Ok(lock)
 }
 
-/// Ends and removes what a drill that was killed has left on this node; one that is at work is let alone.
+/// Ends and removes what was killed and has left copies on this node; what is at work is let alone.
 pub fn recover(site: &Site) -> Result<()> {
-    match alone(site, Duration::ZERO) {
-        Err(error) if Exit::of(&error) == Exit::TryAgain => {
-            log::debug("a drill is under way, nothing to recover");
-            Ok(())
+    let mut errors = Vec::new();
+    for purpose in [Purpose::Drill, Purpose::Files] {
+        match alone(site, purpose, Duration::ZERO) {
+            Err(error) if Exit::of(&error) == Exit::TryAgain => {
+                log::debug(format_args!("a {} is under way, nothing to recover", purpose.verb()));
+            }
+            Err(error) => errors.push(error),
+            Ok(_) => (),
         }
-        other => other.map(drop),
     }
+    together(errors)
 }
 
-fn clear(site: &Site) -> Result<()> {
+fn clear(site: &Site, purpose: Purpose) -> Result<()> {
     let (mounts, mut errors) = (site.mounts()?, Vec::new());
     for volume in site.cluster().volumes.keys() {
         if !mounts.has(&paths::volume_mount(volume)) {
             continue;
         }
-        for entry in fs::read_dir(of_node(site, volume)).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(of_node(site, purpose, volume)).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(vm) = name.to_str() else { continue };
             match remove(&format!("{DOMAIN}{vm}"), &entry.path()) {
@@ -78,13 +119,16 @@ fn clear(site: &Site) -> Result<()> {
     together(errors)
 }
 
-fn of_node(site: &Site, volume: &Name) -> PathBuf {
-    site.at(&format!("{}/{DIRECTORY}/{}", paths::volume_mount(volume), site.node()))
+fn of_node(site: &Site, purpose: Purpose, volume: &Name) -> PathBuf {
+    site.at(&format!("{}/{}/{}", paths::volume_mount(volume), purpose.directory(), site.node()))
 }
 
 /// The files go only when nobody has them open any more.
-fn remove(domain: &str, directory: &Path) -> Result<()> {
-    hypervisor::end_copy(domain, directory)?;
+fn remove(purpose: Purpose, domain: &str, directory: &Path) -> Result<()> {
+    // guestfish ends what it began, and is ended with us.
+    if purpose == Purpose::Drill {
+        hypervisor::end_copy(domain, directory)?;
+    }
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", directory.display()))
@@ -95,14 +139,22 @@ fn remove(domain: &str, directory: &Path) -> Result<()> {
 
 impl Scratch {
     /// Makes the directory of a VM's copy.
-    pub fn make(site: &Site, vm: &Name, volume: &Name) -> Result<Scratch> {
-        let directory = of_node(site, volume).join(vm.as_str());
+    pub fn make(site: &Site, purpose: Purpose, vm: &Name, volume: &Name) -> Result<Scratch> {
+        let directory = of_node(site, purpose, volume).join(vm.as_str());
         // QEMU passes through, and nobody lists.
         let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&directory);
         made.with_context(|| format!("making {}", directory.display()))?;
-        let scratch = Scratch { directory, domain: format!("{DOMAIN}{vm}"), volume: volume.clone() };
+        let domain = purpose.domain(vm.as_str());
+        let scratch = Scratch { directory, domain, purpose, volume: volume.clone() };
         scratch.require_room()?;
         Ok(scratch)
+    }
+
+    /// The copy's disk, new and empty.
+    pub fn new_disk(&self) -> Result<fs::File> {
+        let path = self.at("disk.img");
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.with_context(|| format!("making {}", path.display()))
     }
 
     /// A file of the copy.
@@ -119,7 +171,7 @@ impl Scratch {
             return Ok(());
         }
         Err(try_again(format!(
-            "volume {}: {} are free, and a drill leaves {} to the VMs\n  pc-borg drill VM --to VOLUME",
+            "volume {}: {} are free, and a copy leaves {} to the VMs\n  another one: --to VOLUME",
             self.volume,
             mebibytes(free),
             mebibytes(spare)
@@ -129,7 +181,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.domain, &self.directory) {
+        if let Err(error) = remove(self.purpose, &self.domain, &self.directory) {
             log::warning(format_args!("{}: {error:#}\n  pc-borg recover", self.domain));
         }
     }
