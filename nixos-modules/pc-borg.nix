@@ -19,9 +19,11 @@ in
     boot.kernelModules = [ "fuse" ];
     systemd.timers.pc-borg.wantedBy = lib.mkIf (!cfg.enable) (cfg.wantedBy "pc-borg.timer");
     systemd.timers.pc-borg-upkeep.wantedBy = lib.mkIf (!cfg.enable) (cfg.wantedBy "pc-borg-upkeep.timer");
+    systemd.timers.pc-borg-drill.wantedBy = lib.mkIf (!cfg.enable) (cfg.wantedBy "pc-borg-drill.timer");
     # A new generation lets a backup finish.
     systemd.services.pc-borg.restartIfChanged = false;
     systemd.services.pc-borg-plug.restartIfChanged = false;
     systemd.services.pc-borg-upkeep.restartIfChanged = false;
+    systemd.services.pc-borg-drill.restartIfChanged = false;
   };
 }

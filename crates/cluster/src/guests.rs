@@ -68,6 +68,21 @@ pub struct Vm {
     /// How long it may be down, for example `3d/month`; watched and alerted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downtime_budget: Option<String>,
+    /// What shows that a rehearsed restore is up: `agent`, `console:TEXT` or `none`; `agent` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"console:login:")]
+    pub heartbeat: Option<String>,
+}
+
+/// How a VM shows that it is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heartbeat<'a> {
+    /// Its guest agent answers.
+    Agent,
+    /// This text stands on its serial console.
+    Console(&'a str),
+    /// It is never rehearsed.
+    Never,
 }
 
 /// How long a VM may be down within a period.
@@ -94,6 +109,19 @@ impl Vm {
             _ => return None,
         };
         Some(Budget { seconds: number.checked_mul(factor)?, period })
+    }
+
+    /// `heartbeat` as it is meant; none when it means nothing.
+    pub fn heartbeat(&self) -> Option<Heartbeat<'_>> {
+        match self.heartbeat.as_deref() {
+            None | Some("agent") => Some(Heartbeat::Agent),
+            Some("none") => Some(Heartbeat::Never),
+            // One line of a console, as it is printed: an end of a line would never be met.
+            Some(text) => text
+                .strip_prefix("console:")
+                .filter(|text| !text.trim().is_empty() && !text.contains(char::is_control))
+                .map(Heartbeat::Console),
+        }
     }
 }
 
@@ -226,4 +254,26 @@ impl Profile {
 
 fn auto() -> String {
     "auto".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_of_life_is_one_of_three() {
+        let of = |text: Option<&str>| {
+            let vm =
+                serde_json::json!({"memory": "1GiB", "disk": "1GiB", "volume": "vms", "heartbeat": text});
+            let vm: Vm = serde_json::from_value(vm).unwrap();
+            vm.heartbeat().map(|sign| format!("{sign:?}"))
+        };
+        assert_eq!(of(None).as_deref(), Some("Agent"));
+        assert_eq!(of(Some("agent")).as_deref(), Some("Agent"));
+        assert_eq!(of(Some("none")).as_deref(), Some("Never"));
+        assert_eq!(of(Some("console:mail login:")).as_deref(), Some("Console(\"mail login:\")"));
+        for bad in ["", "console:", "console:  ", "console:a\nb", "tcp:22", "Agent"] {
+            assert_eq!(of(Some(bad)), None, "{bad:?}");
+        }
+    }
 }

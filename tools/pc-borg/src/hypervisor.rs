@@ -1,4 +1,5 @@
-//! All calls of virsh: one moment of a running VM's disk, as an export that stays what it was while the guest goes on.
+//! All calls of virsh: one moment of a running VM's disk, as an export that stays what it was while the guest goes on; and
+//! the copy that a drill boots.
 //!
 //! libvirt's pull backup: QEMU keeps the old content of whatever the guest overwrites in a scratch file and serves the
 //! moment over NBD on a Unix socket. The guest's file systems are frozen, through its agent, only while that begins.
@@ -12,8 +13,11 @@ use anyhow::{Context, Result, bail};
 use pc_cli::{log, try_again};
 use sha2::{Digest, Sha256};
 
+use crate::child::bound_to_us;
 use crate::freeze::Freezer;
 
+/// This node's libvirt.
+const SYSTEM: &str = "qemu:///system";
 /// Commands that only change something inside QEMU.
 const QUICK: Duration = Duration::from_secs(60);
 /// A guest writes back what it holds before it says that it is frozen.
@@ -177,6 +181,63 @@ pub fn thaw(vm: &str) -> Result<(), pc_run::Error> {
     once().or_else(|_| once())
 }
 
+/// virsh that begins a drill's copy and stays: libvirt ends the copy when this virsh goes, which it does with us, or by
+/// itself after a while.
+pub fn begin_copy(name: &str, definition: &Path, longest: Duration) -> Command {
+    let mut command = bound_to_us("virsh", "KILL");
+    command.args(["--connect", SYSTEM, "--quiet"]);
+    // Two commands of one connection. Names and paths of ours hold neither quotes nor blanks.
+    command.arg(format!(
+        "create '{}' --autodestroy ; event --domain '{name}' --event lifecycle --loop --timeout {}",
+        definition.display(),
+        longest.as_secs()
+    ));
+    command
+}
+
+/// What libvirt says of a domain of this node; `None` when there is none of that name.
+pub fn state(name: &str) -> Result<Option<String>> {
+    match pc_run::run(virsh(&["domstate", name])).deadline(QUICK).read() {
+        Ok(state) => Ok(Some(state.trim().into())),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("asking how {name} is")),
+    }
+}
+
+/// Whether the guest's agent answers: one that is not there yet, and one that is slow, does not.
+pub fn agent_answers(name: &str) -> Result<bool> {
+    let ping = virsh(&["qemu-agent-command", name, "--timeout", "5", "{\"execute\":\"guest-ping\"}"]);
+    match pc_run::run(ping).deadline(QUICK).output() {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_missing() => Err(error).context("asking for a guest's agent"),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Ends a drill's copy, if it is there: none of its files is open afterwards.
+///
+/// # Errors
+/// When a domain of that name has other files: somebody else's is left alone.
+pub fn end_copy(name: &str, directory: &Path) -> Result<()> {
+    let xml = match pc_run::run(virsh(&["dumpxml", name])).deadline(QUICK).read() {
+        Ok(xml) => xml,
+        // Where no libvirt is installed, nothing runs.
+        Err(error) if is_absent(&error) || error.is_missing() => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("asking for {name}")),
+    };
+    if !xml.contains(&format!("file='{}/", escaped(directory))) {
+        bail!(
+            "the domain {name} has no file in {}: it is somebody else's, and left alone",
+            directory.display()
+        );
+    }
+    match pc_run::run(virsh(&["destroy", name])).deadline(QUICK).output() {
+        Ok(_) => Ok(()),
+        Err(error) if is_absent(&error) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("ending {name}")),
+    }
+}
+
 /// `true` when there was one of ours. Whatever else libvirt does with the guest, a move above all, is somebody else's.
 fn end_job(vm: &str, socket: &Path) -> Result<bool> {
     if !is_ours(vm, socket)? {
@@ -209,7 +270,7 @@ fn is_absent(error: &pc_run::Error) -> bool {
 
 fn virsh(arguments: &[&str]) -> Command {
     let mut command = Command::new("virsh");
-    command.args(["--connect", "qemu:///system", "--quiet"]).args(arguments);
+    command.args(["--connect", SYSTEM, "--quiet"]).args(arguments);
     command
 }
 

@@ -1,18 +1,23 @@
 //! pc-borg: backups of the VMs with `BorgBackup`, at a cost that follows what changed.
 //!
-//! Never writes to a VM's disk, never writes over one that exists, never backs up to a repository whose key nobody keeps
+//! Never writes to a VM's disk, never writes over one that exists, never boots a copy that could reach anybody or be taken for
+//! its VM, never mounts what a guest wrote, never backs up to a repository whose key nobody keeps
 //! elsewhere, never deletes an archive that `keep` does not name, never hands a passphrase to argv or the environment,
 //! never takes a lock away without proof that its holder is gone.
 
 mod archive;
 mod backup;
+mod boot;
 mod borg;
 mod calendar;
 mod child;
 mod cold;
+mod drill;
 mod duty;
 mod fault;
+mod files;
 mod freeze;
+mod guestfish;
 mod hypervisor;
 mod key;
 mod left;
@@ -25,6 +30,7 @@ mod records;
 mod recover;
 mod report;
 mod restore;
+mod scratch;
 mod session;
 mod shelf;
 mod siblings;
@@ -71,6 +77,8 @@ enum Verb {
     List(list::Options),
     /// Bring a VM's disk back from an archive
     Restore(restore::Options),
+    /// Take a file or a directory of the guest out of an archive
+    RestoreFile(files::Options),
     /// Mount an archive read-only, until it is unmounted
     Mount(list::MountOptions),
     /// Delete what `keep` does not keep, and give the space back
@@ -79,12 +87,14 @@ enum Verb {
     Check(upkeep::CheckOptions),
     /// Read the newest archives as a restore would, and compare every segment
     Verify(verify::Options),
+    /// Restore the newest archives beside their VMs, and boot the copies without a network until they are up
+    Drill(drill::Options),
     /// Make a policy's repository and its passphrase
     Init(key::InitOptions),
     /// The copy of a key that lies outside of the cluster
     #[command(subcommand)]
     Key(key::KeyVerb),
-    /// Take back what a run that was killed left on this node: a frozen guest, a mounted view
+    /// Take back what a run that was killed left on this node: a frozen guest, a mounted view, a drill's copy
     Recover,
 }
 
@@ -136,6 +146,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             emit(json, &restored)?;
             Ok(Exit::Done)
         }
+        Verb::RestoreFile(options) => {
+            emit(json, &files::restore_file(site, &options)?)?;
+            Ok(Exit::Done)
+        }
         Verb::Mount(options) => list::mount(site, &options).map(|()| Exit::Done),
         Verb::Prune(options) => {
             let (done, result) = upkeep::prune(site, &options)?;
@@ -151,6 +165,11 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             let (verified, result) = verify::verify(site, &options)?;
             leave_status(site);
             answer(json, &verified, result)
+        }
+        Verb::Drill(options) => {
+            let (drills, result) = drill::drill(site, &options)?;
+            leave_status(site);
+            answer(json, &drills, result)
         }
         Verb::Init(options) => {
             emit(json, &key::init(site, &options)?)?;

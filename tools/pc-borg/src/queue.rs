@@ -81,18 +81,26 @@ pub fn take(
 
 /// One backup of a VM at a time on this node, to whichever repository: libvirt has one backup job for it.
 pub fn of_vm(site: &Site, vm: &str, patience: Duration) -> Result<File> {
-    let path = site.at(&format!("{STAGE}/.locks/{vm}"));
+    if !patience.is_zero() {
+        tell(&format!("{vm}: waiting for another backup of it"));
+    }
+    on_node(
+        site,
+        vm,
+        patience,
+        "another backup of it is at work on this node\n  wait for it: --lock-wait 3600",
+    )
+}
+
+/// A lock of this node; `busy` is what is told when somebody has it.
+pub fn on_node(site: &Site, name: &str, patience: Duration, busy: &str) -> Result<File> {
+    let path = site.at(&format!("{STAGE}/.locks/{name}"));
     if let Some(directory) = path.parent() {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.with_context(|| format!("making {}", directory.display()))?;
     }
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;
-    if !patience.is_zero() {
-        tell(&format!("{vm}: waiting for another backup of it"));
-    }
     let taken = take(file, Kind::Flock, patience, &|| site.interrupts.check());
-    taken.with_context(|| format!("locking {}", path.display()))?.ok_or_else(|| {
-        try_again("another backup of it is at work on this node\n  wait for it: --lock-wait 3600")
-    })
+    taken.with_context(|| format!("locking {}", path.display()))?.ok_or_else(|| try_again(busy))
 }

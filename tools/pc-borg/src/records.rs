@@ -97,8 +97,39 @@ pub struct Verified {
     pub error: Option<String>,
 }
 
+/// `pc.borg.drilled/1`: the last restore of a VM that was rehearsed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drilled {
+    /// `pc.borg.drilled/1`.
+    pub schema: String,
+    /// When it ended, RFC 3339 UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The node that did it.
+    pub node: String,
+    /// It was not restored, or showed no sign of life: why.
+    pub error: Option<String>,
+    /// The last one that went well.
+    pub proven: Option<Proven>,
+}
+
+/// A restore that came up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// The archive.
+    pub archive: String,
+    /// When, RFC 3339 UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// From the beginning of the restore to the sign of life.
+    pub rto_seconds: u64,
+    /// How old the archive was when the restore began.
+    pub rpo_seconds: u64,
+}
+
 const RECORD: &str = "pc.borg.record/1";
 const VERIFIED: &str = "pc.borg.verified/1";
+const DRILLED: &str = "pc.borg.drilled/1";
 const KEY: &str = "pc.borg.key/1";
 const UPKEEP: &str = "pc.borg.upkeep/1";
 
@@ -161,6 +192,27 @@ impl Records {
         let (archive, node) = (archive.into(), node.into());
         let verified = Verified { schema: VERIFIED.into(), archive, at, node, error };
         self.write(&format!("vms/{vm}.verified.json"), &verified)
+    }
+
+    /// What was rehearsed last of a VM.
+    pub fn drilled(&self, vm: &str) -> Result<Option<Drilled>> {
+        read(&self.0.join(format!("vms/{vm}.drilled.json")), DRILLED)
+    }
+
+    /// Notes a rehearsal; one that failed keeps what the last good one has proven.
+    pub fn set_drilled(
+        &self,
+        vm: &str,
+        node: &str,
+        at: OffsetDateTime,
+        ended: Result<Proven, String>,
+    ) -> Result<()> {
+        let (proven, error) = match ended {
+            Ok(proven) => (Some(proven), None),
+            Err(error) => (self.drilled(vm)?.and_then(|last| last.proven), Some(error)),
+        };
+        let drilled = Drilled { schema: DRILLED.into(), at, node: node.into(), error, proven };
+        self.write(&format!("vms/{vm}.drilled.json"), &drilled)
     }
 
     fn write_vm(&self, record: &Record) -> Result<()> {

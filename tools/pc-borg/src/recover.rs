@@ -1,4 +1,5 @@
-//! `recover`: what a run that was killed left behind on this node, and the note of this boot on the volumes.
+//! `recover`: what a run that was killed left behind on this node (a frozen guest, a job, a view, a drill's copy), and the
+//! note of this boot on the volumes.
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +10,7 @@ use pc_cli::{log, together};
 
 use crate::freeze::Freezer;
 use crate::lock;
+use crate::scratch;
 use crate::site::{STAGE, Site};
 use crate::stage::{GuestFiles, Stage};
 use crate::want::{Pair, Policy};
@@ -17,6 +19,9 @@ use crate::want::{Pair, Policy};
 pub fn recover(site: &Site) -> Result<()> {
     // First: nothing is worse than a guest that stands still.
     let mut errors = thaw_all(site)?;
+    if let Err(error) = scratch::recover(site) {
+        errors.push(error);
+    }
     for policy in &site.policies {
         if let Err(error) = of_policy(site, policy) {
             errors.push(error.context(format!("backup.{}", policy.name)));

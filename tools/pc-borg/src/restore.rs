@@ -99,7 +99,8 @@ pub struct ManifestDisk {
     pub size_bytes: u64,
     segment_bytes: u64,
     digests: String,
-    digests_sha256: String,
+    /// Of the list of digests of its segments.
+    pub digests_sha256: String,
 }
 
 /// The disk that every VM of ours has.

@@ -26,6 +26,15 @@ pub fn guests(common: &Common) -> Result<BTreeMap<String, Guest>> {
     duty::parse_list(&answer.stdout)
 }
 
+/// The definition of a copy of a VM, whose files are in `directory`: the same machine, without network card or anything by
+/// which it could be taken for the VM.
+pub fn definition(common: &Common, vm: &str, copy: &str, directory: &Path) -> Result<String> {
+    let mut command = Command::new("pc-vm");
+    command.args(flags(common)).args(["xml", vm, "--as", copy, "--copy"]).arg(directory);
+    let answer = pc_run::run(command).deadline(LIST).output().map_err(|error| ours(&error))?;
+    Ok(answer.text())
+}
+
 /// What `pc-dirty --json` (pc.dirty.extents/1) says; the extents themselves go to pc-segments unread.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Dirty {

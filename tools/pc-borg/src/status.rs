@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::Result;
+use cluster::Heartbeat;
 use serde::Serialize;
 
 use crate::archive::rfc3339;
@@ -91,6 +92,16 @@ pub struct StatusBackup {
     pub verified_at: Option<String>,
     /// What was wrong with it.
     pub verify_error: Option<String>,
+    /// The file does not say that its restore is not to be rehearsed.
+    pub drill_wanted: bool,
+    /// When a restored copy came up last, RFC 3339 UTC; null: never.
+    pub drilled_at: Option<String>,
+    /// How long that took from the beginning of the restore on.
+    pub drill_rto_seconds: Option<u64>,
+    /// How old its archive was then.
+    pub drill_rpo_seconds: Option<u64>,
+    /// Why the last drill did not end well; null: it did, or there was none.
+    pub drill_error: Option<String>,
 }
 
 /// Looks.
@@ -173,6 +184,11 @@ fn of_pair(site: &Site, policy: &Policy, vm: &str, problems: &mut Vec<String>) -
         last_error_at: None,
         verified_at: None,
         verify_error: None,
+        drill_wanted: site.cluster().vms.get(vm).and_then(cluster::Vm::heartbeat) != Some(Heartbeat::Never),
+        drilled_at: None,
+        drill_rto_seconds: None,
+        drill_rpo_seconds: None,
+        drill_error: None,
     };
     // Told once, with the policy.
     if readable(site, policy).is_err() {
@@ -193,6 +209,23 @@ fn of_pair(site: &Site, policy: &Policy, vm: &str, problems: &mut Vec<String>) -
             }
             known.verified_at = verified.as_ref().map(|verified| rfc3339(verified.at)).transpose()?;
             known.verify_error = verified.and_then(|verified| verified.error);
+        }
+        Err(error) => problems.push(format!("vm {vm}: {error:#}")),
+    }
+    match site.records(policy).drilled(vm) {
+        Ok(None) => (),
+        Ok(Some(drilled)) => {
+            if let Some(error) = &drilled.error {
+                let first = error.lines().next().unwrap_or_default();
+                problems
+                    .push(format!("vm {vm}: the last drill with {} did not end well: {first}", policy.name));
+            }
+            if let Some(proven) = &drilled.proven {
+                known.drilled_at = Some(rfc3339(proven.at)?);
+                known.drill_rto_seconds = Some(proven.rto_seconds);
+                known.drill_rpo_seconds = Some(proven.rpo_seconds);
+            }
+            known.drill_error = drilled.error;
         }
         Err(error) => problems.push(format!("vm {vm}: {error:#}")),
     }

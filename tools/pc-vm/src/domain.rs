@@ -56,15 +56,44 @@ impl Guest<'_> {
     }
 }
 
+/// What may differ between a VM and a copy of it that is only looked at.
+struct Own<'a> {
+    places: Places,
+    networks: &'a [Name],
+    /// There is a cloud-init seed.
+    seed: bool,
+}
+
+/// A copy of a VM for a rehearsal: the same machine, and nothing that could be taken for the VM itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rehearsal<'a> {
+    /// What libvirt calls it: no VM's name, for it has a dot.
+    pub name: &'a str,
+    /// Where all of its files are.
+    pub directory: &'a str,
+    /// Its cloud-init seed is among them.
+    pub seed: bool,
+}
+
+/// Renders a copy: another name, a UUID that libvirt draws, files of its own, no network card, and no mark, for it is
+/// not pc-vm's to look after.
+pub fn render_copy(guest: &Guest, host: &HostFacts, copy: &Rehearsal) -> String {
+    let own = Own { places: Places::of_copy(copy.directory), networks: &[], seed: copy.seed };
+    let kind = escape(&host.domain_type);
+    let body = body(guest, host, &own);
+    format!("<domain type='{kind}'>\n  <name>{}</name>\n{body}</domain>\n", escape(copy.name))
+}
+
 /// Renders the definition for a host.
 pub fn render(guest: &Guest, host: &HostFacts) -> Definition {
+    let own = Own { places: guest.places(), networks: &guest.vm.networks, seed: true };
     let uuid = guest.uuid();
     let head = format!(
         "<domain type='{}'>\n  <name>{}</name>\n  <uuid>{uuid}</uuid>\n",
         escape(&host.domain_type),
         guest.name
     );
-    let body = body(guest, host);
+    let body = body(guest, host, &own);
     let mut hash = Sha256::new();
     hash.update(&head);
     hash.update(&body);
@@ -74,13 +103,13 @@ pub fn render(guest: &Guest, host: &HostFacts) -> Definition {
     Definition { name: guest.name.to_string(), uuid, digest, xml: format!("{head}{mark}{body}</domain>\n") }
 }
 
-fn body(guest: &Guest, host: &HostFacts) -> String {
+fn body(guest: &Guest, host: &HostFacts, own: &Own) -> String {
     let vm = guest.vm;
     let mut xml = String::new();
     // Whole KiB, never less than asked for.
     let _ = writeln!(xml, "  <memory unit='KiB'>{}</memory>", vm.memory.0.div_ceil(1024));
     let _ = writeln!(xml, "  <vcpu placement='static'>{}</vcpu>", vm.cpus);
-    xml.push_str(&os(guest, host));
+    xml.push_str(&os(guest, host, &own.places));
     xml.push_str(if host.is_x86() {
         "  <features>\n    <acpi/>\n    <apic/>\n  </features>\n"
     } else {
@@ -92,12 +121,15 @@ fn body(guest: &Guest, host: &HostFacts) -> String {
         "  <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>\n  <on_crash>restart</on_crash>\n",
     );
     xml.push_str("  <devices>\n");
-    xml.push_str(&disks(guest));
+    xml.push_str(&disk(&own.places));
+    if own.seed {
+        xml.push_str(&seed(&own.places));
+    }
     xml.push_str("    <controller type='usb' model='none'/>\n");
-    for network in &vm.networks {
+    for network in own.networks {
         xml.push_str(&interface(guest, network));
     }
-    xml.push_str(&serial(guest, host));
+    xml.push_str(&serial(&own.places, host));
     xml.push_str(DEVICES);
     xml.push_str("  </devices>\n");
     xml
@@ -113,7 +145,7 @@ const DEVICES: &str = "    <channel type='unix'>\n      \
     <memballoon model='virtio'>\n      <stats period='10'/>\n    </memballoon>\n    \
     <rng model='virtio'>\n      <backend model='random'>/dev/urandom</backend>\n    </rng>\n";
 
-fn os(guest: &Guest, host: &HostFacts) -> String {
+fn os(guest: &Guest, host: &HostFacts, places: &Places) -> String {
     // The virt machine of arm64 has no other firmware.
     let uefi = guest.vm.firmware == Firmware::Uefi || !host.is_x86();
     let arch = escape(&host.arch);
@@ -126,7 +158,7 @@ fn os(guest: &Guest, host: &HostFacts) -> String {
     format!(
         "  <os firmware='efi'>\n{kind}    <firmware>\n      <feature enabled='no' name='secure-boot'/>\n    \
          </firmware>\n    <nvram>{}</nvram>\n    <boot dev='hd'/>\n  </os>\n",
-        guest.places().nvram
+        escape(&places.nvram)
     )
 }
 
@@ -155,15 +187,21 @@ fn cpu(host: &HostFacts) -> String {
 
 /// The disk bypasses the host's page cache, so that what a guest has flushed is on the volume when another node
 /// opens it. An I/O error stops the guest instead of reaching it. QEMU's image lock (its default) stays on.
-fn disks(guest: &Guest) -> String {
-    let places = guest.places();
+fn disk(places: &Places) -> String {
     format!(
         "    <disk type='file' device='disk'>\n      \
          <driver name='qemu' type='raw' cache='none' error_policy='stop' io='threads' discard='unmap'/>\n      \
-         <source file='{}'/>\n      <target dev='{DISK}' bus='virtio'/>\n    </disk>\n    \
-         <disk type='file' device='disk'>\n      <driver name='qemu' type='raw' cache='none'/>\n      \
+         <source file='{}'/>\n      <target dev='{DISK}' bus='virtio'/>\n    </disk>\n",
+        escape(&places.disk)
+    )
+}
+
+fn seed(places: &Places) -> String {
+    format!(
+        "    <disk type='file' device='disk'>\n      \
+         <driver name='qemu' type='raw' cache='none'/>\n      \
          <source file='{}'/>\n      <target dev='vdb' bus='virtio'/>\n      <readonly/>\n    </disk>\n",
-        places.disk, places.seed
+        escape(&places.seed)
     )
 }
 
@@ -197,8 +235,8 @@ fn interface(guest: &Guest, name: &Name) -> String {
 }
 
 /// The serial port is the console; virtlogd keeps and rotates what it says.
-fn serial(guest: &Guest, host: &HostFacts) -> String {
-    let log = guest.places().serial_log;
+fn serial(places: &Places, host: &HostFacts) -> String {
+    let log = escape(&places.serial_log);
     let target = if host.is_x86() { "      <target type='isa-serial' port='0'/>\n" } else { "" };
     format!("    <serial type='pty'>\n      <log file='{log}' append='on'/>\n{target}    </serial>\n")
 }

@@ -110,3 +110,33 @@ fn the_mark_is_found_again_and_tells_changes() {
 fn text_cannot_leave_its_attribute() {
     assert_eq!(escape("a'b\"<&>"), "a&apos;b&quot;&lt;&amp;&gt;");
 }
+
+/// The same machine, and nothing of it is the VM's own.
+#[test]
+fn a_copy_has_no_network_card_and_shares_nothing_with_its_vm() {
+    let cluster = cluster::parse("test", FILE).unwrap();
+    let of = |vm: &str, seed: bool| {
+        let (name, vm) = cluster.vms.get_key_value(vm).unwrap();
+        let guest = Guest { cluster: &cluster, name, vm };
+        let copy = Rehearsal { name: "pc-drill.mail", directory: "/mnt/vms/pc-drill/node1/mail", seed };
+        render_copy(&guest, &pc("kvm", true), &copy)
+    };
+    let xml = of("mail", true);
+    golden(
+        "domain-copy.xml",
+        &Definition { name: String::new(), uuid: String::new(), digest: String::new(), xml: xml.clone() },
+    );
+    assert!(!xml.contains("<interface") && !xml.contains("<uuid>") && mark_of(&xml).is_none());
+    assert!(!xml.contains("/mnt/vms/vms/") && !xml.contains("/var/log/"), "{xml}");
+    // All the rest is as the VM has it.
+    let own = rendered("mail", &pc("kvm", true)).xml;
+    let kept = |xml: &str| -> Vec<String> {
+        let (head, rest) = xml.split_once("  <devices>").unwrap();
+        let tail = rest.split_once("    <channel ").unwrap().1;
+        let head = head.split_once("  <memory ").unwrap().1;
+        [head, tail].map(str::to_string).to_vec()
+    };
+    assert_eq!(kept(&xml), kept(&own));
+    assert!(!of("mail", false).contains("seed.img"), "an archive may hold none");
+    assert!(of("tiny", true).contains("<nvram>/mnt/vms/pc-drill/node1/mail/nvram.fd</nvram>"));
+}

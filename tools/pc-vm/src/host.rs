@@ -9,7 +9,7 @@ use cluster::NodeView;
 use pc_cli::{Common, refused, together, try_again, write_atomic};
 use pc_plan::{Carried, Plan, Step};
 
-use crate::domain::{Definition, Guest, render};
+use crate::domain::{Definition, Guest, Rehearsal, render, render_copy};
 use crate::facts::HostFacts;
 use crate::hypervisor::Hypervisor;
 use crate::listen::{self, Wanted};
@@ -40,6 +40,11 @@ impl<'a> Host<'a> {
     /// The definition of one VM on this host.
     pub fn definition(&self, guest: &Guest) -> Definition {
         render(guest, &self.facts)
+    }
+
+    /// That of a copy of a VM.
+    pub fn copy(&self, guest: &Guest, copy: &Rehearsal) -> String {
+        render_copy(guest, &self.facts, copy)
     }
 
     fn want(&self, listen: &Wanted) -> Want {

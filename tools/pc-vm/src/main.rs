@@ -34,6 +34,7 @@ mod store;
 mod systemd;
 mod virsh;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -43,7 +44,9 @@ use pc_cli::{Common, Exit, emit, emit_raw, refused, require_root};
 use pc_plan::{Applied, Plan};
 use pc_run::Cost;
 
+use crate::domain::{Guest, Rehearsal};
 use crate::nodes::{Nodes, Uris};
+use crate::places::Places;
 use crate::site::Site;
 
 /// Schema of what `apply` answers.
@@ -155,6 +158,12 @@ enum Verb {
     Xml {
         /// The VM
         name: String,
+        /// Of a copy instead whose files are in this directory: without network card, UUID and mark (pc-borg drill)
+        #[arg(long, value_name = "DIRECTORY", requires = "called")]
+        copy: Option<PathBuf>,
+        /// What the copy is called: with a dot, as no VM is
+        #[arg(long = "as", id = "called", value_name = "NAME", requires = "copy")]
+        called: Option<String>,
     },
 }
 
@@ -253,12 +262,33 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         }
         Verb::Disk(verb) => disk::run(site, verb),
         Verb::Console { name } => console(site, &name),
-        Verb::Xml { name } => {
+        Verb::Xml { name, copy, called } => {
             let guest = site.guest(&name)?;
-            emit_raw(site.host()?.definition(&guest).xml.as_bytes())?;
+            let xml = match copy.as_deref().zip(called.as_deref()) {
+                None => site.host()?.definition(&guest).xml,
+                Some((directory, called)) => copy_of(site, &guest, directory, called)?,
+            };
+            emit_raw(xml.as_bytes())?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// The definition of a copy, out of what lies in its directory.
+fn copy_of(site: &Site, guest: &Guest, directory: &Path, called: &str) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if !called.contains('.') || !called.chars().all(plain) {
+        return Err(refused(format!(
+            "--as {called:?}: may be a VM\n  write for example copy.{}",
+            guest.name
+        )));
+    }
+    let (true, Some(place)) = (directory.is_absolute(), directory.to_str()) else {
+        return Err(refused(format!("--copy {}: is not an absolute path", directory.display())));
+    };
+    let seed = Places::of_copy(place).seed;
+    let seed = Path::new(&seed).try_exists().with_context(|| format!("looking for {seed}"))?;
+    Ok(site.host()?.copy(guest, &Rehearsal { name: called, directory: place, seed }))
 }
 
 /// Becomes `virsh console`, on the node where the VM runs.

@@ -51,6 +51,22 @@ impl Places {
             directory,
         }
     }
+
+    /// The places of a copy whose files all lie in one directory: nothing of the VM's own is among them.
+    pub fn of_copy(directory: &str) -> Places {
+        let at = |file: &str| format!("{directory}/{file}");
+        Places {
+            disk: at("disk.img"),
+            seed: at("seed.img"),
+            nvram: at("nvram.fd"),
+            definition: at("domain.xml"),
+            owner: at("owner.json"),
+            lock: at("lock"),
+            serial_log: at("console.log"),
+            mount: directory.into(),
+            directory: directory.into(),
+        }
+    }
 }
 
 /// The definition of a VM on the node's own disk.

@@ -89,3 +89,33 @@ fn a_machine_without_the_nodes_address_acts_as_nobody() {
         assert!(said(&output).contains("this machine has no address of the file yet"), "{}", said(&output));
     }
 }
+
+/// A name that a VM may have would be that VM to whoever comes next.
+#[test]
+fn a_copy_is_called_like_no_vm() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("cluster.toml");
+    let vm =
+        "[volume.vms]\nuse = \"local\"\n[vm.mail]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\nvolume = \"vms\"\n";
+    std::fs::write(&file, format!("{FILE}disks.vms = [\"/dev/disk/by-id/ata-A\"]\n{vm}")).unwrap();
+    let xml = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pc-vm"));
+        command.args(["--node", "node1", "--connect", "test:///default", "--file"]).arg(&file);
+        command.args(["xml", "mail"]).args(arguments).env_remove("JOURNAL_STREAM").output().unwrap()
+    };
+    for (name, directory) in [("copy", "/srv/x"), ("a.b\"", "/srv/x"), ("a.b", "srv")] {
+        let refused = xml(&["--copy", directory, "--as", name]);
+        assert_eq!(refused.status.code(), Some(2), "{name} {directory}: {}", said(&refused));
+    }
+    assert_eq!(xml(&["--copy", "/srv/x"]).status.code(), Some(2), "what is it called?");
+    let copy = place.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    let print = || {
+        let output = xml(&["--copy", copy.to_str().unwrap(), "--as", "copy.mail"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(print().contains("<name>copy.mail</name>") && !print().contains("seed.img"));
+    std::fs::write(copy.join("seed.img"), "").unwrap();
+    assert!(print().contains(&format!("<source file='{}/seed.img'/>", copy.display())));
+}

@@ -149,6 +149,11 @@ impl<'a> Sense<'a> {
             let remedy = "write for example \"3d/month\": s, min, h or d, per day, week, month or year";
             self.error(&at!["vm", name, "downtime_budget"], "is not a time per period", remedy);
         }
+        if vm.heartbeat().is_none() {
+            let remedy =
+                "write \"agent\", \"console:TEXT\" with a text that its serial console shows, or \"none\"";
+            self.error(&at!["vm", name, "heartbeat"], "is no sign of life", remedy);
+        }
     }
 
     fn addresses(&mut self, name: &'a Name, vm: &'a Vm, taken: &mut Taken<'a>) {

@@ -27,6 +27,7 @@ impl Machine {
         fs::create_dir_all(boot.parent().unwrap()).unwrap();
         fs::write(boot, "8da54712-537e-413f-88b0-a16827a40fd2\n").unwrap();
         fs::create_dir_all(machine.root().join("proc/self")).unwrap();
+        fs::write(machine.root().join("proc/meminfo"), "MemAvailable:   8388608 kB\n").unwrap();
         machine.mounted(&["/mnt/vms", "/mnt/backup"]);
         fs::create_dir_all(machine.root().join("mnt/backup")).unwrap();
         for (seed, vm) in [(1, "mail"), (2, "web")] {
