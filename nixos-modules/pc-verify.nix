@@ -1,4 +1,4 @@
-# pc-verify: one verdict over everything that the tools know of this node, or of all nodes.
+# pc-verify: one verdict over everything that the tools know of this node, or of all nodes, and the timer that makes a page of it.
 { config, lib, ... }:
 let
   cfg = config.services.personal-cluster;
@@ -12,6 +12,8 @@ in
   };
 
   config = lib.mkIf cfg.verify.enable {
+    systemd.packages = [ cfg.package ];
     environment.systemPackages = [ cfg.package ];
+    systemd.timers.pc-verify.wantedBy = lib.mkIf (!cfg.enable) (cfg.wantedBy "pc-verify.timer");
   };
 }

@@ -34,11 +34,16 @@ pub struct Counts {
     pub refused: AtomicU64,
 }
 
-/// The scrape in a format.
-pub type Answer = dyn Fn(Format) -> String + Send + Sync;
+/// What is served.
+pub struct Answers {
+    /// The scrape in a format.
+    pub scrape: Box<dyn Fn(Format) -> String + Send + Sync>,
+    /// The page for people, where there is one.
+    pub page: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
 
 struct Host {
-    answer: Box<Answer>,
+    answers: Answers,
     counts: Arc<Counts>,
     busy: Mutex<Vec<IpAddr>>,
 }
@@ -46,13 +51,13 @@ struct Host {
 /// Serves for ever. `tick` is called at least so often, and shows the watchdog that connections are still taken.
 pub fn serve(
     listener: &TcpListener,
-    answer: Box<Answer>,
+    answers: Answers,
     counts: Arc<Counts>,
     every: Duration,
     mut tick: impl FnMut(),
 ) -> Result<()> {
     listener.set_nonblocking(true).context("preparing the socket")?;
-    let host = Arc::new(Host { answer, counts, busy: Mutex::default() });
+    let host = Arc::new(Host { answers, counts, busy: Mutex::default() });
     let moment = PollTimeout::try_from(every).context("waiting for connections")?;
     loop {
         tick();
@@ -208,6 +213,7 @@ impl Response {
         let allow = if self.status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
         let mut text = format!(
             "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
+             Content-Security-Policy: {POLICY}\r\nReferrer-Policy: no-referrer\r\n\
              X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
             self.status,
             self.content_type,
@@ -220,7 +226,12 @@ impl Response {
     }
 }
 
-const INDEX: &str = "pc-exporter: what is known of this node\n\n  /metrics\n";
+/// Whatever is shown: it runs nothing, asks nobody, sends nothing, and is shown in no other page.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+const INDEX: &str = "pc-exporter: what is known of this node\n\n  /metrics\n\n\
+                     There is no page for people yet: systemctl enable --now pc-verify.timer\n";
 
 fn respond(host: &Host, request: &Request) -> Response {
     let text = "text/plain; charset=utf-8";
@@ -228,9 +239,12 @@ fn respond(host: &Host, request: &Request) -> Response {
         "/metrics" => {
             let format = Format::accepted(&request.accept);
             host.counts.scrapes.fetch_add(1, Ordering::Relaxed);
-            Response::plain("200 OK", format.content_type(), (host.answer)(format))
+            Response::plain("200 OK", format.content_type(), (host.answers.scrape)(format))
         }
-        "/" => Response::plain("200 OK", text, INDEX.into()),
+        "/" => match (host.answers.page)() {
+            Some(page) => Response::plain("200 OK", "text/html; charset=utf-8", page),
+            None => Response::plain("200 OK", text, INDEX.into()),
+        },
         _ => Response::plain("404 Not Found", text, "404 Not Found\n".into()),
     };
     Response { head: request.head, ..response }

@@ -14,6 +14,7 @@ mod http;
 mod jobs;
 mod metric;
 mod nouns;
+mod page;
 mod reader;
 mod rules;
 mod serve;
@@ -49,7 +50,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Answer scrapes at /metrics, on the node's own address
+    /// Answer scrapes at /metrics, on the node's own address, and show the page of pc-verify at /
     Serve {
         /// Another address and port than the node's address and 19100
         #[arg(long, value_name = "ADDRESS:PORT")]

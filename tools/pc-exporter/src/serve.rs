@@ -10,11 +10,11 @@ use pc_cli::{Common, log, refused, try_again};
 
 use crate::collectors::{BUILD, Board, Collector, REFUSED, SCRAPES};
 use crate::exposition::{Format, render};
-use crate::http::{self, Counts};
+use crate::http::{self, Answers, Counts};
 use crate::metric::Samples;
 use crate::supplies::Supplies;
 use crate::targets::PORT;
-use crate::{budgets, clock, reader, tang, units};
+use crate::{budgets, clock, page, reader, tang, units};
 
 /// So often the files of the siblings are looked at.
 const FILES: Duration = Duration::from_secs(5);
@@ -35,15 +35,16 @@ pub fn serve(common: &Common, listen: Option<SocketAddr>) -> Result<()> {
     let board = Arc::new(Board::default());
     collect(common, &board)?;
     let counts = Arc::new(Counts::default());
-    let answer = {
-        let (board, counts) = (Arc::clone(&board), Arc::clone(&counts));
-        move |format| scrape(&board, &counts, format)
+    let (shared, root) = ((Arc::clone(&board), Arc::clone(&counts)), common.root.clone());
+    let answers = Answers {
+        scrape: Box::new(move |format| scrape(&shared.0, &shared.1, format)),
+        page: Box::new(move || page::page(&root, SystemTime::now())),
     };
     let every = beat();
     // A systemd that is not there is not told.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     let checked = (Arc::clone(&board), Arc::clone(&counts));
-    http::serve(&listener, Box::new(answer), counts, every, || {
+    http::serve(&listener, answers, counts, every, || {
         // What is shown to the watchdog is that a scrape can be made and a connection be taken.
         if !scrape(&checked.0, &checked.1, Format::Text).is_empty() {
             let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -113,6 +113,38 @@ fn healthy_is_0_and_a_fault_is_3() {
     fs::remove_file(bench.path("bin/pc-trust")).unwrap();
     let told = text(&bench.run(&[]));
     assert!(told.contains("problem: trust: pc-trust is not installed"), "{told}");
+}
+
+#[test]
+fn a_page_replaces_the_one_before_it_at_once() {
+    let bench = Bench::new();
+    let hostile =
+        r#"{"schema": "pc.trust.status/1", "healthy": false, "problems": ["<script>x</script>\n  do y"]}"#;
+    bench.program("pc-trust", &format!("cat <<'EOF'\n{hostile}\nEOF"));
+    let page = bench.path("page.html");
+    let output = bench.run(&["--html", "--output", &page.to_string_lossy()]);
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(3), ""), "the verdict decides");
+    let told = fs::read_to_string(&page).unwrap();
+    assert!(told.contains("<p class=\"fault\">&lt;script&gt;x&lt;/script&gt;</p>"), "{told}");
+    assert!(told.contains("<code>do y</code>"), "{told}");
+    // Whoever serves it is not root.
+    assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o644);
+    let before = fs::metadata(&page).unwrap().ino();
+    bench.prints("pc-trust", "pc-trust/tests/golden/status.json");
+    assert_eq!(bench.run(&["--html", "--output", &page.to_string_lossy()]).status.code(), Some(0));
+    assert_ne!(fs::metadata(&page).unwrap().ino(), before, "a reader of the old one keeps it whole");
+    let named = fs::read_dir(bench.root.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("page"));
+    assert_eq!(named.count(), 1);
+    // Without --output it goes to standard output.
+    let printed = text(&bench.run(&["--html"]));
+    assert!(printed.starts_with("<!doctype html>") && printed.ends_with("</html>\n"), "{printed}");
+    for wrong in [&["--html", "--json"][..], &["--output", "x"]] {
+        assert_eq!(bench.run(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    let nowhere = bench.path("none/page.html");
+    assert_eq!(bench.run(&["--html", "--output", &nowhere.to_string_lossy()]).status.code(), Some(1));
 }
 
 #[test]
