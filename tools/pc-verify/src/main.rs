@@ -9,13 +9,16 @@ mod html;
 mod judge;
 mod lints;
 mod machine;
+mod screen;
 mod systemd;
 mod tables;
+mod terminal;
 mod there;
 mod told;
 mod tools;
 mod verdict;
 mod want;
+mod watch;
 mod whole;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +27,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use cluster::Cluster;
 use pc_cli::{Common, Exit, emit, emit_raw, refused, write_atomic};
 
 use crate::verdict::Verdict;
@@ -53,6 +57,16 @@ struct Cli {
     /// Replace this file at once instead of printing the page
     #[arg(long, value_name = "FILE", requires = "html")]
     output: Option<PathBuf>,
+    /// Show the same on this terminal, and look again so many seconds (15) after each look, until q ends it
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "15",
+        value_parser = clap::value_parser!(u64).range(2..=86_400),
+        conflicts_with_all = ["json", "html"]
+    )]
+    watch: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -70,6 +84,10 @@ fn run(cli: Cli) -> Result<Exit> {
     let json = cli.common.json;
     let question =
         Question { common: host::in_force(cli.common), cluster: cli.cluster, patient: cli.patient };
+    if let Some(seconds) = cli.watch {
+        watch::watch(question, Duration::from_secs(seconds))?;
+        return Ok(Exit::Done);
+    }
     let verdict = question.ask()?;
     match cli.output {
         Some(path) => {
@@ -91,11 +109,22 @@ struct Question {
 }
 
 impl Question {
-    /// Looks once, at the file that is in force by now.
+    /// How long a check may take.
+    fn budget(&self) -> Duration {
+        if self.patient { PATIENT } else { BUDGET }
+    }
+
+    /// The file that is in force by now; this node is in it.
+    fn read(&self) -> Result<Cluster> {
+        let file = host::load(&self.common)?;
+        file.view(&self.common.node_name()?).map_err(refused)?;
+        Ok(file)
+    }
+
+    /// Looks once.
     fn ask(&self) -> Result<Verdict> {
-        let budget = if self.patient { PATIENT } else { BUDGET };
-        let common = &self.common;
-        let file = host::load(common)?;
+        let (common, budget) = (&self.common, self.budget());
+        let file = self.read()?;
         let view = file.view(&common.node_name()?).map_err(refused)?;
         let own = || host::look(common, &view, budget).map(|reports| judge::judge(&reports));
         if !self.cluster {

@@ -2,91 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
+mod bench;
+mod watch;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-const FILE: &str = r#"
-schema = "personal-cluster/1"
-name = "home"
-[[node]]
-name = "node1"
-address = "192.168.0.50"
-[[node]]
-name = "node2"
-address = "192.168.0.51"
-"#;
-
-struct Bench {
-    root: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let bench = Bench { root: tempfile::tempdir().unwrap() };
-        fs::create_dir(bench.path("bin")).unwrap();
-        fs::write(bench.path("cluster.toml"), FILE).unwrap();
-        bench.prints("pc-config", "pc-config/tests/golden/status.json");
-        bench.prints("pc-trust", "pc-trust/tests/golden/status.json");
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn program(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// A tool that answers with a recorded status and logs how it was called.
-    fn prints(&self, name: &str, golden: &str) {
-        let answer = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(golden);
-        let log = self.path(&format!("{name}.log"));
-        self.program(name, &format!("echo \"$*\" >> {}\ncat {}", log.display(), answer.display()));
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
-        Command::new(env!("CARGO_BIN_EXE_pc-verify"))
-            .args(["--root", &self.root.path().to_string_lossy(), "--node", "node1"])
-            .args(["--file", &self.path("cluster.toml").to_string_lossy()])
-            .args(arguments)
-            .env("PATH", path)
-            .output()
-            .unwrap()
-    }
-
-    fn json(&self, arguments: &[&str], code: i32) -> Value {
-        let output = self.run(&[&["--json"], arguments].concat());
-        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// As pc-trust leaves a member.
-    fn join(&self) {
-        for (path, text) in [
-            ("etc/personal-cluster/trust/ssh_config", ""),
-            ("etc/personal-cluster/trust/member.json", "{}"),
-            ("run/personal-cluster/secrets/ssh-user.key", ""),
-        ] {
-            let path = self.path(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        }
-    }
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
+use crate::bench::{Bench, text};
 
 #[test]
 fn healthy_is_0_and_a_fault_is_3() {
