@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
+use nix::unistd::{dup, dup2_stderr};
 use pc_cli::refused;
-use rustix::stdio::dup2_stderr;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// The other screen, no cursor, no line that goes on in the next (xterm, "Control Sequences").
@@ -112,7 +112,7 @@ fn write(text: &str) -> Result<()> {
 
 /// Where errors went until now.
 fn silence() -> Result<OwnedFd> {
-    let before = rustix::io::dup(io::stderr()).context("keeping standard error")?;
+    let before = dup(io::stderr()).context("keeping standard error")?;
     let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null").context("opening /dev/null")?;
     dup2_stderr(nowhere).context("redirecting standard error")?;
     Ok(before)

@@ -49,18 +49,19 @@ impl Bench {
         self.program(name, &format!("echo \"$*\" >> {}\ncat {}", log.display(), answer.display()));
     }
 
-    /// Makes a command look at this directory as node1.
-    pub fn prepare(&self, command: &mut Command) {
-        command
-            .args(["--root", &self.root.path().to_string_lossy(), "--node", "node1"])
-            .args(["--file", &self.path("cluster.toml").to_string_lossy()])
-            .env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()));
+    /// Where the fakes are found before anything else.
+    pub fn programs(&self) -> String {
+        format!("{}:/usr/bin:/bin", self.path("bin").display())
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pc-verify"));
-        self.prepare(&mut command);
-        command.args(arguments).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_pc-verify"))
+            .args(["--root", &self.root.path().to_string_lossy(), "--node", "node1"])
+            .args(["--file", &self.path("cluster.toml").to_string_lossy()])
+            .args(arguments)
+            .env("PATH", self.programs())
+            .output()
+            .unwrap()
     }
 
     pub fn json(&self, arguments: &[&str], code: i32) -> Value {
