@@ -56,6 +56,9 @@ pub struct Cluster {
     /// High availability; absent: VMs start on their home node only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ha: Option<Ha>,
+    /// Who may ask the nodes for their metrics, and how; absent: everybody who reaches the port, in clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exporter: Option<Exporter>,
 }
 
 fn default_domain() -> String {
@@ -120,6 +123,18 @@ pub struct Node {
     /// Failure domain: where it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
+}
+
+/// `[exporter]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exporter {
+    /// Metrics and page over TLS only, with the node's own certificate, for which the cluster's CA vouches.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
+    /// Only to who shows the token that is sealed as `exporter.token`. Wants `tls`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token: bool,
 }
 
 /// What a volume is for.

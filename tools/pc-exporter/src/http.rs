@@ -1,6 +1,7 @@
 //! The listener: a thread per connection, few of them, each with a short life. What it serves is text that is made
 //! of what is known already.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -11,15 +12,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pc_cli::log;
+use rustls::{ServerConnection, StreamOwned};
 
 use crate::exposition::Format;
+use crate::request::{Request, request};
+use crate::tls::Tls;
+use crate::token::Token;
 
 /// Connections at a time; more are closed unheard.
 const AT_ONCE: usize = 32;
 /// Connections of one address at a time: who holds these keeps nobody else out.
 const PER_ADDRESS: usize = 8;
-/// A request is a line and a few headers.
-const LONGEST_REQUEST: usize = 8 << 10;
 /// A client has this long to send its request,
 const ASKING: Duration = Duration::from_secs(5);
 /// and this long to take the answer.
@@ -34,11 +37,20 @@ pub struct Counts {
     pub refused: AtomicU64,
 }
 
-/// The scrape in a format.
-pub type Answer = dyn Fn(Format) -> String + Send + Sync;
+/// What is served.
+pub struct Answers {
+    /// The scrape in a format.
+    pub scrape: Box<dyn Fn(Format) -> String + Send + Sync>,
+    /// The page for people, where there is one.
+    pub page: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Over TLS only.
+    pub tls: Option<Tls>,
+    /// Only to who shows it.
+    pub token: Option<Token>,
+}
 
 struct Host {
-    answer: Box<Answer>,
+    answers: Answers,
     counts: Arc<Counts>,
     busy: Mutex<Vec<IpAddr>>,
 }
@@ -46,13 +58,13 @@ struct Host {
 /// Serves for ever. `tick` is called at least so often, and shows the watchdog that connections are still taken.
 pub fn serve(
     listener: &TcpListener,
-    answer: Box<Answer>,
+    answers: Answers,
     counts: Arc<Counts>,
     every: Duration,
     mut tick: impl FnMut(),
 ) -> Result<()> {
     listener.set_nonblocking(true).context("preparing the socket")?;
-    let host = Arc::new(Host { answer, counts, busy: Mutex::default() });
+    let host = Arc::new(Host { answers, counts, busy: Mutex::default() });
     let moment = PollTimeout::try_from(every).context("waiting for connections")?;
     loop {
         tick();
@@ -104,7 +116,7 @@ fn welcome(host: &Arc<Host>, socket: TcpStream, peer: IpAddr) {
         return;
     }
     let guest = Arc::clone(host);
-    let thread = std::thread::Builder::new().name("scrape".into()).stack_size(256 << 10);
+    let thread = std::thread::Builder::new().name("scrape".into()).stack_size(512 << 10);
     let spawned = thread.spawn(move || {
         if let Err(error) = converse(&guest, &socket) {
             log::debug(format_args!("{peer}: {error}"));
@@ -123,73 +135,61 @@ fn welcome(host: &Arc<Host>, socket: TcpStream, peer: IpAddr) {
 fn converse(host: &Host, socket: &TcpStream) -> io::Result<()> {
     socket.set_nonblocking(false)?;
     socket.set_nodelay(true)?;
-    let response = match request(socket, Instant::now() + ASKING)? {
+    let until = Cell::new(Instant::now() + ASKING);
+    let mut timed = Timed { socket, until: &until };
+    let Some(tls) = &host.answers.tls else { return exchange(host, &mut timed, &until) };
+    let mut connection = ServerConnection::new(tls.config()).map_err(io::Error::other)?;
+    // Before anything is asked: who speaks no TLS is told so by its alert, and hears nothing else.
+    while connection.is_handshaking() {
+        connection.complete_io(&mut timed)?;
+    }
+    let mut stream = StreamOwned::new(connection, timed);
+    exchange(host, &mut stream, &until)?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+fn exchange<S: Read + Write>(host: &Host, stream: &mut S, until: &Cell<Instant>) -> io::Result<()> {
+    let response = match request(stream)? {
         Ok(request) => respond(host, &request),
         Err(status) => Response::plain(status, "text/plain; charset=utf-8", format!("{status}\n")),
     };
-    send(socket, &response.bytes(), Instant::now() + ANSWERING)
+    until.set(Instant::now() + ANSWERING);
+    stream.write_all(&response.bytes())?;
+    stream.flush()
 }
 
-/// What was asked.
-#[derive(Debug, PartialEq, Eq)]
-struct Request {
-    path: String,
-    head: bool,
-    accept: String,
+/// A connection whose every wait ends at one moment.
+struct Timed<'a> {
+    socket: &'a TcpStream,
+    until: &'a Cell<Instant>,
 }
 
-/// Reads up to the empty line, within bounds of size and time; the inner error is what the client is told.
-fn request(mut socket: &TcpStream, until: Instant) -> io::Result<Result<Request, &'static str>> {
-    let mut bytes = Vec::new();
-    let mut part = [0; 1024];
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(Err("408 Request Timeout"));
-        }
-        socket.set_read_timeout(Some(left))?;
-        match socket.read(&mut part) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => bytes.extend_from_slice(&part[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Err("408 Request Timeout")),
-            Err(error) => return Err(error),
-        }
-        if bytes.windows(4).any(|window| window == b"\r\n\r\n") {
-            return Ok(parse(&bytes));
-        }
-        if bytes.len() >= LONGEST_REQUEST {
-            return Ok(Err("431 Request Header Fields Too Large"));
-        }
+impl Timed<'_> {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.get().saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(Some(left)) }
     }
 }
 
-/// The request line and the `Accept` headers (RFC 9112, RFC 9110).
-fn parse(bytes: &[u8]) -> Result<Request, &'static str> {
-    let bad = "400 Bad Request";
-    let text = std::str::from_utf8(bytes).map_err(|_| bad)?;
-    let mut lines = text.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(bad);
-    };
-    if !version.starts_with("HTTP/1.") || !target.starts_with('/') {
-        return Err(bad);
+impl Read for Timed<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(self.left()?)?;
+        let mut socket = self.socket;
+        socket.read(bytes)
     }
-    if !matches!(method, "GET" | "HEAD") {
-        return Err("405 Method Not Allowed");
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(self.left()?)?;
+        let mut socket = self.socket;
+        socket.write(bytes)
     }
-    let mut accept = Vec::new();
-    for line in lines.take_while(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':').ok_or(bad)?;
-        if name.eq_ignore_ascii_case("accept") {
-            accept.push(value.trim());
-        }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
-    let path = target.split('?').next().unwrap_or(target).to_string();
-    Ok(Request { path, head: method == "HEAD", accept: accept.join(",") })
 }
 
 struct Response {
@@ -205,9 +205,14 @@ impl Response {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let allow = if self.status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
+        let more = match self.status.get(..3) {
+            Some("405") => "Allow: GET, HEAD\r\n",
+            Some("401") => CHALLENGE,
+            _ => "",
+        };
         let mut text = format!(
-            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{more}Cache-Control: no-store\r\n\
+             Content-Security-Policy: {POLICY}\r\nReferrer-Policy: no-referrer\r\n\
              X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
             self.status,
             self.content_type,
@@ -220,62 +225,34 @@ impl Response {
     }
 }
 
-const INDEX: &str = "pc-exporter: what is known of this node\n\n  /metrics\n";
+/// Whatever is shown: it runs nothing, asks nobody, sends nothing, and is shown in no other page.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+/// Prometheus sends a bearer token; a browser asks its user for a password.
+const CHALLENGE: &str = "WWW-Authenticate: Bearer realm=\"pc-exporter\"\r\n\
+                         WWW-Authenticate: Basic realm=\"pc-exporter, the token is the password\", charset=\"UTF-8\"\r\n";
+
+const INDEX: &str = "pc-exporter: what is known of this node\n\n  /metrics\n\n\
+                     There is no page for people yet: systemctl enable --now pc-verify.timer\n";
 
 fn respond(host: &Host, request: &Request) -> Response {
     let text = "text/plain; charset=utf-8";
+    let shown = request.authorization.as_ref().map(|shown| shown.as_str());
     let response = match request.path.as_str() {
+        _ if host.answers.token.as_ref().is_some_and(|token| !token.allows(shown)) => {
+            Response::plain("401 Unauthorized", text, "401 Unauthorized\n".into())
+        }
         "/metrics" => {
             let format = Format::accepted(&request.accept);
             host.counts.scrapes.fetch_add(1, Ordering::Relaxed);
-            Response::plain("200 OK", format.content_type(), (host.answer)(format))
+            Response::plain("200 OK", format.content_type(), (host.answers.scrape)(format))
         }
-        "/" => Response::plain("200 OK", text, INDEX.into()),
+        "/" => match (host.answers.page)() {
+            Some(page) => Response::plain("200 OK", "text/html; charset=utf-8", page),
+            None => Response::plain("200 OK", text, INDEX.into()),
+        },
         _ => Response::plain("404 Not Found", text, "404 Not Found\n".into()),
     };
     Response { head: request.head, ..response }
-}
-
-/// Everything, by then.
-fn send(mut socket: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        socket.set_write_timeout(Some(left))?;
-        match socket.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_and_what_is_none() {
-        let get =
-            |path: &str, accept: &str| Request { path: path.into(), head: false, accept: accept.into() };
-        assert_eq!(
-            parse(b"GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\nACCEPT: text/plain\r\naccept:*/*\r\n\r\n"),
-            Ok(get("/metrics", "text/plain,*/*"))
-        );
-        assert!(parse(b"HEAD / HTTP/1.0\r\n\r\n").is_ok_and(|request| request.head));
-        assert_eq!(parse(b"POST /metrics HTTP/1.1\r\n\r\n"), Err("405 Method Not Allowed"));
-        for bad in [
-            &b"GET\r\n\r\n"[..],
-            b"GET / HTTP/2\r\n\r\n",
-            b"GET x HTTP/1.1\r\n\r\n",
-            b"\xff\r\n\r\n",
-            b"GET / HTTP/1.1\r\nx\r\n\r\n",
-        ] {
-            assert_eq!(parse(bad), Err("400 Bad Request"), "{bad:?}");
-        }
-    }
 }

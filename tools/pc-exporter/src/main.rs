@@ -14,15 +14,18 @@ mod http;
 mod jobs;
 mod metric;
 mod nouns;
+mod page;
 mod reader;
+mod request;
 mod rules;
 mod serve;
 mod supplies;
 mod tang;
 mod targets;
+mod tls;
+mod token;
 mod units;
 
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,12 +52,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Answer scrapes at /metrics, on the node's own address
-    Serve {
-        /// Another address and port than the node's address and 19100
-        #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Option<SocketAddr>,
-    },
+    /// Answer scrapes at /metrics, on the node's own address, and show the page of pc-verify at /
+    Serve(serve::Manner),
     /// Ask the tools and programs that only root may ask, and leave their answers for `serve`
     Facts {
         /// Also what was asked a short while ago
@@ -104,7 +103,7 @@ fn run(cli: Cli) -> Result<Exit> {
     let common = cli.common;
     pc_cli::log::set_verbosity(common.verbose);
     match cli.verb {
-        Verb::Serve { listen } => serve::serve(&common, listen)?,
+        Verb::Serve(manner) => serve::serve(&common, manner)?,
         Verb::Facts { all, deadline } => ask(&common, all, Duration::from_secs(deadline.get().into()))?,
         Verb::Format { openmetrics, output } => {
             let format = if openmetrics { Format::OpenMetrics } else { Format::Text };

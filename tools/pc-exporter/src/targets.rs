@@ -33,9 +33,12 @@ struct Group {
 /// The file for `file_sd_configs`.
 pub fn text(file: &Cluster, of: Of) -> Result<String> {
     let mut groups = Vec::new();
+    let tls = file.exporter.as_ref().is_some_and(|exporter| exporter.tls);
     let mut group = |target: String, role: &str, node: &str| {
         let labels = [("cluster", file.name.as_str()), ("role", role), ("node", node)];
-        let labels = labels.into_iter().map(|(key, value)| (key, value.to_string())).collect();
+        // What Prometheus takes for the target's scheme, and drops afterwards.
+        let scheme = (tls && role == "pc-exporter").then_some(("__scheme__", "https"));
+        let labels = labels.into_iter().chain(scheme).map(|(key, value)| (key, value.to_string())).collect();
         groups.push(Group { targets: vec![target], labels });
     };
     for node in &file.nodes {
@@ -106,6 +109,19 @@ mod tests {
         assert_eq!(ours.as_array().unwrap().len(), 1);
         assert!(ours[0]["targets"][0].as_str().unwrap().ends_with(":19100"));
         assert_eq!(ours[0]["labels"]["role"], "pc-exporter");
+    }
+
+    #[test]
+    fn tls_is_the_scheme_of_ours_alone() {
+        let text = "schema = \"personal-cluster/1\"\nname = \"t\"\n[exporter]\ntls = true\n[[node]]\nname = \"node1\"\naddress = \"192.168.0.50\"\n";
+        let groups: serde_json::Value =
+            serde_json::from_str(&super::text(&cluster::parse("t", text).unwrap(), Of::All).unwrap())
+                .unwrap();
+        assert_eq!(groups[0]["labels"].get("__scheme__"), None, "{groups}");
+        assert_eq!(
+            (&groups[1]["labels"]["role"], &groups[1]["labels"]["__scheme__"]),
+            (&"pc-exporter".into(), &"https".into())
+        );
     }
 
     #[test]

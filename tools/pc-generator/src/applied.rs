@@ -15,6 +15,8 @@ pub struct Want {
     pub peers: Vec<String>,
     /// VMs that this node starts; none once pacemaker is the only starter.
     pub vms: Vec<Name>,
+    /// Secrets that pc-exporter is to have, of those that lie open.
+    pub credentials: Vec<&'static str>,
 }
 
 /// Finds `node` in the file. `None`, with a line in `faults`, when there is nothing to go by. `[ha]` hands the VMs
@@ -48,6 +50,10 @@ pub fn read(text: &str, node: &str, ha_enabled: bool, faults: &mut Vec<String>) 
                 want.vms.extend(checked("vm", name, Name::try_from(name.to_string()), faults));
             }
         }
+    }
+    let of_exporter = |key: &str| file.get("exporter").and_then(|exporter| exporter.get(key)?.as_bool());
+    for (key, secret) in [("tls", "node.key"), ("token", "exporter.token")] {
+        want.credentials.extend((of_exporter(key) == Some(true)).then_some(secret));
     }
     Some(want)
 }

@@ -35,6 +35,7 @@ pub fn all(want: &Want) -> Vec<Entry> {
     }
     entries.extend(want.volumes.iter().map(|volume| volume_entry(volume, &want.peers)));
     entries.extend(want.vms.iter().map(vm_entry));
+    entries.extend(credentials_entry(&want.credentials));
     entries
 }
 
@@ -127,6 +128,22 @@ OOMScoreAdjust=-900
 fn vm_entry(vm: &Name) -> Entry {
     let path = format!("pc-vm.service.wants/pc-vm@{vm}.service");
     Entry { path, what: What::Link("/usr/lib/systemd/system/pc-vm@.service".into()) }
+}
+
+/// What lies open for root alone, for a program that runs as nobody. Only where the file wants it: with the node's key
+/// one is the node.
+fn credentials_entry(names: &[&str]) -> Option<Entry> {
+    let secrets = paths::SECRETS;
+    let line = |name: &&str| format!("LoadCredential={name}:{secrets}/{name}\nSetCredential={name}:closed\n");
+    let lines: String = names.iter().map(line).collect();
+    let text = format!(
+        "{MADE_BY}
+[Service]
+# While a secret is not open, a word stands in for it: pc-exporter then ends with 75, and is tried again.
+{lines}"
+    );
+    let path = "pc-exporter.service.d/50-credentials.conf".to_string();
+    (!names.is_empty()).then_some(Entry { path, what: What::Unit(text) })
 }
 
 #[cfg(test)]

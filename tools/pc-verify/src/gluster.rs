@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde_json::Value;
 
+use crate::there;
 use crate::told::Told;
 
 /// `pc.gluster.status/1`.
@@ -43,6 +45,24 @@ struct Brick {
 }
 
 const STATUS: &str = "pc-gluster status";
+
+/// The volumes of an answer, as they are shown. Without glusterd nothing is known of them.
+pub fn volumes(answer: &Value) -> Vec<there::Volume> {
+    let Ok(status) = Status::deserialize(answer) else { return Vec::new() };
+    let known = status.volumes.into_iter().filter(|_| status.glusterd);
+    known
+        .map(|volume| there::Volume {
+            started: volume.exists && volume.started,
+            mounted: volume.mounted,
+            quorum: volume.quorum,
+            bricks: volume.sets.iter().flatten().count(),
+            bricks_online: volume.sets.iter().flatten().filter(|brick| brick.online).count(),
+            heal_pending: volume.heal_pending,
+            split_brain: volume.split_brain,
+            name: volume.name,
+        })
+        .collect()
+}
 
 /// What is wrong; an own brick that is not mounted is told by pc-brick where that has answered.
 pub fn read(status: &Status, bricks_are_told: bool) -> Vec<Told> {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::lints::{self, Ours};
 use crate::machine::Machine;
+use crate::there;
 use crate::told::Told;
 use crate::tools::{self, TOOLS};
 use crate::verdict::{Check, Finding, Looked, Severity, State, Verdict};
@@ -98,6 +99,7 @@ pub fn judge(reports: &Reports) -> Verdict {
     add("file", 0.0, None, file);
     let (silent, told) = machine(reports);
     add("machine", 0.0, silent, told);
+    let there = there::of(&reports.asked);
     let looked = Looked {
         node: reports.node.clone(),
         reachable: true,
@@ -107,6 +109,9 @@ pub fn judge(reports: &Reports) -> Verdict {
         sha256: of_config(reports, "sha256").and_then(Value::as_str).map(String::from),
         seconds: reports.seconds,
         checks,
+        volumes: there.volumes,
+        vms: there.vms,
+        backups: there.backups,
     };
     Verdict::new(&reports.cluster, &reports.node, reports.measured_at.clone(), vec![looked], findings)
 }

@@ -5,23 +5,32 @@
 
 mod gluster;
 mod host;
+mod html;
 mod judge;
 mod lints;
 mod machine;
+mod screen;
 mod systemd;
+mod tables;
+mod terminal;
+mod there;
 mod told;
 mod tools;
 mod verdict;
 mod want;
+mod watch;
 mod whole;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
-use pc_cli::{Common, Exit, emit, refused};
+use cluster::Cluster;
+use pc_cli::{Common, Exit, emit, emit_raw, refused, write_atomic};
+
+use crate::verdict::Verdict;
 
 /// What a person waits for without wondering.
 const BUDGET: Duration = Duration::from_secs(3);
@@ -42,6 +51,22 @@ struct Cli {
     /// Give every check 30 seconds instead of 3
     #[arg(long)]
     patient: bool,
+    /// Print the verdict, with what there is, as one page of HTML that needs nothing else
+    #[arg(long, conflicts_with = "json")]
+    html: bool,
+    /// Replace this file at once instead of printing the page
+    #[arg(long, value_name = "FILE", requires = "html")]
+    output: Option<PathBuf>,
+    /// Show the same on this terminal, and look again so many seconds (15) after each look, until q ends it
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "15",
+        value_parser = clap::value_parser!(u64).range(2..=86_400),
+        conflicts_with_all = ["json", "html"]
+    )]
+    watch: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -56,25 +81,64 @@ fn run(cli: Cli) -> Result<Exit> {
     if cli.common.file.as_deref() == Some(Path::new("-")) {
         return Err(refused("--file -: every tool reads the file for itself\n  save it, and give its name"));
     }
-    let budget = if cli.patient { PATIENT } else { BUDGET };
-    let common = host::in_force(cli.common);
-    let file = host::load(&common)?;
-    let view = file.view(&common.node_name()?).map_err(refused)?;
-    let own = || host::look(&common, &view, budget).map(|reports| judge::judge(&reports));
-    let (name, patient) = (view.node.name.as_str(), cli.patient);
-    let verdict = if cli.cluster {
+    let json = cli.common.json;
+    let question =
+        Question { common: host::in_force(cli.common), cluster: cli.cluster, patient: cli.patient };
+    if let Some(seconds) = cli.watch {
+        watch::watch(question, Duration::from_secs(seconds))?;
+        return Ok(Exit::Done);
+    }
+    let verdict = question.ask()?;
+    match cli.output {
+        Some(path) => {
+            // A bare name has the empty path as its directory.
+            let path = std::path::absolute(&path).with_context(|| format!("finding {}", path.display()))?;
+            write_atomic(&path, html::page(&verdict).as_bytes(), 0o644)?;
+        }
+        None if cli.html => emit_raw(html::page(&verdict).as_bytes())?,
+        None => emit(json, &verdict)?,
+    }
+    Ok(Exit::of_answer(true, !verdict.healthy))
+}
+
+/// What is to be looked at.
+struct Question {
+    common: Common,
+    cluster: bool,
+    patient: bool,
+}
+
+impl Question {
+    /// How long a check may take.
+    fn budget(&self) -> Duration {
+        if self.patient { PATIENT } else { BUDGET }
+    }
+
+    /// The file that is in force by now; this node is in it.
+    fn read(&self) -> Result<Cluster> {
+        let file = host::load(&self.common)?;
+        file.view(&self.common.node_name()?).map_err(refused)?;
+        Ok(file)
+    }
+
+    /// Looks once.
+    fn ask(&self) -> Result<Verdict> {
+        let (common, budget) = (&self.common, self.budget());
+        let file = self.read()?;
+        let view = file.view(&common.node_name()?).map_err(refused)?;
+        let own = || host::look(common, &view, budget).map(|reports| judge::judge(&reports));
+        if !self.cluster {
+            return own();
+        }
+        let name = view.node.name.as_str();
         // Side by side: the others are not asked after this node is done.
         let (own, others) = std::thread::scope(|scope| {
-            let others = scope.spawn(|| host::others(&common, &file, name, patient, budget));
+            let others = scope.spawn(|| host::others(common, &file, name, self.patient, budget));
             (own(), others.join())
         });
         let others = others.map_err(|_| anyhow::anyhow!("asking the other nodes ended badly"))?;
-        whole::merge(own?, others)
-    } else {
-        own()?
-    };
-    emit(common.json, &verdict)?;
-    Ok(Exit::of_answer(true, !verdict.healthy))
+        Ok(whole::merge(own?, others))
+    }
 }
 
 /// Compares with what was recorded in tests/golden.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::there::{Backup, Vm, Volume};
+
 /// Schema of the answer.
 pub const SCHEMA: &str = "pc.verify/1";
 
@@ -78,6 +80,34 @@ pub struct Looked {
     pub seconds: f64,
     /// What was looked at.
     pub checks: Vec<Check>,
+    /// Replicated volumes, as this node sees them. A node with an older version tells none of these.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    /// Virtual machines of the file, likewise.
+    #[serde(default)]
+    pub vms: Vec<Vm>,
+    /// Their backups, likewise.
+    #[serde(default)]
+    pub backups: Vec<Backup>,
+}
+
+impl Looked {
+    /// A node of which nothing is known.
+    pub fn unreachable(node: String) -> Looked {
+        Looked {
+            node,
+            reachable: false,
+            measured_at: None,
+            version: None,
+            generation: None,
+            sha256: None,
+            seconds: 0.0,
+            checks: Vec::new(),
+            volumes: Vec::new(),
+            vms: Vec::new(),
+            backups: Vec::new(),
+        }
+    }
 }
 
 /// `pc.verify/1`.
@@ -147,37 +177,54 @@ impl Verdict {
     }
 }
 
-fn counted(count: usize, noun: &str) -> String {
+/// `2 problems`.
+pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+impl Verdict {
+    /// More than one node was asked.
+    pub fn is_whole(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
+    /// Of what the verdict is: the cluster, or a node.
+    pub fn subject(&self) -> &str {
+        if self.is_whole() { &self.cluster } else { &self.node }
+    }
+
+    /// `not healthy, 2 problems, 2 of 3 nodes looked at`.
+    pub fn sentence(&self) -> String {
+        let mut parts = vec![if self.healthy { "healthy" } else { "not healthy" }.to_string()];
+        parts.extend((self.problems > 0).then(|| counted(self.problems, "problem")));
+        parts.extend((self.warnings > 0).then(|| counted(self.warnings, "warning")));
+        if self.is_whole() {
+            let reached = self.nodes.iter().filter(|node| node.reachable).count();
+            parts.push(format!("{reached} of {} nodes looked at", self.nodes.len()));
+        }
+        parts.join(", ")
+    }
+
+    /// `problem on node1, node2`.
+    pub fn place(&self, finding: &Finding) -> String {
+        let severity = match finding.severity {
+            Severity::Problem => "problem",
+            Severity::Warning => "warning",
+        };
+        match finding.nodes.len() {
+            _ if !self.is_whole() => severity.into(),
+            all if all == self.nodes.len() => format!("{severity} everywhere"),
+            _ => format!("{severity} on {}", finding.nodes.join(", ")),
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = self.nodes.len() > 1;
-        write!(f, "{}: ", if whole { &self.cluster } else { &self.node })?;
-        write!(f, "{}", if self.healthy { "healthy" } else { "not healthy" })?;
-        if self.problems > 0 {
-            write!(f, ", {}", counted(self.problems, "problem"))?;
-        }
-        if self.warnings > 0 {
-            write!(f, ", {}", counted(self.warnings, "warning"))?;
-        }
-        if whole {
-            let reached = self.nodes.iter().filter(|node| node.reachable).count();
-            write!(f, ", {reached} of {} nodes looked at", self.nodes.len())?;
-        }
-        writeln!(f)?;
-        for Finding { severity, check, nodes, fault, remedy } in &self.findings {
-            let severity = match severity {
-                Severity::Problem => "problem",
-                Severity::Warning => "warning",
-            };
-            let place = match nodes.len() {
-                _ if !whole => String::new(),
-                all if all == self.nodes.len() => " everywhere".into(),
-                _ => format!(" on {}", nodes.join(", ")),
-            };
-            writeln!(f, "{severity}{place}: {check}: {fault}\n  {remedy}")?;
+        writeln!(f, "{}: {}", self.subject(), self.sentence())?;
+        for finding in &self.findings {
+            let Finding { check, fault, remedy, .. } = finding;
+            writeln!(f, "{}: {check}: {fault}\n  {remedy}", self.place(finding))?;
         }
         Ok(())
     }

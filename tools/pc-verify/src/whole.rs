@@ -42,16 +42,7 @@ pub fn merge(own: Verdict, others: Vec<Other>) -> Verdict {
                 let of = |finding: Finding| Finding { nodes: vec![node.clone()], ..finding };
                 told.extend(verdict.findings.into_iter().map(of));
             }
-            Err(_) => looked.push(Looked {
-                node,
-                reachable: false,
-                measured_at: None,
-                version: None,
-                generation: None,
-                sha256: None,
-                seconds: 0.0,
-                checks: Vec::new(),
-            }),
+            Err(_) => looked.push(Looked::unreachable(node)),
         }
     }
     found.extend(generations(&looked));

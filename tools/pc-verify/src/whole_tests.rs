@@ -11,7 +11,6 @@ const ANSWERED: OffsetDateTime = datetime!(2026-01-02 03:04:04 UTC);
 fn verdict(node: &str, found: Vec<Finding>) -> Verdict {
     let measured_at = "2026-01-02T03:04:02Z".to_string();
     let looked = Looked {
-        node: node.into(),
         reachable: true,
         measured_at: Some(measured_at.clone()),
         version: Some("0.1.0".into()),
@@ -19,6 +18,7 @@ fn verdict(node: &str, found: Vec<Finding>) -> Verdict {
         sha256: Some("ab".into()),
         seconds: 1.5,
         checks: vec![Check { name: "config".into(), state: State::Well, seconds: 0.5 }],
+        ..Looked::unreachable(node.into())
     };
     Verdict::new("home", node, measured_at, vec![looked], found)
 }

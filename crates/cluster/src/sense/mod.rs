@@ -33,6 +33,7 @@ pub(crate) fn check(cluster: &Cluster, tree: &Tree, original: &Tree, whole: bool
     sense.guests();
     sense.backups();
     sense.ha();
+    sense.exporter();
     sense.faults
 }
 

@@ -1,4 +1,4 @@
-//! `[unlock]` and `[ha]`: what must answer before anything opens, and who may decide that a node is dead.
+//! `[unlock]`, `[ha]` and `[exporter]`: what must answer before anything opens, who may decide that a node is dead, and who is told.
 
 use std::collections::BTreeMap;
 
@@ -74,6 +74,14 @@ impl Sense<'_> {
             let fault = "is not the thumbprint of a key (43 letters, digits, - and _)";
             let remedy = "copy it from `pc-unlock adv URL`";
             self.error(&at!["unlock", "tang", index, "thumbprint"], fault, remedy);
+        }
+    }
+
+    /// Whoever listens on the way would have the token.
+    pub(super) fn exporter(&mut self) {
+        if self.cluster.exporter.as_ref().is_some_and(|exporter| exporter.token && !exporter.tls) {
+            let fault = "without tls the token crosses the network in clear";
+            self.error(&at!["exporter", "token"], fault, "add tls = true");
         }
     }
 

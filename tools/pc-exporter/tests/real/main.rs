@@ -7,3 +7,4 @@ mod dashboards;
 mod hangs;
 mod service;
 mod serving;
+mod tls;

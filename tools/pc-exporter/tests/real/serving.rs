@@ -40,6 +40,31 @@ fn formats_paths_and_methods() {
 }
 
 #[test]
+fn the_page_that_pc_verify_left() {
+    let root = root_with_vms(1);
+    let service = Service::start(root.path(), root.path());
+    let none = service.ask("GET / HTTP/1.1\r\n\r\n");
+    assert!(none.contains("Content-Type: text/plain;") && none.contains("pc-verify.timer"), "{none}");
+    let page = root.path().join("run/personal-cluster/page.html");
+    std::fs::write(&page, "<!doctype html>\n<p>home</p>\n<!-- age -->\n").unwrap();
+    let answer = service.ask("GET /?x=1 HTTP/1.1\r\n\r\n");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{head}");
+    // A name that had become an element after all would still run nothing.
+    assert!(
+        head.contains("\r\nContent-Security-Policy: default-src 'none'; style-src 'unsafe-inline';"),
+        "{head}"
+    );
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+    assert_eq!(body, "<!doctype html>\n<p>home</p>\n<!-- age -->\n");
+    // Nobody has made a new one for an hour.
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&page).unwrap().set_modified(hour_ago).unwrap();
+    let old = service.ask("GET / HTTP/1.1\r\n\r\n");
+    assert!(old.contains("<p class=\"old\">This was 60 min ago"), "{old}");
+}
+
+#[test]
 fn a_request_is_bounded_in_size_and_time() {
     let root = root_with_vms(1);
     let service = Service::start(root.path(), root.path());

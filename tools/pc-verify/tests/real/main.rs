@@ -2,91 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
+mod bench;
+mod watch;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-const FILE: &str = r#"
-schema = "personal-cluster/1"
-name = "home"
-[[node]]
-name = "node1"
-address = "192.168.0.50"
-[[node]]
-name = "node2"
-address = "192.168.0.51"
-"#;
-
-struct Bench {
-    root: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let bench = Bench { root: tempfile::tempdir().unwrap() };
-        fs::create_dir(bench.path("bin")).unwrap();
-        fs::write(bench.path("cluster.toml"), FILE).unwrap();
-        bench.prints("pc-config", "pc-config/tests/golden/status.json");
-        bench.prints("pc-trust", "pc-trust/tests/golden/status.json");
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn program(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// A tool that answers with a recorded status and logs how it was called.
-    fn prints(&self, name: &str, golden: &str) {
-        let answer = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(golden);
-        let log = self.path(&format!("{name}.log"));
-        self.program(name, &format!("echo \"$*\" >> {}\ncat {}", log.display(), answer.display()));
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
-        Command::new(env!("CARGO_BIN_EXE_pc-verify"))
-            .args(["--root", &self.root.path().to_string_lossy(), "--node", "node1"])
-            .args(["--file", &self.path("cluster.toml").to_string_lossy()])
-            .args(arguments)
-            .env("PATH", path)
-            .output()
-            .unwrap()
-    }
-
-    fn json(&self, arguments: &[&str], code: i32) -> Value {
-        let output = self.run(&[&["--json"], arguments].concat());
-        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// As pc-trust leaves a member.
-    fn join(&self) {
-        for (path, text) in [
-            ("etc/personal-cluster/trust/ssh_config", ""),
-            ("etc/personal-cluster/trust/member.json", "{}"),
-            ("run/personal-cluster/secrets/ssh-user.key", ""),
-        ] {
-            let path = self.path(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        }
-    }
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
+use crate::bench::{Bench, text};
 
 #[test]
 fn healthy_is_0_and_a_fault_is_3() {
@@ -113,6 +37,38 @@ fn healthy_is_0_and_a_fault_is_3() {
     fs::remove_file(bench.path("bin/pc-trust")).unwrap();
     let told = text(&bench.run(&[]));
     assert!(told.contains("problem: trust: pc-trust is not installed"), "{told}");
+}
+
+#[test]
+fn a_page_replaces_the_one_before_it_at_once() {
+    let bench = Bench::new();
+    let hostile =
+        r#"{"schema": "pc.trust.status/1", "healthy": false, "problems": ["<script>x</script>\n  do y"]}"#;
+    bench.program("pc-trust", &format!("cat <<'EOF'\n{hostile}\nEOF"));
+    let page = bench.path("page.html");
+    let output = bench.run(&["--html", "--output", &page.to_string_lossy()]);
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(3), ""), "the verdict decides");
+    let told = fs::read_to_string(&page).unwrap();
+    assert!(told.contains("<p class=\"fault\">&lt;script&gt;x&lt;/script&gt;</p>"), "{told}");
+    assert!(told.contains("<code>do y</code>"), "{told}");
+    // Whoever serves it is not root.
+    assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o644);
+    let before = fs::metadata(&page).unwrap().ino();
+    bench.prints("pc-trust", "pc-trust/tests/golden/status.json");
+    assert_eq!(bench.run(&["--html", "--output", &page.to_string_lossy()]).status.code(), Some(0));
+    assert_ne!(fs::metadata(&page).unwrap().ino(), before, "a reader of the old one keeps it whole");
+    let named = fs::read_dir(bench.root.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("page"));
+    assert_eq!(named.count(), 1);
+    // Without --output it goes to standard output.
+    let printed = text(&bench.run(&["--html"]));
+    assert!(printed.starts_with("<!doctype html>") && printed.ends_with("</html>\n"), "{printed}");
+    for wrong in [&["--html", "--json"][..], &["--output", "x"]] {
+        assert_eq!(bench.run(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    let nowhere = bench.path("none/page.html");
+    assert_eq!(bench.run(&["--html", "--output", &nowhere.to_string_lossy()]).status.code(), Some(1));
 }
 
 #[test]
