@@ -108,9 +108,10 @@ fn clear(site: &Site, purpose: Purpose) -> Result<()> {
         for entry in fs::read_dir(of_node(site, purpose, volume)).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(vm) = name.to_str() else { continue };
-            match remove(&format!("{DOMAIN}{vm}"), &entry.path()) {
+            match remove(purpose, &purpose.domain(vm), &entry.path()) {
                 Ok(()) => {
-                    log::info(format_args!("the copy of vm {vm}: removed, after a drill that was cut off"))
+                    let verb = purpose.verb();
+                    log::info(format_args!("the copy of vm {vm}: removed, after a {verb} that was cut off"));
                 }
                 Err(error) => errors.push(error.context(format!("the copy of vm {vm}"))),
             }
