@@ -170,5 +170,5 @@ pub fn sample() -> snapshot::Snapshots {
         made_at: "2026-01-01T00:00:00Z".into(),
         allocated_bytes: 3_221_225_472,
     };
-    snapshot::Snapshots { schema: "pc.vm.snapshots/1", vm: "mail".into(), snapshots: vec![state] }
+    snapshot::Snapshots { schema: "pc.vm.snapshots/1", vm: "mail".into(), kept: vec![state] }
 }

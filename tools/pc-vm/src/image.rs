@@ -171,19 +171,19 @@ fn remove_leftovers(directory: &Path) -> Result<()> {
 /// A file that is complete and on stable storage.
 fn whole(temporary: &Path, size: Bytes, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     // Made here, so that it is never readable by others; qemu-img truncates it and keeps the mode.
-    let file = std::fs::OpenOptions::new()
+    let made = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(temporary)
         .with_context(|| format!("creating {}", temporary.display()))?;
     fill(temporary)?;
-    if file.metadata()?.len() > size.0 {
+    if made.metadata()?.len() > size.0 {
         // raw images are rounded up to a sector; anything more was checked before.
         bail!("the copy is larger than {size}");
     }
-    file.set_len(size.0).with_context(|| format!("growing {} to {size}", temporary.display()))?;
-    file.sync_all().with_context(|| format!("writing {} to its disk", temporary.display()))
+    made.set_len(size.0).with_context(|| format!("growing {} to {size}", temporary.display()))?;
+    made.sync_all().with_context(|| format!("writing {} to its disk", temporary.display()))
 }
 
 fn fill(source: Source, temporary: &Path) -> Result<()> {

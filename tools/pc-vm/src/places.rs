@@ -59,6 +59,7 @@ impl Places {
             disk: at("disk.img"),
             seed: at("seed.img"),
             nvram: at("nvram.fd"),
+            snapshots: at("snapshots"),
             definition: at("domain.xml"),
             owner: at("owner.json"),
             lock: at("lock"),

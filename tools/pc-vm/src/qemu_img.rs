@@ -17,7 +17,7 @@ pub enum Format {
     Raw,
     /// QEMU's own.
     Qcow2,
-    /// VMware's, in one file.
+    /// That of `VMware`, in one file.
     Vmdk,
 }
 

@@ -121,6 +121,7 @@ pub struct Status {
 }
 
 /// One VM on this node.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StatusVm {
     /// Its name.

@@ -29,7 +29,7 @@ pub fn clone(site: &Site, from: &str, to: &str, claims: &Claims) -> Result<Exit>
     same_firmware(&site.guest(from)?, &site.guest(to)?)?;
     let source = hold(site, from, Disk::There, claims, &command)?;
     let target = hold(site, to, Disk::Missing, claims, &command)?;
-    let size = large_enough(&source.store, &source.guest, &target.guest)?;
+    let wanted = large_enough(&source.store, &source.guest, &target.guest)?;
     if site.is_local(&target.guest) {
         only_disk(site, &target.guest)?;
     }
@@ -37,16 +37,16 @@ pub fn clone(site: &Site, from: &str, to: &str, claims: &Claims) -> Result<Exit>
     // Before the disk gets its name, so that a copy that is there is whole.
     copy_variables(&source.store.nvram(), &target.store.nvram())?;
     let (disk, input) = (target.store.disk(), Input::raw(&source.store.disk()));
-    if !make_disk(&disk, size, |temporary| qemu_img::convert(&input, Format::Raw, temporary))? {
+    if !make_disk(&disk, wanted, |temporary| qemu_img::convert(&input, Format::Raw, temporary))? {
         return Err(refused(format!("vm {to}: {} has come into being meanwhile", disk.display())));
     }
-    log::info(format_args!("made the disk of vm {to}, {size}, out of that of vm {from}"));
+    log::info(format_args!("made the disk of vm {to}, {wanted}, out of that of vm {from}"));
     let answer = Answer {
         schema: "pc.vm.disk/1",
         vm: to.into(),
         did: Did::Cloned,
         disk: disk.display().to_string(),
-        size_bytes: size.0,
+        size_bytes: wanted.0,
         was_bytes: None,
         from: Some(from.into()),
         to: None,

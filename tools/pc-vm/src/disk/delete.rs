@@ -32,8 +32,8 @@ pub struct Options {
     pub claims: Claims,
 }
 
-/// What we, pc-borg and an interrupted copy of either put into a VM's directory. The disk goes first: what is left when this
-/// is cut off is no VM, and is removed by the next attempt. The lock goes last.
+/// What we, pc-borg and an interrupted copy of either put into a VM's directory. After its snapshots the disk goes first: what
+/// is left when this is cut off is no VM, and is removed by the next attempt. The lock goes last.
 const OURS: [&str; 6] = ["disk.img", "seed.img", "nvram.fd", "domain.xml", "owner.json", "lock"];
 const OURS_BEGIN: [&str; 6] =
     [".disk.img.", "disk.img.", ".owner.json.", ".domain.xml.", ".seed.img.", "backup-scratch."];
@@ -49,7 +49,7 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let snapshots = store.snapshots();
     let kept = snapshot::files(&snapshots)?;
     let files = files(directory, &snapshots)?;
-    let (size, mut what) = loss(&store.disk())?;
+    let (bytes, mut what) = loss(&store.disk())?;
     if !kept.is_empty() {
         what.push_str(", and what its snapshots hold");
     }
@@ -57,7 +57,7 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         return Err(refused(format!("vm {name}: {what}, would be lost\n  {command}")));
     }
     // An empty one is of no size for qemu-img.
-    if size.is_some_and(|size| size > 0) {
+    if bytes.is_some_and(|bytes| bytes > 0) {
         qemu_img::require_unlocked(&store.disk())?;
     }
     tell(&format!("removing the disk of vm {name}"));
@@ -76,7 +76,7 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         vm: name.into(),
         did: Did::Deleted,
         disk: store.disk().display().to_string(),
-        size_bytes: size.unwrap_or_default(),
+        size_bytes: bytes.unwrap_or_default(),
         was_bytes: None,
         from: None,
         to: None,

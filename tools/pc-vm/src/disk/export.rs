@@ -93,11 +93,11 @@ pub fn write(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()
         return Err(anyhow!("{} has no directory", target.display()));
     };
     let temporary = directory.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let written = (|| {
+    let written = (|| -> Result<()> {
         // A disk holds secrets: never readable by others. qemu-img truncates it and keeps the mode.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         fill(&temporary)?;
-        file.sync_all()?;
+        made.sync_all()?;
         take_name(&temporary, target)?;
         File::open(directory)?.sync_all()?;
         Ok(())

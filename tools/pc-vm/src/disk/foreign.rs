@@ -84,8 +84,7 @@ fn named_elsewhere(called: &str) -> anyhow::Error {
 
 /// Formats that are neither read nor raw.
 fn unknown(head: &[u8], tail: &[u8]) -> Option<&'static str> {
-    let vdi = [0x7f, 0x10, 0xda, 0xbe];
-    if head.get(0x40..0x44).is_some_and(|mark| mark == vdi || mark.iter().eq(vdi.iter().rev())) {
+    if head.get(0x40..0x44).is_some_and(|mark| mark == b"\x7f\x10\xda\xbe") {
         return Some("a VirtualBox disk (VDI)");
     }
     if head.starts_with(b"vhdxfile") {

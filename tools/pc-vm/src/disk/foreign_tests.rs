@@ -65,7 +65,7 @@ fn each_kind_is_known_by_its_own_bytes() {
     }
 }
 
-/// As VirtualBox and VMware write them, and with a size that has no room in the header.
+/// As appliances come, and with a size that has no room in the header.
 #[test]
 fn the_disk_of_an_appliance_is_read_where_it_lies() {
     let place = Place::new();
@@ -93,7 +93,8 @@ fn an_appliance_with_another_number_of_disks_is_refused() {
     let place = Place::new();
     place.vmdk("a.vmdk", "streamOptimized");
     let sh = &place.sh;
-    cmd!(sh, "tar -cf two.ova a.vmdk base.raw a.vmdk").run().unwrap();
+    place.vmdk("b.vmdk", "streamOptimized");
+    cmd!(sh, "tar -cf two.ova a.vmdk base.raw b.vmdk").run().unwrap();
     let says =
         "two.ova: holds 2 disks, and a VM has one\n  tar -xf two.ova, then import the one that it boots from";
     assert_eq!(place.refusal("two.ova"), says);

@@ -32,7 +32,7 @@ pub fn import(site: &Site, name: &str, image: &Path, options: &Options) -> Resul
     let command = format!("pc-vm import {name} {}", image.display());
     let expected = options.digest.as_deref().map(Expected::parse).transpose()?;
     let path = regular(image)?;
-    let size = site.guest(name)?.vm.disk;
+    let wanted = site.guest(name)?.vm.disk;
     let called = image.display().to_string();
     if let Some(expected) = expected {
         expected.check(&path, &called)?;
@@ -45,10 +45,10 @@ pub fn import(site: &Site, name: &str, image: &Path, options: &Options) -> Resul
              where both are: qemu-img convert -O qcow2 {called} whole.qcow2"
         )));
     }
-    if found.virtual_size > size.0 {
+    if found.virtual_size > wanted.0 {
         let needed = Bytes(found.virtual_size);
         return Err(refused(format!(
-            "{called}: holds {needed}, and the file gives vm {name} a disk of {size}\n  disk = \"{needed}\" in [vm.{name}]"
+            "{called}: holds {needed}, and the file gives vm {name} a disk of {wanted}\n  disk = \"{needed}\" in [vm.{name}]"
         )));
     }
     let idle = hold(site, name, Disk::Missing, &options.claims, &command)?;
@@ -58,17 +58,17 @@ pub fn import(site: &Site, name: &str, image: &Path, options: &Options) -> Resul
     tell(&format!("making the disk of vm {name} out of {called}"));
     let disk = idle.store.disk();
     let made =
-        make_disk(&disk, size, |temporary| qemu_img::convert(&input, qemu_img::Format::Raw, temporary))?;
+        make_disk(&disk, wanted, |temporary| qemu_img::convert(&input, qemu_img::Format::Raw, temporary))?;
     if !made {
         return Err(refused(format!("vm {name}: {} has come into being meanwhile", disk.display())));
     }
-    log::info(format_args!("made the disk of vm {name}, {size}, out of {called}"));
+    log::info(format_args!("made the disk of vm {name}, {wanted}, out of {called}"));
     let answer = Answer {
         schema: "pc.vm.disk/1",
         vm: name.into(),
         did: Did::Imported,
         disk: disk.display().to_string(),
-        size_bytes: size.0,
+        size_bytes: wanted.0,
         was_bytes: None,
         from: Some(called),
         to: None,

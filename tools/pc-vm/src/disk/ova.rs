@@ -31,7 +31,7 @@ pub fn members(file: &File, length: u64, called: &str) -> Result<Vec<Member>> {
     let mut members = Vec::new();
     let (mut at, mut size_of_next) = (0, None);
     while at + BLOCK <= length {
-        let mut header = [0; BLOCK as usize];
+        let mut header = [0; 512];
         file.read_exact_at(&mut header, at).with_context(|| format!("reading {called}"))?;
         if header.iter().all(|byte| *byte == 0) {
             return Ok(members);

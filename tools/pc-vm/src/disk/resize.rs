@@ -28,12 +28,11 @@ pub fn resize(site: &Site, name: &str, claims: &Claims) -> Result<Exit> {
     });
     let want = sectors(guest.vm.disk.0);
     let store = site.store(&guest);
-    let was = match running {
-        Some(node) => online(site, &guest, &store, node, want)?,
-        None => {
-            let idle = hold(site, name, Disk::There, claims, &command)?;
-            offline(&idle.store, &guest, want)?
-        }
+    let was = if let Some(node) = running {
+        online(site, &guest, &store, node, want)?
+    } else {
+        let idle = hold(site, name, Disk::There, claims, &command)?;
+        offline(&idle.store, &guest, want)?
     };
     if was != want {
         log::info(format_args!("grew the disk of vm {name} from {} to {}", Bytes(was), Bytes(want)));
@@ -60,15 +59,15 @@ fn online(site: &Site, guest: &Guest, store: &Store, node: &Node, want: u64) -> 
     store.require_mounted()?;
     let _lock = store.lock()?;
     let there = site.nodes.of(node)?;
-    let size =
-        || store.disk_bytes().map(sectors).with_context(|| format!("looking at {}", store.disk().display()));
-    let was = size()?;
+    let disk = store.disk();
+    let was = store.disk_bytes().map(sectors).with_context(|| format!("looking at {}", disk.display()))?;
     if may_grow(guest, was)? {
         tell(&format!("growing the disk of vm {name}"));
         there
             .grow_disk(&uuid, DISK, want)
             .with_context(|| format!("growing the disk of vm {name} on {}", node.name))?;
-        let is = size()?;
+        // What its QEMU says: this node may have the old size in a cache.
+        let is = there.disk_size(&uuid, DISK)?;
         if is != want {
             bail!("vm {name}: libvirt of {} says that it grew its disk, and it has {}", node.name, Bytes(is));
         }

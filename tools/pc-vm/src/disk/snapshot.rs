@@ -70,7 +70,8 @@ pub struct Snapshots {
     /// The VM.
     pub vm: String,
     /// By age, the oldest first.
-    pub snapshots: Vec<Snapshot>,
+    #[serde(rename = "snapshots")]
+    pub kept: Vec<Snapshot>,
 }
 
 /// One state.
@@ -86,10 +87,10 @@ pub struct Snapshot {
 
 impl fmt::Display for Snapshots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.snapshots.is_empty() {
+        if self.kept.is_empty() {
             return writeln!(f, "vm {}: no snapshot", self.vm);
         }
-        self.snapshots.iter().try_for_each(|state| {
+        self.kept.iter().try_for_each(|state| {
             let mebibytes = state.allocated_bytes.div_ceil(1 << 20);
             writeln!(f, "{}  {}  {mebibytes} MiB", state.made_at, state.name)
         })
@@ -155,10 +156,10 @@ fn revert(site: &Site, name: &str, state: &str, yes: bool, claims: &Claims) -> R
     let path = store.snapshots().join(format!("{state}{DISK}"));
     let input = Input::File { path, format: Format::Qcow2 };
     // As large as the file has it by now, and never smaller than it was.
-    let size = qemu_img::info(&input)?.virtual_size.max(guest.vm.disk.0);
+    let bytes = qemu_img::info(&input)?.virtual_size.max(guest.vm.disk.0);
     tell(&format!("bringing the disk of vm {name} back to {state}"));
     copy_variables(&store.snapshots().join(format!("{state}{VARIABLES}")), &store.nvram())?;
-    replace_disk(&disk, Bytes(size), |temporary| qemu_img::convert(&input, Format::Raw, temporary))?;
+    replace_disk(&disk, Bytes(bytes), |temporary| qemu_img::convert(&input, Format::Raw, temporary))?;
     log::warning(format_args!("vm {name}: its disk is that of {}, snapshot {state}", kept.made_at));
     tell_kept(site, name, store)
 }
@@ -204,8 +205,8 @@ fn find(store: &Store, name: &str, state: &str) -> Result<Snapshot> {
 }
 
 fn tell_kept(site: &Site, name: &str, store: &Store) -> Result<Exit> {
-    let snapshots = kept(&store.snapshots())?;
-    emit(site.common.json, &Snapshots { schema: "pc.vm.snapshots/1", vm: name.into(), snapshots })?;
+    let kept = kept(&store.snapshots())?;
+    emit(site.common.json, &Snapshots { schema: "pc.vm.snapshots/1", vm: name.into(), kept })?;
     Ok(Exit::Done)
 }
 

@@ -34,6 +34,7 @@ fn a_disk_is_copied_into_a_file() {
     let place = scene.path("");
     qemu_img(&["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw", "lure"], &place);
     fs::copy(scene.path("lure"), &disk).unwrap();
+    fs::OpenOptions::new().write(true).open(&disk).unwrap().set_len(8 << 20).unwrap();
     let to = scene.path("lured").display().to_string();
     let (exit, said) = scene.pc_vm("n1", &root, &["export", "mail", &to, "--format", "raw"]);
     assert_eq!((exit, fs::read(&to).unwrap() == fs::read(&disk).unwrap()), (0, true), "{said}");

@@ -60,8 +60,8 @@ fn needs_an_idle_vm(verb: &[&str], command: &str, prepare: impl Fn(&Path)) {
     let root = scene.root("shared");
     prepare(&root);
     let file = scene.path("base.raw").display().to_string();
-    let fill = |text: &str| text.replace("FILE", &file);
-    let arguments: Vec<String> = verb.iter().map(|word| fill(word)).collect();
+    let named = |text: &str| text.replace("FILE", &file);
+    let arguments: Vec<String> = verb.iter().map(|word| named(word)).collect();
     let run = |more: &[&str]| {
         let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
         all.extend(more);
@@ -86,7 +86,7 @@ fn needs_an_idle_vm(verb: &[&str], command: &str, prepare: impl Fn(&Path)) {
     scene.libvirt("n3", None);
     let (exit, said) = run(&[]);
     assert_eq!((exit, said.contains("vm mail: n3 owns it and does not answer")), (75, true), "{said}");
-    let remedy = format!("switched off for certain: {} --owner-is-dead n3\n", fill(command));
+    let remedy = format!("switched off for certain: {} --owner-is-dead n3\n", named(command));
     assert!(said.ends_with(&remedy), "{said}");
     let (exit, said) = run(&["--owner-is-dead", "n1"]);
     assert_eq!((exit, said.contains("this is n1, and it is alive")), (2, true), "{said}");
