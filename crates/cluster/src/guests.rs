@@ -56,6 +56,10 @@ pub struct Vm {
     /// `bios` (default) or `uefi`.
     #[serde(default, skip_serializing_if = "Firmware::is_bios")]
     pub firmware: Firmware,
+    /// Absolute path of an ISO image, where every node has it: the VM boots from it while its disk does not boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/mnt/vms/iso/opnsense.iso")]
+    pub cdrom: Option<String>,
     /// Public SSH keys for the image's default user, through cloud-init.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ssh_keys: Vec<String>,

@@ -62,6 +62,8 @@ struct Own<'a> {
     networks: &'a [Name],
     /// There is a cloud-init seed.
     seed: bool,
+    /// What it boots from while its disk does not boot.
+    cdrom: Option<&'a str>,
 }
 
 /// A copy of a VM for a rehearsal: the same machine, and nothing that could be taken for the VM itself.
@@ -78,7 +80,7 @@ pub struct Rehearsal<'a> {
 /// Renders a copy: another name, a UUID that libvirt draws, files of its own, no network card, and no mark, for it is
 /// not pc-vm's to look after.
 pub fn render_copy(guest: &Guest, host: &HostFacts, copy: &Rehearsal) -> String {
-    let own = Own { places: Places::of_copy(copy.directory), networks: &[], seed: copy.seed };
+    let own = Own { places: Places::of_copy(copy.directory), networks: &[], seed: copy.seed, cdrom: None };
     let kind = escape(&host.domain_type);
     let body = body(guest, host, &own);
     format!("<domain type='{kind}'>\n  <name>{}</name>\n{body}</domain>\n", escape(copy.name))
@@ -86,7 +88,8 @@ pub fn render_copy(guest: &Guest, host: &HostFacts, copy: &Rehearsal) -> String 
 
 /// Renders the definition for a host.
 pub fn render(guest: &Guest, host: &HostFacts) -> Definition {
-    let own = Own { places: guest.places(), networks: &guest.vm.networks, seed: true };
+    let vm = guest.vm;
+    let own = Own { places: guest.places(), networks: &vm.networks, seed: true, cdrom: vm.cdrom.as_deref() };
     let uuid = guest.uuid();
     let head = format!(
         "<domain type='{}'>\n  <name>{}</name>\n  <uuid>{uuid}</uuid>\n",
@@ -109,7 +112,7 @@ fn body(guest: &Guest, host: &HostFacts, own: &Own) -> String {
     // Whole KiB, never less than asked for.
     let _ = writeln!(xml, "  <memory unit='KiB'>{}</memory>", vm.memory.0.div_ceil(1024));
     let _ = writeln!(xml, "  <vcpu placement='static'>{}</vcpu>", vm.cpus);
-    xml.push_str(&os(guest, host, &own.places));
+    xml.push_str(&os(guest, host, own));
     xml.push_str(if host.is_x86() {
         "  <features>\n    <acpi/>\n    <apic/>\n  </features>\n"
     } else {
@@ -125,6 +128,7 @@ fn body(guest: &Guest, host: &HostFacts, own: &Own) -> String {
     if own.seed {
         xml.push_str(&seed(&own.places));
     }
+    xml.push_str(&cdrom(own, host));
     xml.push_str("    <controller type='usb' model='none'/>\n");
     for network in own.networks {
         xml.push_str(&interface(guest, network));
@@ -145,20 +149,23 @@ const DEVICES: &str = "    <channel type='unix'>\n      \
     <memballoon model='virtio'>\n      <stats period='10'/>\n    </memballoon>\n    \
     <rng model='virtio'>\n      <backend model='random'>/dev/urandom</backend>\n    </rng>\n";
 
-fn os(guest: &Guest, host: &HostFacts, places: &Places) -> String {
+fn os(guest: &Guest, host: &HostFacts, own: &Own) -> String {
     // The virt machine of arm64 has no other firmware.
     let uefi = guest.vm.firmware == Firmware::Uefi || !host.is_x86();
     let arch = escape(&host.arch);
     let machine = if host.is_x86() { "q35" } else { "virt" };
     let kind = format!("    <type arch='{arch}' machine='{machine}'>hvm</type>\n");
+    // What has been installed boots from its disk, an empty one lets the CD-ROM have its turn.
+    let cdrom = if own.cdrom.is_some() { "    <boot dev='cdrom'/>\n" } else { "" };
+    let boot = format!("    <boot dev='hd'/>\n{cdrom}");
     if !uefi {
-        return format!("  <os>\n{kind}    <boot dev='hd'/>\n  </os>\n");
+        return format!("  <os>\n{kind}{boot}  </os>\n");
     }
     // Without Secure Boot: libvirt would otherwise pick the image with Microsoft's keys, which boots no home-made kernel.
     format!(
         "  <os firmware='efi'>\n{kind}    <firmware>\n      <feature enabled='no' name='secure-boot'/>\n    \
-         </firmware>\n    <nvram>{}</nvram>\n    <boot dev='hd'/>\n  </os>\n",
-        escape(&places.nvram)
+         </firmware>\n    <nvram>{}</nvram>\n{boot}  </os>\n",
+        escape(&own.places.nvram)
     )
 }
 
@@ -202,6 +209,18 @@ fn seed(places: &Places) -> String {
          <driver name='qemu' type='raw' cache='none'/>\n      \
          <source file='{}'/>\n      <target dev='vdb' bus='virtio'/>\n      <readonly/>\n    </disk>\n",
         escape(&places.seed)
+    )
+}
+
+/// Any system can boot from this one. A file that is missing when the guest starts is left out: nothing that was installed
+/// needs it.
+fn cdrom(own: &Own, host: &HostFacts) -> String {
+    let Some(path) = own.cdrom else { return String::new() };
+    let (path, bus) = (escape(path), if host.is_x86() { "sata" } else { "scsi" });
+    format!(
+        "    <disk type='file' device='cdrom'>\n      <driver name='qemu' type='raw'/>\n      \
+         <source file='{path}' startupPolicy='optional'/>\n      <target dev='sda' bus='{bus}'/>\n      \
+         <readonly/>\n    </disk>\n"
     )
 }
 

@@ -84,6 +84,18 @@ fn emulated_uefi_without_networks() {
     golden("domain-tiny.xml", &rendered("tiny", &pc("qemu", true)));
 }
 
+/// The disk first: what was installed is not installed again.
+#[test]
+fn an_iso_image_boots_while_the_disk_does_not() {
+    let file = FILE.replace("[vm.tiny]\n", "[vm.tiny]\ncdrom = \"/mnt/vms/iso/o'p.iso\"\n");
+    let cluster = cluster::parse("test", &file).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("tiny").unwrap();
+    let guest = Guest { cluster: &cluster, name, vm };
+    golden("domain-cdrom.xml", &render(&guest, &pc("kvm", true)));
+    let arm = HostFacts { arch: "aarch64".into(), domain_type: "kvm".into(), x86_64_v2: false };
+    assert!(render(&guest, &arm).xml.contains("<target dev='sda' bus='scsi'/>"));
+}
+
 #[test]
 fn an_arm_board_always_boots_uefi() {
     let host = HostFacts { arch: "aarch64".into(), domain_type: "kvm".into(), x86_64_v2: false };

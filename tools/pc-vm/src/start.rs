@@ -202,6 +202,9 @@ fn prepare(site: &Site, host: &Host, store: &Store, guest: &Guest, definition: &
     } else {
         resize::before_start(store, guest)?;
     }
+    if let Some(missing) = guest.vm.cdrom.as_ref().filter(|path| !std::path::Path::new(path).is_file()) {
+        log::warning(format_args!("vm {name}: starts without its cdrom: {missing} is no file on this node"));
+    }
     let user_data = match &guest.vm.user_data {
         None => None,
         Some(path) => Some(

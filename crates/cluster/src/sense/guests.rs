@@ -60,6 +60,7 @@ impl<'a> Sense<'a> {
             self.size(name, vm);
             self.place(name, vm);
             self.references(name, vm);
+            self.cdrom(name, vm);
             self.addresses(name, vm, &mut taken);
             self.cloud_init(name, vm);
         }
@@ -180,6 +181,14 @@ impl<'a> Sense<'a> {
                 let fault = format!("is already the address of {first}");
                 self.error(&steps, fault, "give every machine its own address");
             }
+        }
+    }
+
+    fn cdrom(&mut self, name: &Name, vm: &Vm) {
+        if vm.cdrom.as_ref().is_some_and(|path| !path.starts_with('/')) {
+            let remedy =
+                format!("write where every node has it, for example \"/mnt/{}/iso/it.iso\"", vm.volume);
+            self.error(&at!["vm", name, "cdrom"], "is not an absolute path", remedy);
         }
     }
 
