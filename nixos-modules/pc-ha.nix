@@ -19,6 +19,15 @@ in
         ClusterLabs' sbd with its units, of this project's overlay (nixpkgs' `sbd` is another program). Without it nothing fences.
       '';
     };
+    upgradeCommand = lib.mkOption {
+      type = lib.types.listOf (lib.types.strMatching "[^#\n[:space:]][^\n]*");
+      default = [ "nixos-rebuild" "boot" "--upgrade" ];
+      example = [ "nixos-rebuild" "boot" "--flake" "git+https://example.org/cluster" ];
+      description = ''
+        What `pc-ha upgrade` runs on this node when its VMs have left it, before it is restarted: a program and its
+        arguments, no shell. It makes the next generation the one that boots, and switches nothing.
+      '';
+    };
   };
 
   config = lib.mkIf cfg.ha.enable {
@@ -43,6 +52,30 @@ in
     };
     users.groups.haclient = { };
     environment.etc."systemd/logind.conf.d/50-personal-cluster.conf".source = ../tools/pc-ha/logind.conf;
+    environment.etc."personal-cluster/upgrade-command".text = lib.concatMapStrings (word: word + "\n") cfg.ha.upgradeCommand;
+    # As nixpkgs' own system.autoUpgrade runs nixos-rebuild.
+    systemd.services.pc-ha-upgrade-node = {
+      restartIfChanged = false;
+      unitConfig.X-StopOnRemoval = false;
+      environment = config.nix.envVars // {
+        inherit (config.environment.sessionVariables) NIX_PATH;
+        HOME = "/root";
+      } // config.networking.proxy.envVars;
+      path = [
+        pkgs.coreutils
+        pkgs.gnutar
+        pkgs.xz
+        pkgs.gzip
+        pkgs.gitMinimal
+        config.nix.package
+        config.programs.ssh.package
+        config.system.build.nixos-rebuild
+      ];
+    };
+    systemd.services.pc-ha-upgrade = {
+      restartIfChanged = false;
+      path = [ cfg.package pkgs.corosync pkgs.pacemaker ];
+    };
     systemd.services.pc-ha-inhibit.path = [ pkgs.pacemaker ];
     systemd.services.pacemaker.path = [ cfg.package ];
     systemd.services.pc-ha.path = [ pkgs.corosync pkgs.pacemaker ];

@@ -49,7 +49,8 @@ pub fn reasons(node: &str, engine: &Engine, quorum: Option<&Quorum>, storage: &K
     reasons
 }
 
-fn storage_reasons(storage: &Known) -> Vec<String> {
+/// What is wrong with the storage, or why nobody knows.
+pub fn storage_reasons(storage: &Known) -> Vec<String> {
     let (storage, age) = match storage {
         Err(reason) => return vec![format!("nobody knows how the storage is: {reason}")],
         Ok((_, age)) if *age > FRESH_SECONDS => {

@@ -1,4 +1,4 @@
-//! pc-ha: corosync, pacemaker and sbd out of the cluster file; drain, move, maintenance.
+//! pc-ha: corosync, pacemaker and sbd out of the cluster file; drain, move, maintenance, upgrade.
 //!
 //! Never starts, stops or moves a VM itself: pacemaker does, through our agent. Never touches a row of the CIB that it
 //! did not make, never lets fencing become faster while a watchdog may be slower, never arms anything before `enable`.
@@ -18,6 +18,7 @@ mod rows;
 mod sbd;
 mod status;
 mod takeover;
+mod upgrade;
 mod want;
 mod watchdog;
 mod whole;
@@ -154,6 +155,9 @@ enum Verb {
         #[arg(long, value_name = "NODE")]
         dead: Vec<String>,
     },
+    /// Upgrade one node after the other: drain, upgrade, reboot, wait until all is whole, undrain. Run again, it goes on
+    /// where it was; it stops at the first doubt
+    Upgrade(upgrade::Options),
     /// Stop all guests, then pacemaker everywhere, then switch all nodes off
     Shutdown {
         /// All nodes: one alone is `pc-ha drain` and `poweroff`
@@ -165,7 +169,7 @@ enum Verb {
     /// Hold logind's delay of reboot and poweroff, and move all VMs away when one begins (pc-ha-inhibit.service)
     #[command(hide = true)]
     Inhibit,
-    /// What the other nodes ask of this one in `maintenance` and `shutdown`
+    /// What the other nodes ask of this one in `maintenance`, `shutdown` and `upgrade`
     #[command(hide = true)]
     Engine {
         /// Of this node only
@@ -182,7 +186,7 @@ fn run(cli: Cli) -> Result<Exit> {
     log::set_verbosity(common.verbose);
     if let Verb::Engine { verb } = cli.verb {
         require_root()?;
-        return whole::engine(verb);
+        return whole::engine(&common, verb);
     }
     let path = common.cluster_file();
     let file = if common.applied { cluster::load_applied(&path) } else { cluster::load(&path) };
@@ -243,7 +247,8 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
         Verb::Maintenance { switch: Switch::Off, dead } => whole::maintenance_off(common, want, &dead),
         Verb::Shutdown { patience, .. } => whole::shutdown(common, want, patience.duration()),
         Verb::Inhibit => inhibit::hold(want),
-        Verb::Engine { verb } => whole::engine(verb),
+        Verb::Upgrade(options) => upgrade::upgrade(common, want, &options),
+        Verb::Engine { verb } => whole::engine(common, verb),
     }
 }
 

@@ -95,12 +95,19 @@ pub fn resource(want: &Want, vm: &str) -> Result<String> {
 /// Moves everything off a node, and waits until nothing needs it any more.
 pub fn drain(common: &Common, want: &Want, node: &str, patience: Duration) -> Result<Exit> {
     known(want, node)?;
-    let (started, engine) = (Instant::now(), host::engine()?);
+    let engine = host::engine()?;
     let quorum = host::quorum().ok();
     let reasons = gate::reasons(node, &engine, quorum.as_ref(), &host::storage(&common.root));
     if !reasons.is_empty() {
         return Err(try_again(format!("{node} cannot be missed now: {}", reasons.join("; "))));
     }
+    emit(common.json, &empty(common, want, node, patience)?)?;
+    Ok(Exit::Done)
+}
+
+/// Marks a node that can be missed, and waits until nothing needs it. Asked for again, it goes on where it was.
+pub fn empty(common: &Common, want: &Want, node: &str, patience: Duration) -> Result<DrainAnswer> {
+    let (started, engine) = (Instant::now(), host::engine()?);
     let pinned = engine.vms_on(node).into_iter().filter(|vm| want.vm(vm).is_some_and(|vm| vm.pinned));
     let stopping: Vec<String> = pinned.collect();
     if !stopping.is_empty() {
@@ -135,15 +142,8 @@ pub fn drain(common: &Common, want: &Want, node: &str, patience: Duration) -> Re
         std::thread::sleep(PAUSE);
     }
     log::info(format_args!("drained {node}"));
-    let answer = DrainAnswer {
-        schema: "pc.ha.drain/1",
-        node: node.into(),
-        drained: true,
-        moved,
-        seconds: since(started),
-    };
-    emit(common.json, &answer)?;
-    Ok(Exit::Done)
+    let seconds = since(started);
+    Ok(DrainAnswer { schema: "pc.ha.drain/1", node: node.into(), drained: true, moved, seconds })
 }
 
 /// A CIB in a file: nobody carries anything out, so there is nothing to wait for.
@@ -166,6 +166,12 @@ fn unhealed(common: &Common) -> Option<String> {
 /// Lets a node take VMs again, and brings those home that were at home there.
 pub fn undrain(common: &Common, want: &Want, node: &str, stay: bool, patience: Duration) -> Result<Exit> {
     known(want, node)?;
+    emit(common.json, &refill(want, node, stay, patience)?)?;
+    Ok(Exit::Done)
+}
+
+/// As `undrain`; asked for again, it goes on where it was.
+pub fn refill(want: &Want, node: &str, stay: bool, patience: Duration) -> Result<DrainAnswer> {
     let started = Instant::now();
     host::engine()?;
     pacemaker::standby(node, false)?;
@@ -184,15 +190,8 @@ pub fn undrain(common: &Common, want: &Want, node: &str, stay: bool, patience: D
             }
         }
     }
-    let answer = DrainAnswer {
-        schema: "pc.ha.drain/1",
-        node: node.into(),
-        drained: false,
-        moved,
-        seconds: since(started),
-    };
-    emit(common.json, &answer)?;
-    Ok(Exit::Done)
+    let seconds = since(started);
+    Ok(DrainAnswer { schema: "pc.ha.drain/1", node: node.into(), drained: false, moved, seconds })
 }
 
 /// Moves one VM while it runs.

@@ -35,6 +35,8 @@ pub struct Vm {
     pub home: String,
     /// More important ones start first and stay when something has to give way.
     pub priority: u32,
+    /// Its memory.
+    pub memory_bytes: u64,
     /// Its disk is on one node only.
     pub pinned: bool,
 }
@@ -108,6 +110,7 @@ fn wanted_vm(file: &Cluster, name: &Name, vm: &cluster::Vm) -> Vm {
         volume: vm.volume.to_string(),
         home: file.home_of(vm).map(|node| node.name.to_string()).unwrap_or_default(),
         priority: vm.priority,
+        memory_bytes: vm.memory.0,
         pinned: file.volumes.get(&vm.volume).is_some_and(|volume| volume.purpose == Use::Local),
     }
 }

@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use pc_cli::{Common, Exit, log, together, try_again};
+use pc_cli::{Common, Exit, emit, log, together, try_again};
 
 use crate::cib::SHUTDOWN;
 use crate::engine::Engine as Members;
-use crate::host::{self, pacemaker, peers, systemd, tell};
+use crate::host::{self, pacemaker, peers, systemd, tell, upgrade};
 use crate::want::Want;
 use crate::{claim, moving};
 
@@ -30,14 +30,26 @@ pub enum Engine {
     Start,
     /// Switch the machine off.
     PowerOff,
+    /// Say how this node is, for an upgrade of all of them.
+    Report,
+    /// Have this node upgrade itself; standard input says what this upgrade is called.
+    Upgrade,
+    /// Go down and come back.
+    Reboot,
+    /// Upgrade this node (pc-ha-upgrade-node.service).
+    UpgradeHere,
 }
 
 /// `pc-ha engine`: on this node.
-pub fn engine(verb: Engine) -> Result<Exit> {
+pub fn engine(common: &Common, verb: Engine) -> Result<Exit> {
     match verb {
         Engine::Stop => systemd::stop(PACEMAKER, STOP)?,
         Engine::Start => systemd::start(PACEMAKER, START)?,
         Engine::PowerOff => systemd::power_off()?,
+        Engine::Report => emit(true, &upgrade::report(common)?)?,
+        Engine::Upgrade => upgrade::accept_from_stdin(common)?,
+        Engine::Reboot => systemd::reboot()?,
+        Engine::UpgradeHere => upgrade::here(common)?,
     }
     Ok(Exit::Done)
 }

@@ -36,6 +36,10 @@ const TABLE: &[&str] = &[
     "pc-ha engine stop",
     "pc-ha engine start",
     "pc-ha engine power-off",
+    // pc-ha upgrade: what a node says of itself, and its own command, never one that comes with the request.
+    "pc-ha engine report",
+    "pc-ha engine upgrade",
+    "pc-ha engine reboot",
 ];
 
 /// Longest request.
@@ -105,6 +109,9 @@ mod tests {
             "pc-trust token node2",
             "pc-trust sign",
             "pc-trust gate",
+            "pc-ha engine upgrade-here",
+            "pc-ha engine upgrade apt-get",
+            "pc-ha upgrade",
             "pc-unlock unseal node.key",
             "PC-CONFIG put --signed -",
             "pc-config\tput\t--signed\t-",

@@ -7,6 +7,7 @@ pub mod peers;
 pub mod siblings;
 pub mod systemd;
 pub mod units;
+pub mod upgrade;
 
 use std::path::Path;
 

@@ -1,16 +1,17 @@
-//! The other nodes, over ssh(1) with the certificates and the client configuration of pc-trust. There a forced command
-//! admits listed verbs only.
+//! The other nodes, through pc-trust's gate, which admits listed verbs only.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use pc_cli::{Common, refused, try_again};
-use xshell::{Shell, cmd};
+use anyhow::Result;
+use pc_cli::Common;
+use pc_ssh::Ssh;
 
 /// Pacemaker stops within this: it waits for whatever is under way.
 const DEADLINE: Duration = Duration::from_secs(2100);
+/// For a question, or a request that waits for nothing.
+const QUICK: Duration = Duration::from_secs(90);
 
 /// A machine that runs answers a SYN at once, if only to refuse it.
 const KNOCK: Duration = Duration::from_secs(3);
@@ -24,26 +25,14 @@ pub fn answers(address: &str) -> bool {
     }
 }
 
-/// Runs `pc-ha engine VERB` on a node.
+/// Runs `pc-ha engine VERB` on a node, and waits for its end.
 pub fn engine(common: &Common, node: &str, verb: &str) -> Result<()> {
-    let config = common.under_root(cluster::paths::TRUST).join("ssh_config");
-    if !config.exists() {
-        return Err(refused(format!(
-            "this machine belongs to no cluster: {} is missing\n  pc-trust init FILE, or pc-trust join ADDRESS TOKEN",
-            config.display()
-        )));
-    }
-    let sh = Shell::new()?;
-    let command = format!("pc-ha engine {verb}");
-    let call = pc_run::run(cmd!(sh, "ssh -F {config} -- {node} {command}")).deadline(DEADLINE);
-    call.output().map(drop).map_err(|error| {
-        let said = error.stderr().trim().to_string();
-        match error.code() {
-            Some(2) => refused(format!("{node} refuses: {said}")),
-            Some(75) => try_again(format!("{node}: {said}")),
-            Some(255) => try_again(format!("{node} cannot be reached: {said}")),
-            Some(_) => anyhow!("{node}: {said}"),
-            None => try_again(format!("{node}: {error}")),
-        }
-    })
+    let verb = format!("pc-ha engine {verb}");
+    Ssh::of(common)?.verb(node, &verb).deadline(DEADLINE).text().map(drop)
+}
+
+/// As `engine`, for what is answered at once.
+pub fn ask(common: &Common, node: &str, verb: &str, stdin: &str) -> Result<String> {
+    let verb = format!("pc-ha engine {verb}");
+    Ssh::of(common)?.verb(node, &verb).stdin(stdin).deadline(QUICK).text()
 }

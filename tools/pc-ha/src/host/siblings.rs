@@ -1,11 +1,13 @@
-//! pc-vm, which keeps the record of who may start a VM.
+//! pc-vm, which keeps the record of who may start a VM, and pc-verify, which knows what is wrong anywhere.
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use pc_cli::{refused, try_again};
 use pc_run::{Error, run};
 use xshell::{Shell, cmd};
+
+use crate::upgrade::ground::Verdict;
 
 /// It asks every node's libvirt, each within its own deadline, and a volume that may be busy healing.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -24,6 +26,17 @@ pub fn adopt() -> Result<()> {
     let sh = Shell::new()?;
     let call = run(cmd!(sh, "pc-vm --applied adopt")).deadline(DEADLINE);
     call.output().map(drop).map_err(|error| told(&error))
+}
+
+/// What pc-verify finds, on every node; `None` where it is not installed. 3 says that something is wrong.
+pub fn verdict() -> Result<Option<Verdict>> {
+    let sh = Shell::new()?;
+    let call = run(cmd!(sh, "pc-verify --cluster --patient --json")).allow(&[3]).deadline(DEADLINE);
+    match call.output() {
+        Ok(output) => serde_json::from_slice(&output.stdout).map(Some).context("reading pc-verify's answer"),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(anyhow!("{error}")),
+    }
 }
 
 /// What it said, with the exit code that it ended with.

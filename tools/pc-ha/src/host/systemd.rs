@@ -43,3 +43,17 @@ pub fn reread_logind() -> Result<()> {
 pub fn power_off() -> Result<()> {
     within("switch this machine off", QUICK, |bus| Login::new(bus)?.power_off(false))
 }
+
+/// Has the machine go down and come back, as `reboot` would.
+pub fn reboot() -> Result<()> {
+    within("restart this machine", QUICK, |bus| Login::new(bus)?.reboot(false))
+}
+
+/// systemd's word for the whole machine, and the units that have failed.
+pub fn state() -> Result<(String, Vec<String>)> {
+    within("tell its state", QUICK, |bus| {
+        let manager = Manager::new(bus)?;
+        let failed = manager.list_units_by_patterns(&["failed"], &["*"])?;
+        Ok((manager.system_state()?, failed.into_iter().map(|unit| unit.0).collect()))
+    })
+}
