@@ -171,6 +171,7 @@ mod tests {
         assert!(console.heard().unwrap(), "still in what was kept");
         assert_eq!(console.last_line().as_deref(), Some("[2Jmail login:"));
         append(&"x".repeat(10_000));
+        assert!(console.heard().unwrap(), "together with what was kept");
         assert!(!console.heard().unwrap(), "long ago");
         std::fs::write(&path, "again, mail login:").unwrap();
         assert!(console.heard().unwrap());

@@ -48,7 +48,7 @@ pub struct Options {
 
 /// `pc.borg.drill/1`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Drills {
+pub struct Answer {
     /// `pc.borg.drill/1`.
     pub schema: &'static str,
     /// This node.
@@ -100,7 +100,7 @@ pub struct Proof {
     pub rpo_seconds: u64,
 }
 
-impl fmt::Display for Drills {
+impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Entry { vm, outcome, reason, proof, .. } in &self.drills {
             if let Some(proof) = proof {
@@ -131,7 +131,7 @@ fn age(seconds: u64) -> String {
 }
 
 /// Drills; one that fails fails the whole, not the others.
-pub fn drill(site: &Site, options: &Options) -> Result<(Drills, Result<()>)> {
+pub fn drill(site: &Site, options: &Options) -> Result<(Answer, Result<()>)> {
     let started = Instant::now();
     // In the file's order, and only those that have a backup.
     let vms: BTreeSet<Name> = pairs(site.cluster(), &options.vms, options.policy.as_deref())?
@@ -163,7 +163,7 @@ pub fn drill(site: &Site, options: &Options) -> Result<(Drills, Result<()>)> {
         drills.push(Entry { vm: name.to_string(), policy, outcome, reason, proof });
     }
     let (node, cost) = (site.node().into(), Cost::since(started));
-    Ok((Drills { schema: "pc.borg.drill/1", node, drills, cost }, together(errors)))
+    Ok((Answer { schema: "pc.borg.drill/1", node, drills, cost }, together(errors)))
 }
 
 /// The policy, as soon as it is known, and how it ended; the inner error is why nothing is due.
