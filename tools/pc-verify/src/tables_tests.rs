@@ -28,6 +28,10 @@ fn backup(taken_at: Option<&str>, overdue: Option<bool>) -> Backup {
         overdue,
         last_error: None,
         verified_at: None,
+        drill_wanted: Some(true),
+        drilled_at: None,
+        drill_rto_seconds: None,
+        drill_error: None,
     }
 }
 
@@ -155,18 +159,32 @@ fn a_backup_and_who_knows_of_it() {
     let taken = Some("2026-01-02T00:04:05Z");
     assert_eq!(
         of(&[backup(taken, Some(false))]),
-        "Well: mail | daily | 2026-01-02 00:04 UTC, 3 h old | in time | never"
+        "Well: mail | daily | 2026-01-02 00:04 UTC, 3 h old | in time | never | never"
     );
     // A node without the volume, and one that has not looked again since.
     let verified = Backup { verified_at: Some("2025-12-30T03:04:05Z".into()), ..backup(taken, Some(false)) };
     assert_eq!(
         of(&[backup(None, None), verified, backup(Some("2026-01-01T00:04:05Z"), Some(true))]),
-        "Well: mail | daily | 2026-01-02 00:04 UTC, 3 h old | in time | 3 d ago"
+        "Well: mail | daily | 2026-01-02 00:04 UTC, 3 h old | in time | 3 d ago | never"
     );
-    assert_eq!(of(&[backup(None, None)]), "Unknown: mail | daily | not known | not known | never");
-    assert_eq!(of(&[backup(None, Some(true))]), "Bad: mail | daily | none | overdue | never");
+    assert_eq!(of(&[backup(None, None)]), "Unknown: mail | daily | not known | not known | never | never");
+    assert_eq!(of(&[backup(None, Some(true))]), "Bad: mail | daily | none | overdue | never | never");
     let failed = Backup { last_error: Some("no space\nmore".into()), ..backup(taken, Some(false)) };
     assert!(of(&[failed]).contains(" | the last attempt failed: no space | "));
+    // Rehearsals.
+    let rehearsed = |change: fn(&mut Backup)| {
+        let mut one = backup(taken, Some(false));
+        change(&mut one);
+        let line = of(&[one, backup(None, None)]);
+        (line.split(':').next().unwrap().to_string(), line.rsplit(" | ").next().unwrap().to_string())
+    };
+    let came_up = |one: &mut Backup| {
+        (one.drilled_at, one.drill_rto_seconds) = (Some("2025-12-31T03:04:05Z".into()), Some(240));
+    };
+    assert_eq!(rehearsed(came_up), ("Well".into(), "2 d ago, up after 4 min".into()));
+    assert_eq!(rehearsed(|one| one.drill_wanted = Some(false)), ("Well".into(), "not wanted".into()));
+    let failed = |one: &mut Backup| one.drill_error = Some("no sign of life\nmore".into());
+    assert_eq!(rehearsed(failed), ("Weak".into(), "failed: no sign of life".into()));
 }
 
 #[test]
