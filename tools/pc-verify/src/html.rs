@@ -143,7 +143,7 @@ mod tests {
         };
         let (reachable, generation, version) = (true, Some(4), Some("0.1.0".to_string()));
         let volumes = vec![volume];
-        Looked { reachable, generation, version, volumes, vms, ..Looked::unreachable(name.into()) }
+        Looked { reachable, version, generation, volumes, vms, ..Looked::unreachable(name.into()) }
     }
 
     fn vm(name: &str) -> Vm {
@@ -176,10 +176,10 @@ mod tests {
 
     #[test]
     fn a_hostile_name_is_text() {
-        let tame = taken_apart(&page(&verdict("node1", "mail", &["x"])));
+        let usual = taken_apart(&page(&verdict("node1", "mail", &["x"])));
         let page = page(&verdict(HOSTILE, HOSTILE, &[HOSTILE]));
         let (elements, text) = taken_apart(&page);
-        assert_eq!(elements, tame.0, "it has made no element");
+        assert_eq!(elements, usual.0, "it has made no element");
         assert!(!elements.iter().any(|name| name == "script"), "{page}");
         // As a heading, as a cell and as a fault it is read as it was written, but for what a page must not obey.
         let shown =

@@ -159,14 +159,11 @@ fn wrapped(text: &str, columns: usize, indent: &'static str) -> std::vec::IntoIt
 /// Select Graphic Rendition (ECMA-48, 8.3.117); the row's end takes it back.
 fn painted(paint: Paint, text: &str, colour: bool) -> String {
     let code = match paint {
-        Paint::Plain | Paint::Tone(Tone::Well) => return text.into(),
-        Paint::Strong => "1",
-        Paint::Quiet => "2",
         Paint::Tone(Tone::Bad) if colour => "1;31",
-        Paint::Tone(Tone::Bad) => "1",
         Paint::Tone(Tone::Weak) if colour => "33",
-        Paint::Tone(Tone::Weak) => return text.into(),
-        Paint::Tone(Tone::Unknown) => "2",
+        Paint::Strong | Paint::Tone(Tone::Bad) => "1",
+        Paint::Quiet | Paint::Tone(Tone::Unknown) => "2",
+        Paint::Plain | Paint::Tone(Tone::Well | Tone::Weak) => return text.into(),
     };
     if text.is_empty() { String::new() } else { format!("\x1b[{code}m{text}") }
 }

@@ -195,7 +195,7 @@ fn of_running(vm: &Vm, seen: &[(&str, &Vm)]) -> (Tone, String) {
 }
 
 fn backups(verdict: &Verdict) -> Table {
-    let mut table = table("Backups", &["vm", "policy", "newest", "state", "read back"]);
+    let mut table = table("Backups", &["vm", "policy", "newest", "state", "read back", "rehearsed"]);
     let now = time_of(Some(&verdict.measured_at));
     let key = |backup: &Backup| format!("{}\u{0}{}", backup.vm, backup.policy);
     for (_, seen) in by_name(verdict, |node| node.backups.as_slice(), key) {
@@ -222,9 +222,33 @@ fn backups(verdict: &Verdict) -> Table {
             (Some(verified), Some(now)) => format!("{} ago", span(now - verified)),
             _ => "never".into(),
         };
-        table.row(tone, [vm.clone(), policy.clone(), newest, state, read_back]);
+        let drilled = seen.iter().filter_map(|(_, one)| Some((time_of(one.drilled_at.as_deref())?, *one)));
+        let rehearsed = rehearsed(known, drilled.max_by_key(|(at, _)| *at), now);
+        let tone =
+            if known.is_some_and(|one| one.drill_error.is_some()) { tone.min(Tone::Weak) } else { tone };
+        table.row(tone, [vm.clone(), policy.clone(), newest, state, read_back, rehearsed]);
     }
     table
+}
+
+/// Whether a restored copy came up, when last, and how fast.
+fn rehearsed(
+    known: Option<&Backup>,
+    last: Option<(OffsetDateTime, &Backup)>,
+    now: Option<OffsetDateTime>,
+) -> String {
+    if let Some(why) = known.and_then(|one| one.drill_error.as_deref()) {
+        return format!("failed: {}", why.lines().next().unwrap_or_default());
+    }
+    match (last, now) {
+        (Some((at, one)), Some(now)) => {
+            let took = one.drill_rto_seconds.and_then(|seconds| i64::try_from(seconds).ok());
+            let took = took.map(|seconds| format!(", up after {}", span(Duration::seconds(seconds))));
+            format!("{} ago{}", span(now - at), took.unwrap_or_default())
+        }
+        _ if known.is_some_and(|one| one.drill_wanted == Some(false)) => "not wanted".into(),
+        _ => "never".into(),
+    }
 }
 
 fn time_of(text: Option<&str>) -> Option<OffsetDateTime> {

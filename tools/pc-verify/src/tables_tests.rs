@@ -28,6 +28,10 @@ fn backup(taken_at: Option<&str>, overdue: Option<bool>) -> Backup {
         overdue,
         last_error: None,
         verified_at: None,
+        drill_wanted: Some(true),
+        drilled_at: None,
+        drill_rto_seconds: None,
+        drill_error: None,
     }
 }
 
@@ -114,33 +118,30 @@ fn a_volume_is_what_the_worst_placed_node_sees() {
 
 #[test]
 fn a_machine_runs_once_or_it_is_said() {
-    let of = |first: &[Vm], second: Option<&[Vm]>| {
+    let of = |first: &Vm, second: Option<&Vm>| {
         let mut nodes = vec![looked("node1"), Looked::unreachable("node2".into())];
-        nodes[0].vms = first.to_vec();
+        nodes[0].vms = vec![first.clone()];
         if let Some(second) = second {
-            nodes[1] = Looked { vms: second.to_vec(), ..looked("node2") };
+            nodes[1] = Looked { vms: vec![second.clone()], ..looked("node2") };
         }
         rows(&verdict(nodes, Vec::new()), "Virtual machines").join("\n")
     };
     let (runs, off) = (vm("mail", "running", true, Some(true)), vm("mail", "shut off", false, Some(false)));
-    assert_eq!(of(&[runs.clone()], Some(&[off.clone()])), "Well: mail | running | node1");
-    assert_eq!(
-        of(&[runs.clone()], Some(&[runs.clone()])),
-        "Bad: mail | in several places at once | node1, node2"
-    );
+    assert_eq!(of(&runs, Some(&off)), "Well: mail | running | node1");
+    assert_eq!(of(&runs, Some(&runs)), "Bad: mail | in several places at once | node1, node2");
     let should = vm("mail", "shut off", false, Some(true));
-    assert_eq!(of(&[off.clone()], Some(&[should.clone()])), "Bad: mail | does not run, and should | ");
+    assert_eq!(of(&off, Some(&should)), "Bad: mail | does not run, and should | ");
     let stranger = vm("mail", "running", true, Some(false));
-    assert_eq!(of(&[stranger], Some(&[should])), "Weak: mail | running, and should on node2 | node1");
+    assert_eq!(of(&stranger, Some(&should)), "Weak: mail | running, and should on node2 | node1");
     // Pacemaker decides, and has not.
     let undecided = vm("mail", "shut off", false, None);
-    assert_eq!(of(&[undecided.clone()], Some(&[undecided])), "Unknown: mail | does not run | ");
+    assert_eq!(of(&undecided, Some(&undecided)), "Unknown: mail | does not run | ");
     // A node that says nothing may run it, and so may one whose libvirt does not answer.
-    assert_eq!(of(&[off.clone()], None), "Unknown: mail | may run on node2 | ");
+    assert_eq!(of(&off, None), "Unknown: mail | may run on node2 | ");
     let deaf = vm("mail", "unknown", false, Some(false));
-    assert_eq!(of(&[deaf], Some(&[off.clone()])), "Unknown: mail | may run on node1 | ");
+    assert_eq!(of(&deaf, Some(&off)), "Unknown: mail | may run on node1 | ");
     let paused = Vm { state: "paused".into(), reason: Some("I/O error".into()), ..runs };
-    assert_eq!(of(&[paused], None), "Bad: mail | paused: I/O error | node1");
+    assert_eq!(of(&paused, None), "Bad: mail | paused: I/O error | node1");
     let mut alone = looked("node1");
     alone.vms = vec![off];
     assert_eq!(
@@ -158,18 +159,32 @@ fn a_backup_and_who_knows_of_it() {
     let taken = Some("2026-01-02T00:04:05Z");
     assert_eq!(
         of(&[backup(taken, Some(false))]),
-        "Well: mail | daily | 2026-01-02 00:04 UTC, 3 h old | in time | never"
+        "Well: mail | daily | 2026-01-02 00:04 UTC, 3 h old | in time | never | never"
     );
     // A node without the volume, and one that has not looked again since.
     let verified = Backup { verified_at: Some("2025-12-30T03:04:05Z".into()), ..backup(taken, Some(false)) };
     assert_eq!(
         of(&[backup(None, None), verified, backup(Some("2026-01-01T00:04:05Z"), Some(true))]),
-        "Well: mail | daily | 2026-01-02 00:04 UTC, 3 h old | in time | 3 d ago"
+        "Well: mail | daily | 2026-01-02 00:04 UTC, 3 h old | in time | 3 d ago | never"
     );
-    assert_eq!(of(&[backup(None, None)]), "Unknown: mail | daily | not known | not known | never");
-    assert_eq!(of(&[backup(None, Some(true))]), "Bad: mail | daily | none | overdue | never");
+    assert_eq!(of(&[backup(None, None)]), "Unknown: mail | daily | not known | not known | never | never");
+    assert_eq!(of(&[backup(None, Some(true))]), "Bad: mail | daily | none | overdue | never | never");
     let failed = Backup { last_error: Some("no space\nmore".into()), ..backup(taken, Some(false)) };
     assert!(of(&[failed]).contains(" | the last attempt failed: no space | "));
+    // Rehearsals.
+    let rehearsed = |change: fn(&mut Backup)| {
+        let mut one = backup(taken, Some(false));
+        change(&mut one);
+        let line = of(&[one, backup(None, None)]);
+        (line.split(':').next().unwrap().to_string(), line.rsplit(" | ").next().unwrap().to_string())
+    };
+    let came_up = |one: &mut Backup| {
+        (one.drilled_at, one.drill_rto_seconds) = (Some("2025-12-31T03:04:05Z".into()), Some(240));
+    };
+    assert_eq!(rehearsed(came_up), ("Well".into(), "2 d ago, up after 4 min".into()));
+    assert_eq!(rehearsed(|one| one.drill_wanted = Some(false)), ("Well".into(), "not wanted".into()));
+    let failed = |one: &mut Backup| one.drill_error = Some("no sign of life\nmore".into());
+    assert_eq!(rehearsed(failed), ("Weak".into(), "failed: no sign of life".into()));
 }
 
 #[test]

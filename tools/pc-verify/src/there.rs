@@ -60,6 +60,18 @@ pub struct Backup {
     /// When an archive was last read as a restore reads it.
     #[serde(default)]
     pub verified_at: Option<String>,
+    /// Whether a restore is to be rehearsed.
+    #[serde(default)]
+    pub drill_wanted: Option<bool>,
+    /// When a restored copy came up last.
+    #[serde(default)]
+    pub drilled_at: Option<String>,
+    /// How long that took.
+    #[serde(default)]
+    pub drill_rto_seconds: Option<u64>,
+    /// Why the last rehearsal did not end well.
+    #[serde(default)]
+    pub drill_error: Option<String>,
 }
 
 /// All of it.

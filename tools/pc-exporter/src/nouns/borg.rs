@@ -89,8 +89,12 @@ pub fn read(answer: Value) -> Result<Samples> {
                 samples.number(family, &of, seconds);
             }
         }
-        let times =
-            [(&LAST, &backup.taken_at), (&FAILURE, &backup.last_error_at), (&VERIFIED, &backup.verified_at), (&DRILLED, &backup.drilled_at)];
+        let times = [
+            (&LAST, &backup.taken_at),
+            (&FAILURE, &backup.last_error_at),
+            (&VERIFIED, &backup.verified_at),
+            (&DRILLED, &backup.drilled_at),
+        ];
         for (family, at) in times {
             if let Some(at) = at {
                 samples.number(family, &of, timestamp(at)?);

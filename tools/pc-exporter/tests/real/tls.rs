@@ -14,7 +14,7 @@ tls = true
 token = true
 [[node]]
 name = "node1"
-address = "127.0.0.1"
+address = "192.0.2.1"
 "#;
 
 fn run(program: &str, arguments: &[&str]) -> Output {
