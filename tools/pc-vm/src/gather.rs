@@ -12,6 +12,7 @@ use crate::hypervisor::{LOOK, Live};
 use crate::plan::Action;
 use crate::report::{List, ListedNode, ListedVm, Status, StatusVm};
 use crate::site::{Site, now};
+use crate::spare;
 use crate::store::Store;
 use crate::systemd;
 
@@ -117,6 +118,7 @@ pub fn status(site: &Site) -> Result<Status> {
         healthy: problems.is_empty(),
         reachable_by_peers,
         problems,
+        misfits: spare::misfits(site.cluster()),
         vms,
     })
 }

@@ -28,6 +28,7 @@ mod report;
 mod resume;
 mod seed;
 mod site;
+mod spare;
 mod start;
 mod stop;
 mod store;

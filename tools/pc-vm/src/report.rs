@@ -5,6 +5,8 @@ use std::fmt;
 use cluster::Bytes;
 use serde::Serialize;
 
+use crate::spare::Misfit;
+
 /// `pc.vm.list/1`: every VM of the file, as far as the nodes answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct List {
@@ -116,6 +118,8 @@ pub struct Status {
     pub reachable_by_peers: bool,
     /// What is wrong or worth knowing, a line each.
     pub problems: Vec<String>,
+    /// Nodes whose loss the others have no room for; no fault of now.
+    pub misfits: Vec<Misfit>,
     /// By name: every VM of the file, and what of ours this libvirt knows besides.
     pub vms: Vec<StatusVm>,
 }
@@ -161,7 +165,10 @@ impl fmt::Display for Status {
             }
             writeln!(f)?;
         }
-        self.problems.iter().try_for_each(|line| writeln!(f, "problem: {line}"))
+        self.problems.iter().try_for_each(|line| writeln!(f, "problem: {line}"))?;
+        self.misfits.iter().try_for_each(|Misfit { node, vms }| {
+            writeln!(f, "note: were {node} lost, no other node would have the memory for {}", vms.join(", "))
+        })
     }
 }
 

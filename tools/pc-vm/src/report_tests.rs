@@ -40,6 +40,7 @@ fn status() -> Status {
         healthy: false,
         reachable_by_peers: true,
         problems: vec!["vm mail is paused: I/O error on its disk".into()],
+        misfits: vec![Misfit { node: "node2".into(), vms: vec!["db".into(), "web".into()] }],
         vms: vec![StatusVm {
             name: "mail".into(),
             defined: true,
@@ -137,6 +138,7 @@ node3 does not answer: connection refused
     assert_eq!(
         status().to_string(),
         "node1: not healthy\nvm mail: paused (I/O error on its disk), by an older definition: the file's takes effect at its \
-         next start\nproblem: vm mail is paused: I/O error on its disk\n"
+         next start\nproblem: vm mail is paused: I/O error on its disk\n\
+         note: were node2 lost, no other node would have the memory for db, web\n"
     );
 }

@@ -81,7 +81,14 @@ fn a_machine_without_the_nodes_address_acts_as_nobody() {
     // Addresses for documentation (RFC 5737) are on no interface.
     let two = "[[node]]\nname = \"node2\"\naddress = \"203.0.113.52/24\"\n";
     std::fs::write(&file, FILE.replace("192.168.0.50", "203.0.113.51") + two).unwrap();
-    for verb in [&["start", "mail"][..], &["stop", "mail"], &["migrate", "mail", "node1"]] {
+    for verb in [
+        &["start", "mail"][..],
+        &["stop", "mail"],
+        &["migrate", "mail", "node1"],
+        &["resize", "mail"],
+        &["delete", "mail"],
+        &["import", "mail", "x"],
+    ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pc-vm"));
         command.args(["--node", "node2", "--connect", "test:///no/such/file", "--file"]).arg(&file);
         let output = command.args(verb).env_remove("JOURNAL_STREAM").output().unwrap();
