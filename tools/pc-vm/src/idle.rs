@@ -65,15 +65,30 @@ pub fn hold_uuid(
     command: &str,
 ) -> Result<Lock> {
     is_another(site, &claims.owner_is_dead)?;
-    let running = |node: &str| refused(format!("vm {name}: runs on {node}\n  {}", site.stop_of(name)));
     let lock = store.lock()?;
+    runs_nowhere(site, name, uuid, store, own_volume, claims, command)?;
+    Ok(lock)
+}
+
+/// The question to all nodes: with the VM's lock, and once more by whoever has worked for long and is about to replace its
+/// disk, for bricks that were restarted meanwhile have forgotten the lock.
+pub fn runs_nowhere(
+    site: &Site,
+    name: &str,
+    uuid: &str,
+    store: &Store,
+    own_volume: bool,
+    claims: &Claims,
+    command: &str,
+) -> Result<()> {
+    let running = |node: &str| refused(format!("vm {name}: runs on {node}\n  {}", site.stop_of(name)));
     let process = probe::process(site, uuid).map_err(|reason| try_again(format!("vm {name}: {reason}")))?;
     if process.is_some() || site.nodes.local()?.live(uuid, QUICK)?.is_some_and(|live| live.active) {
         return Err(running(site.nodes.me()));
     }
     let owner = store.owner()?;
     match whereabouts(site, store, uuid, own_volume, owner.as_ref(), &claims.owner_is_dead) {
-        (Verdict::Start, _) => Ok(lock),
+        (Verdict::Start, _) => Ok(()),
         (Verdict::RunsOn(node), _) => Err(running(&node)),
         (Verdict::Unknown(silent), clue) => Err(unreachable_for(name, clue, &silent, command)),
     }

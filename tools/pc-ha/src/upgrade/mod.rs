@@ -30,7 +30,7 @@ pub struct Options {
     /// Print what would be done, and what is in the way, and do nothing
     #[arg(long, conflicts_with_all = ["abandon", "resume"])]
     plan: bool,
-    /// Give an upgrade up that is under way, also one of another node; what is drained stays drained
+    /// Give up the upgrade that this node walks, or, where it walks none, that of another node; what is drained stays drained
     #[arg(long, conflicts_with_all = ["nodes", "resume"])]
     abandon: bool,
     /// Go on with an upgrade that this node was restarted in (pc-ha-upgrade.service)
@@ -124,10 +124,13 @@ fn take_up(common: &Common, mut walk: Walk, options: &Options, by_hand: bool) ->
 }
 
 fn abandon(common: &Common, want: &Want) -> Result<Exit> {
-    let had = lease::release(None)?;
+    // Where a walk of this node has ended, the lease of another one that goes on is not its to give back.
+    let own = files::read::<Walk>(common, WALK)?.map(|walk| walk.id);
+    let had = lease::release(own.as_deref())?.filter(|had| own.as_ref().is_none_or(|own| own == had));
     files::remove(common, WALK)?;
     match had {
         Some(id) => log::info(format_args!("the upgrade that {} walked is given up", lease::walker(&id))),
+        None if own.is_some() => log::info("the upgrade that this node walked is given up"),
         None => log::info("no upgrade was under way"),
     }
     let engine = host::engine()?;

@@ -137,7 +137,7 @@ pub struct Seen {
     pub unsettled: Vec<String>,
     /// What that node says of itself.
     pub report: Result<Report, String>,
-    /// It is drained: leaving it half empty helps nobody.
+    /// It is drained: leaving it half empty helps nobody, and one that is not is neither upgraded nor rebooted.
     pub drained: bool,
     /// The phase's request was made by this process.
     pub asked: bool,
@@ -305,6 +305,8 @@ pub fn next(walk: &Walk, seen: &Seen) -> Next {
         (Phase::Undrain, _) => Next::Do(Act::Undrain),
         (_, Err(reason)) => wait(std::slice::from_ref(reason), &silent),
         (Phase::Upgrade, Ok(report)) => match report.run(&walk.run()) {
+            // Somebody undrained it meanwhile: its VMs are back.
+            Run::Unknown if !seen.drained => Next::Go(Phase::Drain),
             Run::Unknown if !clear() => wait(&seen.in_the_way, "pc-ha status"),
             Run::Unknown if seen.late => {
                 wait(&[format!("{node} does not begin its upgrade")], "pc-ha status")
@@ -324,6 +326,7 @@ pub fn next(walk: &Walk, seen: &Seen) -> Next {
         (Phase::Reboot, Ok(report)) if current.boot_id.as_ref() != Some(&report.boot_id) => {
             Next::Go(Phase::Settle)
         }
+        (Phase::Reboot, Ok(_)) if !seen.drained && !seen.asked => Next::Go(Phase::Drain),
         (Phase::Reboot, Ok(_)) if seen.asked => wait(&[format!("{node} goes down")], &silent),
         (Phase::Reboot, Ok(_)) if clear() => Next::Do(Act::Reboot),
         (Phase::Reboot, Ok(_)) => wait(&seen.in_the_way, "pc-ha status"),

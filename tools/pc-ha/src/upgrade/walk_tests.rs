@@ -35,7 +35,7 @@ fn seen() -> Seen {
         in_the_way: Vec::new(),
         unsettled: Vec::new(),
         report: Ok(report()),
-        drained: false,
+        drained: true,
         asked: false,
         late: false,
     }

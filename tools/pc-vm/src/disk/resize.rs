@@ -60,13 +60,13 @@ fn online(site: &Site, guest: &Guest, store: &Store, node: &Node, want: u64) -> 
     let _lock = store.lock()?;
     let there = site.nodes.of(node)?;
     let disk = store.disk();
-    let was = store.disk_bytes().map(sectors).with_context(|| format!("looking at {}", disk.display()))?;
+    // Its QEMU knows; this node may have the size of before another one's resize in a cache, and QEMU would make it smaller.
+    let was = there.disk_size(&uuid, DISK).with_context(|| format!("looking at {}", disk.display()))?;
     if may_grow(guest, was)? {
         tell(&format!("growing the disk of vm {name}"));
         there
             .grow_disk(&uuid, DISK, want)
             .with_context(|| format!("growing the disk of vm {name} on {}", node.name))?;
-        // What its QEMU says: this node may have the old size in a cache.
         let is = there.disk_size(&uuid, DISK)?;
         if is != want {
             bail!("vm {name}: libvirt of {} says that it grew its disk, and it has {}", node.name, Bytes(is));

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::disk::export::write;
-use crate::idle::{Claims, Disk, Idle, hold, require_home};
+use crate::idle::{Claims, Disk, Idle, hold, require_home, runs_nowhere};
 use crate::image::replace_disk;
 use crate::qemu_img::{self, Format, Input};
 use crate::site::{Site, tell};
@@ -159,7 +159,12 @@ fn revert(site: &Site, name: &str, state: &str, yes: bool, claims: &Claims) -> R
     let bytes = qemu_img::info(&input)?.virtual_size.max(guest.vm.disk.0);
     tell(&format!("bringing the disk of vm {name} back to {state}"));
     copy_variables(&store.snapshots().join(format!("{state}{VARIABLES}")), &store.nvram())?;
-    replace_disk(&disk, Bytes(bytes), |temporary| qemu_img::convert(&input, Format::Raw, temporary))?;
+    replace_disk(&disk, Bytes(bytes), |temporary| {
+        qemu_img::convert(&input, Format::Raw, temporary)?;
+        // That took a while, and a guest that was started meanwhile would write to a file without a name.
+        qemu_img::require_unlocked(&disk)?;
+        runs_nowhere(site, name, &guest.uuid(), store, site.is_local(guest), claims, &command)
+    })?;
     log::warning(format_args!("vm {name}: its disk is that of {}, snapshot {state}", kept.made_at));
     tell_kept(site, name, store)
 }
