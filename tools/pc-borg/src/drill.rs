@@ -289,6 +289,8 @@ fn rehearse(
     let scratch = Scratch::make(site, Purpose::Drill, name, volume)?;
     let restored = restore(site, name, policy, &scratch, options)?;
     let restore_seconds = begun.elapsed().as_secs_f64();
+    // Restoring took long: the VMs of a node that died meanwhile may be here by now.
+    scratch::require_memory(site, vm.memory)?;
     tell(&format!("{name}: booting a copy of {}", restored.archive.name));
     let definition = siblings::definition(site.common, name.as_str(), &scratch.domain, &scratch.directory)?;
     write_atomic(&scratch.at("domain.xml"), definition.as_bytes(), 0o600)?;

@@ -171,9 +171,10 @@ impl<'a> Output<'a> {
             return Err(refused(format!("--output {}: names no file", path.display())));
         };
         let mut part = name.to_os_string();
-        part.push(".pc-borg-part");
+        part.push(format!(".pc-borg-part.{}", std::process::id()));
         let part = path.with_file_name(part);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
+        // New, and ours: whoever else may write there has put nothing under that name.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
         let file = file.with_context(|| format!("making {}", part.display()))?;
         Ok(Output { path, part, file })
     }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,6 +120,9 @@ fn clear(site: &Site, purpose: Purpose) -> Result<()> {
     together(errors)
 }
 
+/// Of the volume's directories those that are ours: purpose, node, VM.
+const LEVELS: usize = 3;
+
 fn of_node(site: &Site, purpose: Purpose, volume: &Name) -> PathBuf {
     site.at(&format!("{}/{}/{}", paths::volume_mount(volume), purpose.directory(), site.node()))
 }
@@ -142,9 +145,12 @@ impl Scratch {
     /// Makes the directory of a VM's copy.
     pub fn make(site: &Site, purpose: Purpose, vm: &Name, volume: &Name) -> Result<Scratch> {
         let directory = of_node(site, purpose, volume).join(vm.as_str());
-        // QEMU passes through, and nobody lists.
-        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&directory);
-        made.with_context(|| format!("making {}", directory.display()))?;
+        fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+        // QEMU, which is not root, passes through, and nobody lists; whatever the umask says, or was when they were made.
+        for level in directory.ancestors().take(LEVELS) {
+            fs::set_permissions(level, fs::Permissions::from_mode(0o711))
+                .with_context(|| format!("letting QEMU into {}", level.display()))?;
+        }
         let domain = purpose.domain(vm.as_str());
         let scratch = Scratch { directory, domain, purpose, volume: volume.clone() };
         scratch.require_room()?;

@@ -22,8 +22,12 @@ pub struct Token(Zeroizing<Vec<u8>>);
 impl Token {
     /// The first line of a file; 75 while it is not there, or not open yet.
     pub fn read(path: &Path) -> Result<Token> {
-        let closed =
-            || try_again(format!("the token {} is not open yet\n  pc-unlock status", path.display()));
+        let closed = || {
+            try_again(format!(
+                "the token {} is not open yet\n  pc-unlock unseal exporter.token",
+                path.display()
+            ))
+        };
         let mut bytes = Zeroizing::new(Vec::with_capacity(1 << 13));
         match std::fs::File::open(path) {
             Ok(file) => file.take(LONGEST + 1).read_to_end(&mut bytes),

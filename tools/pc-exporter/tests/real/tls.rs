@@ -129,7 +129,7 @@ fn what_is_not_open_yet_is_waited_for_and_what_is_unsafe_refused() {
     fs::write(secrets.join("exporter.token"), "closed").unwrap();
     let (code, said) = refused(root.path(), &[]);
     assert_eq!(code, Some(75), "{said}");
-    assert!(said.contains("exporter.token is not open yet\n  pc-unlock status"), "{said}");
+    assert!(said.contains("exporter.token is not open yet\n  pc-unlock unseal exporter.token"), "{said}");
     fs::write(secrets.join("node.key"), "closed").unwrap();
     let (code, said) = refused(root.path(), &[]);
     assert_eq!(code, Some(75), "{said}");
