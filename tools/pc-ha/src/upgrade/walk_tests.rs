@@ -164,7 +164,8 @@ fn nothing_is_asked_of_a_node_that_cannot_be_missed() {
     let way = vec!["12 entries wait for healing".to_string(), "n3 is away\n  pc-ha status".to_string()];
     let wait = Next::Wait("12 entries wait for healing; n3 is away".into());
     for walk in [walk(), at(Phase::Drain), at(Phase::Upgrade), at(Phase::Reboot)] {
-        let seen = Seen { in_the_way: way.clone(), ..seen() };
+        let drained = walk.current.as_ref().is_some_and(|at| at.phase != Phase::Drain);
+        let seen = Seen { in_the_way: way.clone(), drained, ..seen() };
         assert_eq!(next(&walk, &seen), wait, "{walk:?}");
         let doubt = stops(next(&walk, &Seen { late: true, ..seen }));
         let reason = "12 entries wait for healing; n3 is away".to_string();
@@ -173,6 +174,15 @@ fn nothing_is_asked_of_a_node_that_cannot_be_missed() {
     // Killed while its VMs moved: the rest follows, whatever else is in the way.
     let seen = Seen { in_the_way: way, drained: true, ..seen() };
     assert_eq!(next(&at(Phase::Drain), &seen), Next::Do(Act::Drain));
+}
+
+#[test]
+fn a_node_that_somebody_undrained_is_neither_upgraded_nor_rebooted_before_it_is_drained_again() {
+    let undrained = |report| Seen { report: Ok(report), drained: false, ..seen() };
+    assert_eq!(next(&at(Phase::Upgrade), &undrained(report())), Next::Go(Phase::Drain));
+    assert_eq!(next(&at(Phase::Reboot), &undrained(upgraded(State::Done))), Next::Go(Phase::Drain));
+    let asked = Seen { asked: true, ..undrained(upgraded(State::Done)) };
+    assert_eq!(next(&at(Phase::Reboot), &asked), Next::Wait("n2 goes down".into()), "it is going already");
 }
 
 #[test]
