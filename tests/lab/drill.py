@@ -66,7 +66,7 @@ def _armed() -> Cluster:
         return cluster
     cluster = steps.up()
     names = scenario.namespace(cluster)
-    exec(compile(ARMING.read_text(), str(ARMING), "exec"), names)  # noqa: S102  as scenarios are run
+    scenario.play(ARMING, names)
     with report.stage("pacemaker takes over on every node"):
         names["arm"]()
     with report.stage("snapshot"):
@@ -106,13 +106,13 @@ def _one(seed: int, index: int, fault: Path, chance: random.Random) -> tally.Ver
 
 def _ready(cluster: Cluster, fault: Path, chance: random.Random) -> Drill:
     names = scenario.namespace(cluster)
-    exec(compile(ARMING.read_text(), str(ARMING), "exec"), names)  # noqa: S102
+    scenario.play(ARMING, names)
     witness: Machine = names["node1"]
     names["all_here"](witness)
     host: Machine = names["named"](names["place"](witness))
     names |= {"host": host, "others": [node for node in names["nodes"] if node is not host], "chance": chance}
     names |= {"mend": lambda: None, "RESTARTS": None, "MEND_FIRST": False}
-    exec(compile(fault.read_text(), str(fault), "exec"), names)  # noqa: S102
+    scenario.play(fault, names)
     drill = Drill(names, host, observer.Observer(cluster))
     drill.worst_s = float(names["status"](witness)["timing"]["worst_case_seconds"])
     return drill

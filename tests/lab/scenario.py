@@ -44,7 +44,7 @@ def run(files: list[Path]) -> bool:
             cluster = steps.up(wanted[1] if wanted else "ready")
             names = namespace(cluster)
             for part in [*shared(source), file]:
-                exec(compile(part.read_text(), str(part), "exec"), names)  # noqa: S102  the point of this file
+                play(part, names)
             passed += 1
             verdict = "ok"
         except (Exception, report.Failure) as error:
@@ -58,6 +58,11 @@ def run(files: list[Path]) -> bool:
         report.say(f"scenario {file.stem}: {verdict}, {time.monotonic() - begun:.0f} s")
     report.say(f"{passed} passed, {len(files) - passed} failed")
     return passed == len(files)
+
+
+def play(file: Path, names: dict[str, Any]) -> None:
+    """Run a scenario's file in its global names."""
+    exec(compile(file.read_text(), str(file), "exec"), names)  # noqa: S102  the point of this file
 
 
 def shared(source: str) -> list[Path]:

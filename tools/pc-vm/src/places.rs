@@ -37,19 +37,8 @@ impl Places {
     pub fn of(vm: &Name, volume: &Name) -> Places {
         let mount = paths::volume_mount(volume);
         let directory = format!("{mount}/vms/{vm}");
-        let at = |file: &str| format!("{directory}/{file}");
-        Places {
-            disk: at("disk.img"),
-            seed: at("seed.img"),
-            nvram: at("nvram.fd"),
-            snapshots: at("snapshots"),
-            definition: at("domain.xml"),
-            owner: at("owner.json"),
-            lock: at("lock"),
-            serial_log: format!("/var/log/libvirt/qemu/{vm}-serial.log"),
-            mount,
-            directory,
-        }
+        let serial_log = format!("/var/log/libvirt/qemu/{vm}-serial.log");
+        Places { mount, serial_log, ..Places::of_copy(&directory) }
     }
 
     /// The places of a copy whose files all lie in one directory: nothing of the VM's own is among them.
