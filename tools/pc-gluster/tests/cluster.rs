@@ -315,12 +315,14 @@ fn a_new_machine_takes_a_dead_ones_place() {
         (said.contains("Accepted peer request") || said.contains("Peer in Cluster")).then_some(())
     };
     until(Duration::from_secs(60), known).expect("node1 does not accept node3");
-    restart(&nodes, 3, "");
-    // Each pair of them connects by itself.
-    let members =
-        |node: usize| nodes.shell(node, "gluster peer status").matches("Peer in Cluster (Connected)").count();
-    let whole = || (1..=3).all(|node| members(node) == 2);
-    until(Duration::from_secs(60), || whole().then_some(())).expect("node3 is no member again");
+    // Each pair of them connects by itself, now and then only after one more restart.
+    let said = |node: usize| nodes.shell(node, "gluster peer status");
+    let whole = || (1..=3).all(|node| said(node).matches("Peer in Cluster (Connected)").count() == 2);
+    let taken_back = (0..3).any(|_| {
+        restart(&nodes, 3, "");
+        until(Duration::from_secs(60), || whole().then_some(())).is_some()
+    });
+    assert!(taken_back, "node3 is no member again: {:#?}", [said(1), said(2), said(3)]);
     until(Duration::from_secs(60), || (!rejected(1)).then_some(())).expect("still rejected");
 
     nodes.write_file(&file(3, 3).replace("ata-3", "ata-9"));

@@ -14,6 +14,12 @@ pub struct Machine {
     pub list: Value,
 }
 
+/// Of memory where the machine has that: a copy leaves a tenth of its file system to the VMs, which of a disk is
+/// gigabytes that the machine of a test need not have.
+fn small() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Three segments and a part, with a hole.
 pub const DISK: usize = (3 << 20) + 4096;
 
@@ -22,7 +28,7 @@ impl Machine {
     pub fn bare() -> Machine {
         let list = json!({"schema": "pc.vm.list/1", "node": "node1", "nodes": [],
             "vms": [vm("mail"), vm("web")]});
-        let machine = Machine { directory: tempfile::tempdir().unwrap(), list };
+        let machine = Machine { directory: small(), list };
         let boot = machine.root().join("proc/sys/kernel/random/boot_id");
         fs::create_dir_all(boot.parent().unwrap()).unwrap();
         fs::write(boot, "8da54712-537e-413f-88b0-a16827a40fd2\n").unwrap();
