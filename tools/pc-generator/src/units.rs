@@ -46,7 +46,7 @@ fn brick_entries(brick: &Brick) -> [Entry; 2] {
     let device = paths::device_unit(&brick.block_device());
     let link = Entry { path: format!("{device}.wants/{unit}"), what: What::Link(format!("../{unit}")) };
     let (what, users, why) = match brick.purpose {
-        Use::Local => ("Local volume", "pc-storage.target", "the VMs that live on it"),
+        Use::Local => ("Local volume", "pc-storage.target pc-vm.service", "the VMs that live on it"),
         Use::Vm | Use::Backup => ("Brick of volume", "glusterd.service", "glusterd and its brick processes"),
     };
     let text = format!(
@@ -103,7 +103,7 @@ Documentation=man:pc-generator(8)
 DefaultDependencies=no
 After=glusterd.service network.target
 # Stopping goes the other way round: VMs first, then this, then glusterd, then the network.
-Before=pc-storage.target
+Before=pc-storage.target pc-vm.service
 Conflicts=umount.target
 Before=umount.target
 

@@ -224,6 +224,9 @@ fn cdrom(own: &Own, host: &HostFacts) -> String {
     )
 }
 
+/// An access port of the frames that carry no tag (ovs-vswitchd.conf.db(5), `tag`).
+const UNTAGGED: u16 = 0;
+
 fn interface(guest: &Guest, name: &Name) -> String {
     let network: Option<&Network> = guest.cluster.networks.get(name);
     // On a zone OVN decides what passes: its own bridge, on which nothing does before its controller is there.
@@ -237,7 +240,9 @@ fn interface(guest: &Guest, name: &Name) -> String {
         "    <interface type='bridge'>\n      <mac address='{}'/>\n      <source bridge='{bridge}'/>\n",
         guest.mac(name)
     );
-    if let Some(tag) = network.and_then(|network| network.vlan).filter(|_| !zone) {
+    if let Some(network) = network.filter(|_| !zone) {
+        // Never none: Open vSwitch takes a port without a tag for a trunk, which hears and speaks on every VLAN.
+        let tag = network.vlan.unwrap_or(UNTAGGED);
         let _ = writeln!(xml, "      <vlan>\n        <tag id='{tag}'/>\n      </vlan>");
     }
     let port = identity::interface_id(&guest.cluster.name, guest.name, name);

@@ -62,6 +62,18 @@ fn a_pc_with_two_networks() {
     golden("domain-mail.xml", &rendered("mail", &pc("kvm", true)));
 }
 
+/// Open vSwitch takes a port without a tag for a trunk: a guest on `lan` would hear and speak on `mail`.
+#[test]
+fn no_card_is_a_trunk() {
+    let xml = rendered("mail", &pc("kvm", true)).xml;
+    let tags: Vec<&str> = xml
+        .split("<interface ")
+        .skip(1)
+        .filter_map(|card| card.split("<tag id='").nth(1)?.split('\'').next())
+        .collect();
+    assert_eq!(tags, ["0", "20"]);
+}
+
 /// OVN finds the port by its id and knows the VLAN: nothing but its own bridge carries it.
 #[test]
 fn a_card_on_a_zone_goes_to_the_bridge_of_ovn() {

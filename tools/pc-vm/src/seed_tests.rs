@@ -45,7 +45,8 @@ fn documents_say_who_and_where() {
     });
     let meta: Value = serde_json::from_str(&documents.meta_data).unwrap();
     assert_eq!(meta, json!({ "instance-id": uuid, "local-hostname": "mail" }));
-    let (first, rest) = documents.user_data.split_once('\n').unwrap();
+    let user_data = String::from_utf8(documents.user_data).unwrap();
+    let (first, rest) = user_data.split_once('\n').unwrap();
     assert_eq!(first, "#cloud-config");
     let user: Value = serde_json::from_str(rest).unwrap();
     assert_eq!(user["fqdn"], "mail.home.arpa");
@@ -67,15 +68,30 @@ fn documents_say_who_and_where() {
 
 #[test]
 fn an_administrators_own_user_data_stays_as_it_is() {
-    let own = "#cloud-config\nruncmd: [true]\n";
-    assert_eq!(with_guest(|guest| documents(guest, Some(own.into()))).user_data, own);
+    let own = b"\x1f\x8b\x08 compressed, no text";
+    assert_eq!(with_guest(|guest| documents(guest, Some(own.to_vec()))).user_data, own);
 }
 
 #[test]
 fn same_file_same_bytes() {
-    let one = with_guest(|guest| render(guest, None)).unwrap();
-    assert_eq!(one, with_guest(|guest| render(guest, None)).unwrap());
+    let one = with_guest(|guest| render(guest, false)).unwrap().unwrap();
+    assert_eq!(one, with_guest(|guest| render(guest, true)).unwrap().unwrap());
     assert_eq!(one.len() % MIB, 0);
+}
+
+#[test]
+fn a_node_without_the_administrators_file_starts_with_the_seed_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("user-data");
+    let file = FILE.replace("ssh_keys", &format!("user_data = {path:?}\nssh_keys"));
+    let cluster = cluster::parse("test", &file).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("mail").unwrap();
+    let guest = Guest { cluster: &cluster, name, vm };
+    assert_eq!(render(&guest, true).unwrap(), None);
+    let error = format!("{:#}", render(&guest, false).unwrap_err());
+    assert!(error.contains("vm mail: reading user_data") && error.contains("No such file"), "{error}");
+    std::fs::create_dir(&path).unwrap();
+    assert!(render(&guest, true).is_err(), "there, and no file");
 }
 
 /// Read back with mtools and blkid, which share no code with fatfs.
@@ -83,19 +99,19 @@ fn same_file_same_bytes() {
 fn others_can_read_the_image() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("seed.img");
-    std::fs::write(&path, with_guest(|guest| render(guest, None)).unwrap()).unwrap();
+    std::fs::write(&path, with_guest(|guest| render(guest, false)).unwrap().unwrap()).unwrap();
     let sh = Shell::new().unwrap();
     let blkid = cmd!(sh, "blkid -p -o export {path}").read().unwrap();
     assert!(blkid.lines().any(|line| line == "LABEL=CIDATA"), "{blkid}");
     assert!(blkid.lines().any(|line| line == "TYPE=vfat"), "{blkid}");
     let documents = with_guest(|guest| documents(guest, None));
-    for (name, text) in [
-        ("meta-data", &documents.meta_data),
+    for (name, bytes) in [
+        ("meta-data", documents.meta_data.as_bytes()),
         ("user-data", &documents.user_data),
-        ("network-config", &documents.network_config),
+        ("network-config", documents.network_config.as_bytes()),
     ] {
         let read = cmd!(sh, "mtype -i {path} ::{name}").output().unwrap().stdout;
-        assert_eq!(&String::from_utf8(read).unwrap(), text, "{name}");
+        assert_eq!(read, bytes, "{name}");
     }
     let checked = cmd!(sh, "fsck.fat -n {path}").ignore_status().output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
@@ -104,7 +120,7 @@ fn others_can_read_the_image() {
 #[test]
 fn large_user_data_fits() {
     let long = format!("#cloud-config\n# {}\n", "x".repeat(3 * MIB));
-    let image = with_guest(|guest| render(guest, Some(long.clone()))).unwrap();
+    let image = with_guest(|guest| image(&documents(guest, Some(long.clone().into_bytes())), 1)).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("seed.img");
     std::fs::write(&path, image).unwrap();

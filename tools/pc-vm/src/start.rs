@@ -205,13 +205,9 @@ fn prepare(site: &Site, host: &Host, store: &Store, guest: &Guest, definition: &
     if let Some(missing) = guest.vm.cdrom.as_ref().filter(|path| !std::path::Path::new(path).is_file()) {
         log::warning(format_args!("vm {name}: starts without its cdrom: {missing} is no file on this node"));
     }
-    let user_data = match &guest.vm.user_data {
-        None => None,
-        Some(path) => Some(
-            std::fs::read_to_string(path).with_context(|| format!("vm {name}: reading user_data {path}"))?,
-        ),
-    };
-    if store.write_seed(&seed::render(guest, user_data)?)? {
+    if let Some(seed) = seed::render(guest, store.has_seed())?
+        && store.write_seed(&seed)?
+    {
         log::info(format_args!("wrote the cloud-init seed of vm {name}"));
     }
     store.write_definition(&definition.xml)?;

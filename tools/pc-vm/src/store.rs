@@ -150,6 +150,11 @@ impl Store {
         write_atomic(&self.at(&self.places.owner), &text, 0o644)
     }
 
+    /// Whether a cloud-init seed was written once.
+    pub fn has_seed(&self) -> bool {
+        self.at(&self.places.seed).is_file()
+    }
+
     /// Puts the seed beside the disk unless it is there already; `true` when it was written.
     pub fn write_seed(&self, seed: &[u8]) -> Result<bool> {
         // May hold cloud-init secrets; libvirt hands it to QEMU's user when the VM starts.

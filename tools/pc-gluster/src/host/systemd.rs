@@ -38,7 +38,7 @@ impl Mount {
             ("Description", Value::from(description)),
             ("DefaultDependencies", Value::from(false)),
             ("After", Value::from(vec!["glusterd.service", "network.target"])),
-            ("Before", Value::from(vec!["pc-storage.target", "umount.target"])),
+            ("Before", Value::from(vec!["pc-storage.target", "pc-vm.service", "umount.target"])),
             ("Conflicts", Value::from(vec!["umount.target"])),
             ("What", Value::from(self.what.as_str())),
             ("Where", Value::from(self.point.as_str())),
