@@ -43,6 +43,9 @@ with subtest("it beats on the console, and over its VLAN to another node"):
     )
     log(f"    {node2.wait_until_succeeds('curl --silent --fail --max-time 10 http://10.0.20.5/hb', timeout=60).strip()}")
     node2.succeed("ovs-vsctl --timeout=20 del-port br-lan smoke0")
+    # Open vSwitch takes a port without a tag for a trunk.
+    cards = node1.succeed("ovs-vsctl --timeout=20 --bare --columns=name,tag find Port | paste -sd ' ' | grep -o 'vnet[0-9]* [0-9]*'")
+    assert cards.split()[1::2] == ["20"], cards
 
 with subtest("every data disk is LUKS2 and clevis itself opens it; the system's disk is untouched"):
     for told in in_parallel(lambda node: node.succeed(CLEVIS_OPENS), nodes):
