@@ -40,6 +40,8 @@ BAD_FILES = {
     ),
     "no file": ("rm etc/personal-cluster/cluster.toml cluster.toml", "(?i)no such file"),
 }
+# Well-formed, and deeper than any stack.
+NESTED = r"""python3 -c 'print("{\"name\":" + "{\"a\":" * 100000 + "1" + "}" * 100001)' | tee cluster.toml > etc/personal-cluster/cluster.toml"""
 BAD_APPLIED = {
     "malformed applied.json": "echo '{' > var/lib/personal-cluster/applied.json",
     "applied.json that is no UTF-8": "printf '{\"name\": \"\\377\"}' > var/lib/personal-cluster/applied.json",
@@ -53,6 +55,8 @@ def bad_files() -> list[Case]:
         for tool, verbs in READERS.items():
             cases += [Case(fault, tool, verb, 2, says, prepare) for verb in verbs]
         cases += [Case(fault, "pc-trust", verb, 2, says, prepare, member=True) for verb in MEMBERS]
+    for tool, verb in (("pc-config", ["put", "cluster.toml"]), *((tool, ["plan"]) for tool in ("pc-brick", "pc-gluster", "pc-ovs", "pc-vm"))):
+        cases.append(Case("100,000 objects in each other", tool, verb, 2, "recursion: .*more than 64 brackets", NESTED))
     for fault, prepare in BAD_APPLIED.items():
         for tool in ("pc-brick", "pc-gluster", "pc-ha", "pc-ovs", "pc-vm"):
             cases.append(Case(fault, tool, ["apply", "--applied"], 2, "applied.json", prepare))

@@ -9,6 +9,10 @@ use crate::tree::{Entry, Item, Node, Value};
 /// A fault of the syntax: byte offset and what is wrong there.
 pub(crate) type SyntaxFault = (usize, String);
 
+/// How deep a JSON file may nest. The shape of a cluster file needs fewer than ten levels; each one is read anew and followed by a call of
+/// its own, and the parser's limit does not count across them.
+const DEEPEST: usize = 64;
+
 /// Reads TOML; goes on after a fault, to tell all of them.
 pub(crate) fn toml(text: &str) -> Result<Node, Vec<SyntaxFault>> {
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -61,6 +65,9 @@ pub(crate) fn json(text: &str) -> Result<Node, Vec<SyntaxFault>> {
         let plain = message.split(" at line ").next().unwrap_or(&message).to_string();
         vec![(offset_of(text, error.line(), error.column()), plain)]
     })?;
+    if let Some((at, key)) = too_deep(text) {
+        return Err(vec![(at, format!("recursion: {key} has more than {DEEPEST} brackets in each other"))]);
+    }
     let mut faults = Vec::new();
     let node = json_node(text, raw, &mut faults);
     match node {
@@ -77,6 +84,30 @@ fn offset_of(text: &str, line: usize, column: usize) -> usize {
         offset -= 1;
     }
     offset
+}
+
+/// Where JSON, known to be well-formed, nests deeper than [`DEEPEST`], and below which key of the outermost object. One pass.
+fn too_deep(text: &str) -> Option<(usize, &str)> {
+    let (mut depth, mut key, mut string) = (0_usize, "the file", None);
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (string, byte) {
+            (Some(_), b'\\') => {
+                bytes.next();
+            }
+            // The last string before a bracket at this depth is its key.
+            (Some(start), b'"') => {
+                key = if depth == 1 { &text[start..=at] } else { key };
+                string = None;
+            }
+            (None, b'"') => string = Some(at),
+            (None, b'{' | b'[') if depth == DEEPEST => return Some((at, key)),
+            (None, b'{' | b'[') => depth += 1,
+            (None, b'}' | b']') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Every raw value is a slice of the text, so its address tells where it stands.
@@ -194,6 +225,31 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused_not_followed() {
+        let arrays = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let objects = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        for nested in [arrays, objects] as [fn(usize) -> String; 2] {
+            // Strings are no brackets; the innermost key is not the one that a person looks for.
+            let file = |depth| format!("{{ \"s\": \"\\\"[{{\",\n \"name\": {} }}", nested(depth));
+            assert!(json(&file(DEEPEST - 1)).is_ok());
+            for depth in [DEEPEST, 3000, 100_000] {
+                let text = file(depth);
+                let faults = json(&text).unwrap_err();
+                let [(at, message)] = faults.as_slice() else { panic!("{faults:?}") };
+                assert_eq!(message, "recursion: \"name\" has more than 64 brackets in each other");
+                assert_eq!(text[..*at].matches('\n').count(), 1);
+            }
+            assert!(json(&nested(100_000)).is_err());
+        }
+        assert!(
+            json(&format!("{{\"a\":[{}]}}", vec![arrays(DEEPEST - 2); 1000].join(","))).is_ok(),
+            "side by side"
+        );
+        let tables = vec!["a"; 100_000].join(".");
+        assert!(toml(&format!("a = {}", arrays(3000))).is_err());
+        assert!(toml(&format!("a = {}1{}", "{a=".repeat(3000), "}".repeat(3000))).is_err());
+        assert!(toml(&format!("[{tables}]\nb = 1")).is_err());
+        assert!(toml(&format!("[[{tables}]]\nb = 1")).is_err());
+        // Open to the end.
         assert!(toml(&format!("a = {}", "[".repeat(100_000))).is_err());
         assert!(toml(&format!("{} = 1", vec!["a"; 100_000].join("."))).is_err());
         assert!(json(&"[".repeat(100_000)).is_err());

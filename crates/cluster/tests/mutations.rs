@@ -120,6 +120,8 @@ fn any_bytes_are_survived() {
     }
     holds(&"[".repeat(500_000));
     holds(&"{\"a\":".repeat(150_000));
+    holds(&format!("{{\"name\": {}{}}}", "[".repeat(3000), "]".repeat(3000)));
+    holds(&format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000)));
     holds(&format!("schema = \"{}\"", "x".repeat(900_000)));
     holds(&format!("{} = 1", "k".repeat(900_000)));
     holds(&"a = 1\n".repeat(100_000));

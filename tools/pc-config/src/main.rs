@@ -14,6 +14,7 @@ mod join;
 mod keeps;
 mod lsblk;
 mod merge;
+mod network;
 mod plan;
 mod push;
 mod put;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::generation::{Generation, next, sha256};
 use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
+use crate::network;
 use crate::plan::{Have, Place, Want, plan};
 use crate::put::{own_name, understand};
 use crate::status::{self, Status};
@@ -99,6 +100,7 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
         .map_err(|error| advised(&error, UNCHANGED))?;
     if !writes.is_empty() {
         host.replace(&writes, || host.reload_systemd())?;
+        network::warn(&have, &cluster, None);
         changed.insert(0, own.clone());
     }
     host.sweep();

@@ -127,6 +127,29 @@ fn all_nodes_get_it_and_a_second_push_does_nothing() {
 }
 
 #[test]
+fn another_network_is_told_before_a_boot_tries_it() {
+    let lab = Lab::joined();
+    let with = |nic: &str| file(3, &format!("nics.lan = [\"{nic}\"]\n"));
+    lab.edit(&with("eth0"));
+    let ended = lab.run("node1", &["push"], "");
+    let told = |node| {
+        format!(
+            "the network of {node} changes, and would first be tried at the next boot, which has no way back\n  before any reboot, on every node: pc-ovs apply --confirm 60s\n"
+        )
+    };
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains(&told("node3")), "{}", ended.stderr);
+    let again = lab.run("node1", &["push"], "");
+    assert_eq!((again.code, again.stderr.as_str()), (0, ""));
+    // On the node itself, of itself alone.
+    for (node, says) in [("node3", true), ("node2", false)] {
+        let ended = lab.run(node, &["put", "-"], &with("eth9"));
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert_eq!(ended.stderr.contains(&told("node3")), says, "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_node_that_is_down_means_nothing_anywhere() {
     let lab = Lab::joined();
     lab.edit(&file(3, "# edited\n"));

@@ -119,10 +119,13 @@ fn in_the_way(host: &Host) -> Result<()> {
     )))
 }
 
-/// At boot what was refused is told at the end, with the rest done.
+/// At boot what was refused is told at the end, with the rest done. 75 while a NIC may still come: the unit asks again.
 fn finish(planned: &Planned, options: &Options, applied: Applied) -> Result<Applied> {
     if options.boot {
-        refuse(planned)?;
+        refuse(planned).map_err(|error| {
+            let waits = planned.refusals.iter().any(|refusal| refusal.waits);
+            if waits { pc_cli::try_again(error.to_string()) } else { error }
+        })?;
     }
     Ok(applied)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::claims::Claim;
-use crate::model::{Bridge, Have};
+use crate::model::{Bridge, Have, HaveBridge};
 use crate::plan::{claims_on, occupied};
 use crate::want::{HostAddress, Want, nics_of};
 
@@ -17,6 +17,8 @@ pub struct Refusal {
     pub fault: String,
     /// The next thing to do.
     pub remedy: String,
+    /// It may end by itself, so a boot asks again.
+    pub waits: bool,
 }
 
 impl fmt::Display for Refusal {
@@ -27,11 +29,24 @@ impl fmt::Display for Refusal {
 
 /// Everything that stands in the way, uplink by uplink.
 pub fn refusals(want: &Want, have: &Have, take_over: bool) -> Vec<Refusal> {
-    want.bridges.iter().flat_map(|bridge| of_uplink(want, bridge, have, take_over)).collect()
+    let of_one = |bridge| {
+        let found = of_uplink(want, bridge, have, take_over);
+        if found.is_empty() { without_a_nic(want, bridge, have) } else { found }
+    };
+    let mut found: Vec<Refusal> = want.bridges.iter().flat_map(of_one).collect();
+    while let Some(next) = want.bridges.iter().find_map(|bridge| held(bridge, have, &found)) {
+        found.push(next);
+    }
+    found
 }
 
 fn of_uplink(want: &Want, bridge: &Bridge, have: &Have, take_over: bool) -> Vec<Refusal> {
-    let refusal = |fault: String, remedy: String| Refusal { uplink: bridge.uplink.clone(), fault, remedy };
+    let refusal = |fault: String, remedy: String| Refusal {
+        uplink: bridge.uplink.clone(),
+        fault,
+        remedy,
+        waits: false,
+    };
     let mut found = foreign_rows(bridge, have, &refusal);
     // Open vSwitch knows a device by one name only.
     for nic in nics_of(bridge).filter(|nic| !have.links.contains_key(*nic)) {
@@ -97,6 +112,54 @@ fn foreign_rows(bridge: &Bridge, have: &Have, refusal: &dyn Fn(String, String) -
         }
     }
     found
+}
+
+/// The uplink works today, and through none of the NICs of the file, as no such NIC is there: a name that is wrong, which
+/// nobody may be there to correct, or a NIC that is late, which is added as soon as it comes.
+fn without_a_nic(want: &Want, bridge: &Bridge, have: &Have) -> Vec<Refusal> {
+    if nics_of(bridge).any(|nic| have.links.contains_key(nic)) {
+        return Vec::new();
+    }
+    let wanted = nics_of(bridge).collect::<Vec<_>>().join(", ");
+    let carries = want.host.as_ref().is_some_and(|host| host.bridge == bridge.name);
+    // Under a new name of the uplink the node's address comes from a bridge that would go.
+    let before = |old: &&HaveBridge| {
+        let goes = want.bridges.iter().all(|bridge| bridge.name != old.bridge.name);
+        old.ours && (old.bridge.name == bridge.name || carries && goes)
+    };
+    let mut found = Vec::new();
+    for old in have.bridges.iter().filter(before).map(|old| &old.bridge) {
+        let works: Vec<&str> = nics_of(old).filter(|nic| have.links.contains_key(*nic)).collect();
+        if works.is_empty() {
+            continue;
+        }
+        let fault = format!("{wanted} is not there, and bridge {} keeps {}", old.name, works.join(", "));
+        let remedy = format!("write in nics.{} what `ip -brief link` shows, or plug it in", bridge.uplink);
+        let both = [&bridge.uplink, &old.uplink];
+        for uplink in &both[..if bridge.uplink == old.uplink { 1 } else { 2 }] {
+            let (fault, remedy) = (fault.clone(), remedy.clone());
+            found.push(Refusal { uplink: (*uplink).clone(), fault, remedy, waits: true });
+        }
+    }
+    found
+}
+
+/// A NIC of this uplink is in a bridge that is left alone.
+fn held(bridge: &Bridge, have: &Have, found: &[Refusal]) -> Option<Refusal> {
+    let left = |uplink: &str| found.iter().find(|refusal| refusal.uplink == uplink);
+    if left(&bridge.uplink).is_some() {
+        return None;
+    }
+    let others = have.bridges.iter().filter(|old| old.ours && old.bridge.name != bridge.name);
+    others.map(|old| &old.bridge).find_map(|old| {
+        let nic = nics_of(bridge).find(|nic| nics_of(old).any(|other| other == *nic))?;
+        Some(Refusal {
+            uplink: bridge.uplink.clone(),
+            fault: format!("{nic} is in bridge {}, which is left alone", old.name),
+            remedy: format!("correct uplink {} first", old.uplink),
+            waits: left(&old.uplink)?.waits,
+        })
+    })
 }
 
 /// The node's address would vanish: no network of the file says that it lives on this uplink, or it lives on a

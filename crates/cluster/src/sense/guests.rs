@@ -24,7 +24,18 @@ impl<'a> Sense<'a> {
     pub(super) fn images(&mut self) {
         for (name, image) in &self.cluster.images {
             let source = at!["image", name, "source"];
+            if names_user(&image.source) {
+                let fault = "has characters that have no place in it: what stands before @, a user or a password, everybody could read";
+                let remedy = "write the URL without it, or copy the file to every node and write its path";
+                self.secret(&source, fault, remedy);
+                continue;
+            }
             let is_url = image.source.starts_with("http://") || image.source.starts_with("https://");
+            let misplaced = |c: char| c.is_whitespace() || c.is_control() || "\"\\".contains(c);
+            if is_url && image.source.contains(misplaced) {
+                let remedy = "write them as their bytes, a blank as %20";
+                self.error(&source, "has characters that have no place in it", remedy);
+            }
             if !is_url && !image.source.starts_with('/') {
                 let remedy = "write for example \"/var/lib/images/debian-13.qcow2\"";
                 self.error(&source, "is neither an absolute path nor an http(s) URL", remedy);
@@ -213,6 +224,13 @@ impl<'a> Sense<'a> {
             }
         }
     }
+}
+
+/// `scheme://user@host` and `scheme://user:password@host`, which curl would show in its arguments. An @ in the path is none.
+fn names_user(source: &str) -> bool {
+    let rest = source.split_once("://").map(|(_, rest)| rest).filter(|_| !source.starts_with('/'));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#', '\\']).next());
+    authority.is_some_and(|authority| authority.contains('@'))
 }
 
 fn is_public_key(line: &str) -> bool {

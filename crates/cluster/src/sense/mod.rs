@@ -54,6 +54,14 @@ impl<'a> Sense<'a> {
         self.push(Severity::Warning, steps, &fault, &remedy);
     }
 
+    /// As [`Sense::error`], of a value that a message must not repeat.
+    fn secret(&mut self, steps: &[Step], fault: impl Display, remedy: impl Display) {
+        self.error(steps, fault, remedy);
+        if let Some(fault) = self.faults.last_mut() {
+            fault.value = None;
+        }
+    }
+
     fn push(&mut self, severity: Severity, steps: &[Step], fault: &dyn Display, remedy: &dyn Display) {
         let found = self.tree.find(steps);
         self.faults.push(Fault {

@@ -6,7 +6,7 @@ use crate::model::{Bridge, Have, HaveBridge, Interface, Link, Port, Route};
 use crate::plan::{Planned, plan, switch_actions};
 use crate::want::{Want, want};
 
-const FILE: &str = r#"
+pub const FILE: &str = r#"
     schema = "personal-cluster/1"
     name = "home"
     [[node]]
@@ -34,7 +34,7 @@ fn nic(addresses: &[&str]) -> Link {
 }
 
 /// A machine with one bare NIC that is down.
-fn blank() -> Have {
+pub fn blank() -> Have {
     let mut have = Have::default();
     have.links.insert("eth0".into(), Link { up: false, ..nic(&[]) });
     have
@@ -51,11 +51,11 @@ fn claim(device: &str) -> Claim {
     }
 }
 
-fn ids(planned: &Planned) -> Vec<&str> {
+pub fn ids(planned: &Planned) -> Vec<&str> {
     planned.steps.iter().map(|step| step.id.as_str()).collect()
 }
 
-fn faults(planned: &Planned) -> Vec<String> {
+pub fn faults(planned: &Planned) -> Vec<String> {
     planned.refusals.iter().map(ToString::to_string).collect()
 }
 

@@ -59,6 +59,30 @@ fn a_nic_that_someone_configures_again_is_left_alone_and_the_rest_is_done() {
 }
 
 #[test]
+fn a_nic_that_is_not_there_takes_nothing_down_and_is_added_when_it_comes() {
+    let machine = Machine::blank();
+    machine.pc(&["apply"]).with(0);
+    machine.write("etc/personal-cluster/cluster.toml", &FILE.replace("[\"nic0\"]", "[\"nic9\"]"));
+    machine.write("var/lib/personal-cluster/applied.json", &as_json(&machine));
+    let before = machine.configurations();
+    let says =
+        "nic9 is not there, and bridge br-lan keeps nic0\n  write in nics.lan what `ip -brief link` shows";
+    for (arguments, code) in [(&["apply", "--applied"][..], 75), (&["apply"], 2)] {
+        let answer = machine.pc(arguments).with(code);
+        assert!(answer.err.contains(says), "{}", answer.err);
+    }
+    assert_eq!(machine.configurations(), before);
+    assert_eq!(machine.vsctl(&["list-ports", "br-lan"]), "nic0\n");
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+    let status = machine.pc(&["status", "--exit-code"]).with(3);
+    assert!(status.out.contains("error: nic9 is not there"), "{}", status.out);
+    machine.ip("link add nic9 type veth peer name nic9-far");
+    machine.pc(&["apply", "--applied"]).with(0);
+    assert_eq!(machine.vsctl(&["list-ports", "br-lan"]), "nic9\n");
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+}
+
+#[test]
 fn an_interrupted_probation_goes_back_at_the_next_boot_only() {
     let machine = Machine::configured();
     machine.peer("link set peer0 down");

@@ -36,6 +36,41 @@ fn from_ifupdown_and_then_nothing_is_left_to_do() {
     machine.pc(&["status", "--exit-code"]).with(0);
 }
 
+/// Without pc-ovs nothing gives the machine its address at the next boot.
+#[test]
+fn the_package_is_not_removed_while_the_address_is_on_our_bridge() {
+    let machine = Machine::configured();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian/pc-ovs.prerm");
+    let kept = "/var/lib/personal-cluster/ovs";
+    let prerm = |verb: &str| {
+        let root = machine.path("");
+        let run = "mount -t tmpfs none /run && mkdir -p /run/systemd/system && mkdir -p \"$1/var/lib\" && \
+                   mount --bind \"$1/var/lib\" /var/lib && exec sh \"$2\" \"$3\"";
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", &machine.namespace, "unshare", "--mount", "sh", "-c", run, "sh"]);
+        command.arg(root).args([script, verb]);
+        crate::common::Answer::from(command.output().unwrap())
+    };
+    prerm("remove").with(0);
+    machine.pc(&["apply", "--take-over", "--confirm", "30s"]).with(0);
+    let refused = prerm("remove").with(1);
+    assert!(refused.err.contains("\n  10.9.0.50/24 on br-lan\n"), "{}", refused.err);
+    assert!(refused.err.contains("/etc/network/interfaces\n"), "{}", refused.err);
+    assert!(refused.err.ends_with(&format!(": touch {kept}/remove-anyway\n")), "{}", refused.err);
+    prerm("upgrade").with(0);
+    machine.write("var/lib/personal-cluster/ovs/remove-anyway", "");
+    prerm("remove").with(0);
+    assert!(!exists(&machine.path("var/lib/personal-cluster/ovs/remove-anyway")), "said for one time");
+    prerm("remove").with(1);
+    // Given back: the bridge is gone.
+    let without = crate::machine::FILE
+        .replace("nics.lan = [\"nic0\"]\n", "")
+        .replace("[network.lan]\nuplink = \"lan\"\nsubnet = \"10.9.0.0/24\"\nrouter = \"10.9.0.1\"\n", "");
+    machine.write("etc/personal-cluster/cluster.toml", &without);
+    machine.pc(&["apply"]).with(0);
+    prerm("remove").with(0);
+}
+
 #[test]
 fn from_networkd_by_a_file_of_our_own() {
     let machine = Machine::configured();
