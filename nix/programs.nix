@@ -29,6 +29,7 @@ pkgs: {
   smartctl = pkgs.smartmontools;
   ssh = pkgs.openssh;
   ssh-keygen = pkgs.openssh;
+  sshd = pkgs.openssh;
   systemd-analyze = pkgs.systemd;
   tpm2_create = pkgs.tpm2-tools;
   tpm2_createpolicy = pkgs.tpm2-tools;

@@ -68,6 +68,7 @@ fn package(program: &str) -> Option<&str> {
         "ip" => Some("iproute2"),
         "qemu-img" => Some("qemu-utils"),
         "ssh" | "ssh-keygen" => Some("openssh-client"),
+        "sshd" => Some("openssh-server"),
         "mkfs.xfs" | "xfs_admin" | "xfs_db" | "xfs_growfs" | "xfs_repair" => Some("xfsprogs"),
         "lvcreate" | "lvremove" | "lvs" | "pvs" | "vgchange" | "vgcreate" => Some("lvm2"),
         // Each of our own is a package of its own name.

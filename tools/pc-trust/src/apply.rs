@@ -28,6 +28,8 @@ pub struct Decision {
     pub plan: Plan<Action>,
     /// Paths that somebody else occupies.
     pub foreign: Vec<String>,
+    /// Why sshd gets no drop-in, when it gets none.
+    pub untold: Option<String>,
     /// All that is wrong and stays so.
     pub problems: Vec<String>,
 }
@@ -40,12 +42,19 @@ pub fn decide(paths: &Paths, cluster: &Cluster, names: &Names) -> Result<Decisio
         plan: plan::plan(&names.node, &want, &have),
         foreign: plan::foreign(&want, &have),
         problems: plan::problems(&want, &have),
+        untold: want.sshd,
     })
 }
 
-/// Refuses before anything is made, when somebody else's files stand where ours must.
+/// Refuses before anything is made, when somebody else's files stand where ours must, or somebody could be locked out.
 pub fn refuse_foreign(paths: &Paths, cluster: &Cluster, names: &Names) -> Result<()> {
-    let foreign = decide(paths, cluster, names)?.foreign;
+    let Decision { foreign, untold, .. } = decide(paths, cluster, names)?;
+    if let Some(why) = untold {
+        return Err(refused(format!(
+            "{}\n  mend it until `sshd -t` is content, then run this again",
+            plan::untold(&why)
+        )));
+    }
     if foreign.is_empty() { Ok(()) } else { Err(in_the_way(&foreign)) }
 }
 
@@ -96,7 +105,7 @@ pub fn apply(common: &Common, edited: Option<&str>) -> Result<Exit> {
     let edited = edited.map(|_| Plan::from_stdin()).transpose()?;
     let started = Instant::now();
     let (paths, cluster, names) = view(common)?;
-    let Decision { plan, foreign, problems } = decide(&paths, &cluster, &names)?;
+    let Decision { plan, foreign, problems, .. } = decide(&paths, &cluster, &names)?;
     problems.iter().for_each(log::warning);
     let steps = match edited {
         Some(edited) => edited.still_true(&plan).map_err(refused)?,

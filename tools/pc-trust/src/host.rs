@@ -13,6 +13,7 @@ use crate::paths::{
     NODE_CERTIFICATE, NODE_KEY, Paths, QEMU, SECRETS, SSH_HOST_CERTIFICATE, SSH_USER_CERTIFICATE,
 };
 use crate::plan::{Action, At, Have, SECURE_ACCESS, Want};
+use crate::sshd::{self, Form, Told};
 use crate::systemd::Systemd;
 use crate::x509::{Names, RENEW_BEFORE};
 use crate::{files, member, places, secrets, ssh, x509};
@@ -44,11 +45,30 @@ pub fn want(paths: &Paths, cluster: &Cluster) -> Result<Want> {
         }
     }
     if there("/etc/ssh/sshd_config.d") {
-        want.files.push(places::sshd(ssh::host_key(paths)?.is_some()));
+        sshd_for_root(paths, &mut want)?;
     }
     want.files
         .extend(places::ssh_files(cluster, files::read(&paths.trust(crate::paths::SSH_CA))?.as_deref()));
     Ok(want)
+}
+
+/// Our drop-in, in the form that takes nothing from anybody. When that cannot be told the form that stands stays; where none
+/// stands none is made.
+fn sshd_for_root(paths: &Paths, want: &mut Want) -> Result<()> {
+    let standing = sshd::standing(paths)?;
+    let form = match (sshd::without_us(paths)?, standing.clone()) {
+        (Told::Form(form), _) | (Told::Ourselves | Told::Unknown(_), Some(form)) => form,
+        (Told::Ourselves, None) => Form::Authority,
+        (Told::Unknown(why), None) => {
+            want.sshd = Some(why);
+            return Ok(());
+        }
+    };
+    if standing.as_ref() == Some(&form) && sshd::in_force(paths, &form)? == Some(false) {
+        want.unread = true;
+    }
+    want.files.push(places::sshd(ssh::host_key(paths)?.is_some(), &form));
+    Ok(())
 }
 
 fn qemu_group(paths: &Paths) -> Result<Option<String>> {

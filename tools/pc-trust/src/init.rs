@@ -111,6 +111,7 @@ pub fn init(common: &Common, file: &Path, recovery_key_file: Option<&Path>) -> R
     }
     siblings::check_file(&paths, &names.node, &shown, &content)?;
     apply::refuse_foreign(&paths, &cluster, &names)?;
+    secrets::warn_of_swap(&paths)?;
     secrets::refuse_left_over(&paths)?;
     let given = recovery::given(recovery_key_file)?;
     let show = given.is_none();

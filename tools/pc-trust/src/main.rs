@@ -22,6 +22,7 @@ mod serve;
 mod siblings;
 mod sign;
 mod ssh;
+mod sshd;
 mod status;
 mod systemd;
 mod tls;

@@ -26,6 +26,8 @@ pub const SSH_CONFIG: &str = "ssh_config";
 pub const KNOWN_HOSTS: &str = "known_hosts";
 /// Principals that may log in as root, with the forced command.
 pub const SSH_PRINCIPALS: &str = "ssh-principals";
+/// The SSH CA as a file of keys, for an sshd whose own settings name another CA.
+pub const SSH_AUTHORIZED: &str = "ssh-authorized-keys";
 
 /// TLS key.
 pub const NODE_KEY: &str = "node.key";

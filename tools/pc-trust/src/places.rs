@@ -5,11 +5,12 @@ use std::fmt::Write;
 use cluster::{Cluster, paths::SECRETS, paths::TRUST};
 
 use crate::paths::{
-    CA_CERTIFICATE, KNOWN_HOSTS, NODE_CERTIFICATE, NODE_KEY, QEMU, SSH_CONFIG, SSH_HOST_CERTIFICATE,
-    SSH_PRINCIPALS, SSH_USER_CERTIFICATE, SSH_USER_KEY,
+    CA_CERTIFICATE, KNOWN_HOSTS, NODE_CERTIFICATE, NODE_KEY, QEMU, SSH_AUTHORIZED, SSH_CONFIG,
+    SSH_HOST_CERTIFICATE, SSH_PRINCIPALS, SSH_USER_CERTIFICATE, SSH_USER_KEY,
 };
 use crate::plan::HEADER;
 use crate::ssh::{FORCED_COMMAND, PRINCIPAL};
+use crate::sshd::{Form, WITHOUT};
 
 /// A link: where it stands, what it points to.
 pub type Link = (String, String);
@@ -73,17 +74,25 @@ pub fn apparmor() -> (String, String) {
 }
 
 /// sshd's drop-in. Only root may log in with a certificate of ours, and only to the forced command; the
-/// server says so itself and does not rely on what the certificate says.
-pub fn sshd(has_host_key: bool) -> (String, String) {
+/// server says so itself and does not rely on what the certificate says. What a Match sets replaces what is set for all:
+/// hence the two forms, and a host for which it sets nothing.
+pub fn sshd(has_host_key: bool, form: &Form) -> (String, String) {
     let mut content = format!("{HEADER}\n");
     if has_host_key {
         let _ = writeln!(content, "HostCertificate {TRUST}/{SSH_HOST_CERTIFICATE}");
     }
-    let _ = writeln!(
-        content,
-        "Match User root\n\tTrustedUserCAKeys {TRUST}/{}\n\tAuthorizedPrincipalsFile {TRUST}/{SSH_PRINCIPALS}",
-        crate::paths::SSH_CA
-    );
+    let _ = writeln!(content, "Match User root Host *,!{WITHOUT}");
+    let _ = match form {
+        Form::Authority => writeln!(
+            content,
+            "\tTrustedUserCAKeys {TRUST}/{}\n\tAuthorizedPrincipalsFile {TRUST}/{SSH_PRINCIPALS}",
+            crate::paths::SSH_CA
+        ),
+        Form::Keys(own) => {
+            let own: String = own.iter().flat_map(|file| [file.as_str(), " "]).collect();
+            writeln!(content, "\tAuthorizedKeysFile {own}{TRUST}/{SSH_AUTHORIZED}")
+        }
+    };
     (SSHD.into(), content)
 }
 
@@ -96,7 +105,11 @@ pub fn ssh_files(cluster: &Cluster, ssh_ca: Option<&str>) -> Vec<(String, String
         (at(SSH_CONFIG), ssh_config(cluster)),
     ];
     if let Some(ca) = ssh_ca {
-        all.push((at(KNOWN_HOSTS), format!("{HEADER}\n@cert-authority * {}\n", ca.trim())));
+        let ca = ca.trim();
+        all.push((at(KNOWN_HOSTS), format!("{HEADER}\n@cert-authority * {ca}\n")));
+        let options =
+            format!("cert-authority,principals=\"{PRINCIPAL}\",restrict,command=\"{FORCED_COMMAND}\"");
+        all.push((at(SSH_AUTHORIZED), format!("{HEADER}\n{options} {ca}\n")));
     }
     all
 }

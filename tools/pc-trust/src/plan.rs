@@ -8,6 +8,7 @@ use pc_plan::{Plan, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::paths::{NODE_KEY, RECOVERY_KEY, SECRETS};
+use crate::places::SSHD;
 
 /// First line of every file that is ours to rewrite.
 pub const HEADER: &str = "# Written by pc-trust; changes are lost.";
@@ -103,6 +104,10 @@ pub struct Want {
     pub gluster: bool,
     /// The group QEMU runs as, when QEMU is to have the key.
     pub qemu_group: Option<String>,
+    /// Why sshd gets no drop-in: it does not say whose certificates it takes for root, and ours might replace them.
+    pub sshd: Option<String>,
+    /// Our drop-in stands, and sshd does not do what it says.
+    pub unread: bool,
 }
 
 /// What it looks like.
@@ -137,7 +142,19 @@ pub fn problems(want: &Want, have: &Have) -> Vec<String> {
              stopped, create {SECURE_ACCESS} on every node"
         ));
     }
+    problems.extend(want.sshd.as_deref().map(untold));
+    if want.unread {
+        problems.push(format!(
+            "sshd does not let nodes in as root: it does not read {SSHD}, or a Match before that one says otherwise \
+             (a drop-in of 60 and above comes after it)"
+        ));
+    }
     problems
+}
+
+/// sshd cannot be asked.
+pub fn untold(why: &str) -> String {
+    format!("whose certificates sshd takes for root is not known, and ours could replace them: {why}")
 }
 
 /// Paths where somebody else's file stands in our way: never overwritten.

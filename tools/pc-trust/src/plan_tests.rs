@@ -10,6 +10,7 @@ fn want() -> Want {
         sealed: true,
         gluster: true,
         qemu_group: Some("libvirt-qemu".into()),
+        ..Want::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cluster::Cluster;
-use pc_cli::{refused, try_again};
+use pc_cli::{log, refused, try_again};
 use zeroize::Zeroizing;
 
 use crate::files;
@@ -26,7 +26,7 @@ impl<'a> Keeper<'a> {
     /// A keeper for the cluster of this file. The file need not be installed yet.
     pub fn new(paths: &'a Paths, cluster: &Cluster, content: &str) -> Result<Keeper<'a>> {
         if cluster.unlock.is_none() {
-            pc_cli::log::warning(format_args!(
+            log::warning(format_args!(
                 "the file has no [unlock]: secrets are kept in clear below {CLEAR}, a thief of this machine's OS \
                  disk has them"
             ));
@@ -91,6 +91,24 @@ pub fn refuse_left_over(paths: &Paths) -> Result<()> {
     Err(refused(format!(
         "{directory}/{name} is open and kept nowhere: it is of a cluster that this machine left\n  mv {directory} {directory}.before"
     )))
+}
+
+/// Secrets lie on a tmpfs, whose pages go to swap, and so does what other programs have in memory: names each swap device from
+/// which a thief could read it. Only a warning: the machine works, and the device can be closed later.
+pub fn warn_of_swap(paths: &Paths) -> Result<()> {
+    let table = files::read(&paths.at("/proc/swaps"))?.unwrap_or_default();
+    for swap in swap_devices::swaps(paths.root(), &table) {
+        let what = match swap.encrypted {
+            Some(true) => continue,
+            Some(false) => format!("swap {} is not encrypted", swap.path),
+            None => format!("whether swap {} is encrypted cannot be told", swap.path),
+        };
+        log::warning(format_args!(
+            "{what}: keys and the memory of guests end up there, where a thief reads them\n  {}",
+            swap.remedy()
+        ));
+    }
+    Ok(())
 }
 
 /// An open secret; `None` when it is not there.

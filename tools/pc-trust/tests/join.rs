@@ -50,6 +50,44 @@ fn is_member(lab: &Lab, node: &str, address: &str) {
     assert!(shown.contains("host certificate") && shown.contains(&format!("{node}.home.arpa")), "{shown}");
 }
 
+/// Swap of a machine: /proc/swaps, and for each device what dm-crypt's UUID is, if it is one.
+fn swap(lab: &Lab, node: &str, devices: &[(&str, &str)]) {
+    let put = |path: String, text: &str| {
+        let path = lab.root(node).join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let mut table = String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+    for (device, uuid) in devices {
+        table.extend(["/dev/", device, "                               partition\t999420\t\t0\t\t-2\n"]);
+        put(format!("sys/class/block/{device}/dm/uuid"), uuid);
+    }
+    put("proc/swaps".into(), &table);
+}
+
+#[test]
+fn swap_in_clear_is_named_on_the_first_evening() {
+    let lab = Lab::new();
+    swap(&lab, "node1", &[("sda3", ""), ("dm-1", "CRYPT-PLAIN-swap\n"), ("zram0", "")]);
+    let init = lab.run("node1", &["--json", "init", lab.file().to_str().unwrap()]);
+    let warning = "warning: swap /dev/sda3 is not encrypted: keys and the memory of guests end up there, where a thief \
+                   reads them\n  swapoff /dev/sda3, and put dm-crypt with a random key below it (crypttab(5), option swap)\n";
+    assert!(init.stderr.starts_with(warning), "{init:?}");
+    assert_eq!(init.stderr.matches("swap").count(), warning.matches("swap").count(), "{init:?}");
+    let joins = &init.json()["joins"];
+    let token = |index: usize| joins[index]["token"].as_str().unwrap().to_string();
+    let member = lab.serve("node1");
+    swap(&lab, "node2", &[("vda5", "LVM-x\n")]);
+    let join = lab.join("node2", &member.address, &token(0));
+    assert!(
+        join.code == Some(0) && join.stderr.contains("warning: swap /dev/vda5 is not encrypted"),
+        "{join:?}"
+    );
+    swap(&lab, "node3", &[("dm-0", "CRYPT-LUKS2-0e3c-swap\n"), ("zram0", "")]);
+    let join = lab.join("node3", &member.address, &token(1));
+    assert!(join.code == Some(0) && !join.stderr.contains("swap"), "{join:?}");
+}
+
 #[test]
 fn three_nodes() {
     let lab = Lab::new();

@@ -95,9 +95,7 @@ fn clock(machine: &Machine, _: &Ours) -> Vec<Told> {
 
 fn swap(machine: &Machine, _: &Ours) -> Vec<Told> {
     let one = |swap: &crate::machine::Swap| {
-        let path = &swap.path;
-        let remedy =
-            format!("swapoff {path}, and put dm-crypt with a random key below it (crypttab(5), option swap)");
+        let (path, remedy) = (&swap.path, swap.remedy());
         match swap.encrypted {
             Some(true) => None,
             Some(false) => Some(Told::problem(

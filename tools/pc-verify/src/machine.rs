@@ -20,14 +20,7 @@ pub struct Clock {
     pub enabled: bool,
 }
 
-/// Swap in use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Swap {
-    /// Device or file.
-    pub path: String,
-    /// It lies on dm-crypt, or in memory; none: it cannot be told.
-    pub encrypted: Option<bool>,
-}
+pub use swap_devices::Swap;
 
 /// A file that holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
