@@ -74,7 +74,7 @@ impl Keys {
         if self.existing()?.is_none() {
             if !self.may_generate {
                 let remedy = if self.sealed {
-                    "pc-unlock status  # it is sealed to the unlock servers"
+                    SEALED
                 } else {
                     "pc-brick apply  # once by hand makes a key and shows it"
                 };
@@ -99,10 +99,17 @@ impl Keys {
     }
 
     /// The key, as [`Keys::required`], for a keyslot that is to be made: one that can be guessed is refused, since the slot
-    /// is not stretched. What has been made with such a one stays as it is.
+    /// is not stretched, and so is one that cannot be compared with the cluster's yet. What has been made with such a one stays as it is.
     pub fn for_new_disk(&mut self) -> Result<&Key> {
         self.required()?;
         let found = self.found.as_ref().context("finding the recovery key")?;
+        if self.sealed && !self.kept().exists() {
+            bail!(pc_cli::try_again(format!(
+                "{}: not open yet, so nobody can say whether {} has the same key\n  {SEALED}",
+                self.kept().display(),
+                found.place
+            )));
+        }
         if !found.key.has_form() {
             bail!(pc_cli::refused(format!(
                 "{}: the recovery key {}: what a person makes up can be guessed, so no new disk gets it\n  {}",
@@ -174,6 +181,8 @@ impl Keys {
     }
 }
 
+/// What to do about a key that is not open.
+const SEALED: &str = "pc-unlock status  # it is sealed to the unlock servers";
 /// What to do about a key that is not to be used, by where it stands.
 const KEPT: &str =
     "keep it elsewhere for older disks, then: pc-brick apply  # by hand makes a key and shows it";
@@ -247,6 +256,27 @@ mod tests {
         for bad in ["", "\n", "a\nb", &"x".repeat(600)] {
             assert!(key(bad, "f").is_err(), "{bad:?}");
         }
+    }
+
+    /// pc-brick.service may be started while Tang is down, and has a credential that somebody forgot there.
+    #[test]
+    fn a_key_that_cannot_be_compared_with_the_sealed_one_gets_no_new_disk() {
+        let secrets = tempfile::tempdir().unwrap();
+        let (one, other) = (recovery_key::render(&[1; 32]), recovery_key::render(&[2; 32]));
+        let given = secrets.path().join("given");
+        std::fs::write(&given, one.as_bytes()).unwrap();
+        let keys = || Keys::new(Some(given.clone()), secrets.path().into(), false, true);
+        let error = keys().for_new_disk().unwrap_err();
+        assert!(error.is::<pc_cli::TryAgain>(), "{error:#}");
+        assert!(
+            error.to_string().contains("/recovery-key: not open yet, so nobody can say whether "),
+            "{error}"
+        );
+        assert!(keys().existing().unwrap().is_some(), "it may open an old one");
+        std::fs::write(secrets.path().join("recovery-key"), other.as_bytes()).unwrap();
+        assert!(keys().for_new_disk().unwrap_err().is::<pc_cli::Refused>());
+        std::fs::write(secrets.path().join("recovery-key"), one.as_bytes()).unwrap();
+        assert_eq!(keys().for_new_disk().unwrap().text(), one.as_str());
     }
 
     #[test]
