@@ -27,22 +27,24 @@ TOML
 brick() { command pc-brick --root "$work/root" --node node1 --file "$work/cluster.toml" "$@"; }
 steps() { jq '.steps |= map(select(.action | IN("claim", "luks-format", "bind", "header-backup")))'; }
 printf '%s\n' cbdefghi-cbdefghi-cbdefghi-cbdefghi-cbdefghi-cbdefghi-cbdefghi-cbdefghi > "$work/key"
+# As somebody types it: both tools mean the same key by it.
+printf ' %s \r\n' "$(tr a-z A-Z < "$work/key")" > "$work/typed"
 
 # Tang is away: the disk stays as blank as it was, and all is for later.
 kill "$tang"; wait "$tang" 2> /dev/null || true
 code=0
-brick plan --json | steps | brick apply - --recovery-key-file "$work/key" > /dev/null 2> "$work/log" || code=$?
+brick plan --json | steps | brick apply - --recovery-key-file "$work/typed" > /dev/null 2> "$work/log" || code=$?
 [ "$code" = 75 ] || { cat "$work/log"; exit 1; }
 cmp --silent --bytes "$(stat -c %s "$disk")" "$disk" /dev/zero
 socat "TCP-LISTEN:$port,bind=127.0.0.1,reuseaddr,fork" "EXEC:/usr/libexec/tangd $work/keys" 2> /dev/null &
 tang=$!
 timeout 20 sh -c "until curl -sf -m 2 -o /dev/null http://127.0.0.1:$port/adv; do :; done"
-brick plan --json | steps | brick apply - --recovery-key-file "$work/key" > /dev/null 2> "$work/log" || { cat "$work/log"; exit 1; }
+brick plan --json | steps | brick apply - --recovery-key-file "$work/typed" > /dev/null 2> "$work/log" || { cat "$work/log"; exit 1; }
 
 clevis luks pass -d "$disk" -s 1 | cryptsetup open --test-passphrase --key-file - "$disk"
 tr -d '\n' < "$work/key" | cryptsetup open --test-passphrase --key-file - "$disk"
 
 # The saved header, after an accident.
 dd if=/dev/zero of="$disk" bs=1M count=8 conv=notrunc status=none
-pc-unlock --root "$work/root" header restore /dev/disk/by-id/ata-A --recovery-key-file - < "$work/key" 2> "$work/log" || { cat "$work/log"; exit 1; }
+pc-unlock --root "$work/root" header restore /dev/disk/by-id/ata-A --recovery-key-file - < "$work/typed" 2> "$work/log" || { cat "$work/log"; exit 1; }
 tr -d '\n' < "$work/key" | cryptsetup open --test-passphrase --key-file - "$disk"

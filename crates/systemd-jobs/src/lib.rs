@@ -94,6 +94,27 @@ pub fn request(unit: &str, deadline: Duration) -> Result<()> {
     })
 }
 
+/// Has those of some units started anew that are at work, have been, or have failed, and waits for nothing; their names are
+/// the answer. What nobody started stays as it is.
+pub fn request_restart(units: &[&str], deadline: Duration) -> Result<Vec<String>> {
+    let names: Vec<String> = units.iter().map(ToString::to_string).collect();
+    within(&format!("restart {}", units.join(", ")), deadline, move |bus| restart(bus, &names))
+}
+
+fn restart(bus: &Connection, names: &[String]) -> zbus::Result<Vec<String>> {
+    let manager = Manager::new(bus)?;
+    // One that waits for its next try is activating.
+    let states = ["active", "activating", "failed"];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let listed = manager.list_units_by_patterns(&states, &names)?;
+    let mut restarted = Vec::new();
+    for name in names.into_iter().filter(|name| listed.iter().any(|unit| unit.0 == *name)) {
+        manager.restart_unit(name, "replace")?;
+        restarted.push(name.to_string());
+    }
+    Ok(restarted)
+}
+
 /// Starts a unit and waits for the end of the job.
 pub fn start(unit: &str, deadline: Duration) -> Result<()> {
     let name = unit.to_string();

@@ -48,6 +48,26 @@ impl Played {
         job(7).into()
     }
 
+    fn restart_unit(&self, name: &str, mode: &str) -> OwnedObjectPath {
+        self.heard.lock().unwrap().push(format!("restart {name} {mode}"));
+        ObjectPath::try_from("/org/freedesktop/systemd1/job/8").unwrap().into()
+    }
+
+    /// Those of the units below that have one of these names and are in one of these states.
+    fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<Listed> {
+        let call: Vec<String> = std::iter::once("list".into()).chain(states).collect();
+        self.heard.lock().unwrap().push(call.join(" "));
+        let units = [("failed.service", "failed"), ("never.service", "inactive"), ("runs.service", "active")];
+        let path = || OwnedObjectPath::from(ObjectPath::try_from("/a").unwrap());
+        let text = String::new;
+        let listed = |name: String| {
+            let state = units.iter().find(|unit| unit.0 == name)?.1.to_string();
+            let known = call.contains(&state);
+            known.then(|| (name, text(), text(), state, text(), text(), path(), 0, text(), path()))
+        };
+        patterns.into_iter().filter_map(listed).collect()
+    }
+
     #[zbus(signal)]
     async fn job_removed(
         emitter: &SignalEmitter<'_>,
@@ -87,6 +107,17 @@ fn the_end_of_a_job_is_seen_though_it_came_before_the_answer() {
         assert_eq!(ended, result);
         assert_eq!(*heard.lock().unwrap(), ["subscribe", "start a.mount replace"]);
     }
+}
+
+#[test]
+fn what_nobody_started_is_not_restarted() {
+    let (_daemon, bus, _manager, heard) = play("done");
+    let names = ["runs.service", "never.service", "unknown.service", "failed.service"].map(String::from);
+    assert_eq!(restart(&bus, &names).unwrap(), ["runs.service", "failed.service"]);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        ["list active activating failed", "restart runs.service replace", "restart failed.service replace"]
+    );
 }
 
 #[test]

@@ -4,58 +4,34 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+pub use recovery_key::Key;
 use zeroize::Zeroizing;
 
-/// A recovery key; wiped from memory when dropped, and never shown by `Debug`.
-pub struct Key(Zeroizing<String>);
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key(..)")
+/// Takes a file's content: one line, with or without its end.
+fn key(text: &str, source: &str) -> Result<Key> {
+    let key = Key::read(text);
+    let line = key.text();
+    if line.is_empty() || line.len() > 512 || line.contains(['\n', '\r', '\0']) {
+        bail!(pc_cli::refused(format!("{source}: is not a recovery key (one line of at most 512 bytes)")));
     }
+    Ok(key)
 }
 
-impl Key {
-    /// For a program's stdin.
-    pub fn bytes(&self) -> Vec<u8> {
-        self.0.as_bytes().to_vec()
-    }
+/// 256 random bits.
+fn generate() -> Result<Key> {
+    let mut random = Zeroizing::new([0_u8; 32]);
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random[..]))
+        .context("reading random bytes")?;
+    Ok(Key::new(&random))
+}
 
-    /// For the one time it is shown.
-    pub fn text(&self) -> &str {
-        &self.0
-    }
-
-    /// Takes a file's content: one line, with or without its end.
-    fn of(text: &str, source: &str) -> Result<Key> {
-        let line = text.strip_suffix('\n').unwrap_or(text);
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        if line.is_empty() || line.len() > 512 || line.contains(['\n', '\r', '\0']) {
-            bail!(pc_cli::refused(format!(
-                "{source}: is not a recovery key (one line of at most 512 bytes)"
-            )));
-        }
-        Ok(Key(Zeroizing::new(line.to_string())))
-    }
-
-    /// 256 random bits in the form of systemd-cryptenroll(1): 64 letters that sit at the same place on
-    /// every keyboard layout (modhex), in groups of eight.
-    fn generate() -> Result<Key> {
-        const MODHEX: &[u8; 16] = b"cbdefghijklnrtuv";
-        let mut random = Zeroizing::new([0_u8; 32]);
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut random[..]))
-            .context("reading random bytes")?;
-        let mut text = Zeroizing::new(String::with_capacity(80));
-        for (index, byte) in random.iter().enumerate() {
-            if index > 0 && index % 4 == 0 {
-                text.push('-');
-            }
-            text.push(char::from(MODHEX[usize::from(byte >> 4)]));
-            text.push(char::from(MODHEX[usize::from(byte & 15)]));
-        }
-        Ok(Key(text))
-    }
+/// A key and the place that it was read from.
+#[derive(Debug)]
+struct Found {
+    key: Key,
+    place: String,
+    remedy: &'static str,
 }
 
 /// Finds the key when a step first needs it.
@@ -65,7 +41,7 @@ pub struct Keys {
     secrets: PathBuf,
     may_generate: bool,
     sealed: bool,
-    found: Option<Key>,
+    found: Option<Found>,
     generated: bool,
 }
 
@@ -90,7 +66,7 @@ impl Keys {
         if self.found.is_none() {
             self.found = self.look()?;
         }
-        Ok(self.found.as_ref())
+        Ok(self.found.as_ref().map(|found| &found.key))
     }
 
     /// The key, generated when there is none.
@@ -98,14 +74,14 @@ impl Keys {
         if self.existing()?.is_none() {
             if !self.may_generate {
                 let remedy = if self.sealed {
-                    "pc-unlock status  # it is sealed to the unlock servers"
+                    SEALED
                 } else {
-                    "pc-brick apply  # once by hand makes a key and shows it; or put yours into /etc/credstore/recovery-key"
+                    "pc-brick apply  # once by hand makes a key and shows it"
                 };
                 let kept = self.kept();
                 bail!(pc_cli::try_again(format!("{}: no recovery key yet\n  {remedy}", kept.display())));
             }
-            let key = Key::generate()?;
+            let key = generate()?;
             std::fs::create_dir_all(&self.secrets)
                 .and_then(|()| {
                     std::fs::set_permissions(
@@ -116,10 +92,33 @@ impl Keys {
                 .with_context(|| format!("creating {}", self.secrets.display()))?;
             pc_cli::write_atomic(&self.unshown(), b"", 0o600)?;
             pc_cli::write_atomic(&self.kept(), key.text().as_bytes(), 0o600)?;
-            self.found = Some(key);
+            self.found = Some(Found { key, place: self.kept().display().to_string(), remedy: KEPT });
             self.generated = true;
         }
-        self.found.as_ref().context("finding the recovery key")
+        self.found.as_ref().map(|found| &found.key).context("finding the recovery key")
+    }
+
+    /// The key, as [`Keys::required`], for a keyslot that is to be made: one that can be guessed is refused, since the slot
+    /// is not stretched, and so is one that cannot be compared with the cluster's yet. What has been made with such a one stays as it is.
+    pub fn for_new_disk(&mut self) -> Result<&Key> {
+        self.required()?;
+        let found = self.found.as_ref().context("finding the recovery key")?;
+        if self.sealed && !self.kept().exists() {
+            bail!(pc_cli::try_again(format!(
+                "{}: not open yet, so nobody can say whether {} has the same key\n  {SEALED}",
+                self.kept().display(),
+                found.place
+            )));
+        }
+        if !found.key.has_form() {
+            bail!(pc_cli::refused(format!(
+                "{}: the recovery key {}: what a person makes up can be guessed, so no new disk gets it\n  {}",
+                found.place,
+                recovery_key::FORM,
+                found.remedy
+            )));
+        }
+        Ok(&found.key)
     }
 
     /// The key, if it was generated and a person has not seen it yet.
@@ -142,39 +141,60 @@ impl Keys {
         }
     }
 
-    /// Credential, open secret, command line. Two that differ are a mistake worth stopping at.
-    fn look(&self) -> Result<Option<Key>> {
+    /// Credential, open secret, command line. Two that differ are a mistake worth stopping at: the key on the cluster's
+    /// sheet of paper would not open what the other one formats.
+    fn look(&self) -> Result<Option<Found>> {
+        let kept = read(&self.kept(), KEPT)?;
         let credential =
             std::env::var_os("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join("recovery-key"));
-        let mut found = match credential.as_deref().map(read).transpose()?.flatten() {
-            Some(key) => Some(key),
-            None => read(&self.kept())?,
+        let credential = match credential {
+            Some(path) => read(&path, CREDENTIAL)?,
+            None => None,
         };
-        if let Some(path) = &self.given {
-            let given = if path == Path::new("-") {
+        let given = match &self.given {
+            Some(path) if path == Path::new("-") => {
                 let mut text = Zeroizing::new(String::new());
                 std::io::stdin()
                     .read_to_string(&mut text)
                     .context("reading the recovery key from standard input")?;
-                Key::of(&text, "standard input")?
-            } else {
-                read(path)?.ok_or_else(|| pc_cli::refused(format!("{}: no such file", path.display())))?
-            };
-            if found.as_ref().is_some_and(|key| key.text() != given.text()) {
-                bail!(pc_cli::refused(format!(
-                    "--recovery-key-file is another key than the cluster's in {}\n  leave the flag out",
-                    self.kept().display()
-                )));
+                let place = "standard input".to_string();
+                Some(Found { key: key(&text, &place)?, place, remedy: GIVEN })
             }
-            found = Some(given);
+            Some(path) => {
+                let absent = || pc_cli::refused(format!("{}: no such file", path.display()));
+                Some(read(path, GIVEN)?.ok_or_else(absent)?)
+            }
+            None => None,
+        };
+        let mut found = kept;
+        for other in [credential, given].into_iter().flatten() {
+            match &found {
+                Some(first) if first.key.text() != other.key.text() => bail!(pc_cli::refused(format!(
+                    "{}: is another recovery key than that in {}\n  {}",
+                    other.place, first.place, other.remedy
+                ))),
+                Some(_) => {}
+                None => found = Some(other),
+            }
         }
         Ok(found)
     }
 }
 
-fn read(path: &Path) -> Result<Option<Key>> {
+/// What to do about a key that is not open.
+const SEALED: &str = "pc-unlock status  # it is sealed to the unlock servers";
+/// What to do about a key that is not to be used, by where it stands.
+const KEPT: &str =
+    "keep it elsewhere for older disks, then: pc-brick apply  # by hand makes a key and shows it";
+const CREDENTIAL: &str = "take it out of /etc/credstore.encrypted, or wherever the credential comes from, then: systemctl restart pc-brick";
+const GIVEN: &str = "leave --recovery-key-file out";
+
+fn read(path: &Path, remedy: &'static str) -> Result<Option<Found>> {
     match std::fs::read_to_string(path).map(Zeroizing::new) {
-        Ok(text) => Key::of(&text, &path.display().to_string()).map(Some),
+        Ok(text) => {
+            let place = path.display().to_string();
+            Ok(Some(Found { key: key(&text, &place)?, place, remedy }))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
@@ -224,11 +244,54 @@ mod tests {
         std::fs::write(secrets.path().join("recovery-key"), "one\n").unwrap();
         std::fs::write(secrets.path().join("other"), "two\n").unwrap();
         let mut keys = Keys::new(Some(secrets.path().join("other")), secrets.path().into(), true, false);
-        assert!(keys.existing().unwrap_err().is::<pc_cli::Refused>());
+        let error = keys.existing().unwrap_err();
+        assert!(error.is::<pc_cli::Refused>());
+        for told in
+            ["/other: is another recovery key than that in ", "/recovery-key\n  leave --recovery-key-file"]
+        {
+            assert!(error.to_string().contains(told), "{error}");
+        }
         let mut keys = Keys::new(None, secrets.path().into(), false, false);
         assert_eq!(keys.required().unwrap().bytes(), b"one");
         for bad in ["", "\n", "a\nb", &"x".repeat(600)] {
-            assert!(Key::of(bad, "f").is_err(), "{bad:?}");
+            assert!(key(bad, "f").is_err(), "{bad:?}");
+        }
+    }
+
+    /// pc-brick.service may be started while Tang is down, and has a credential that somebody forgot there.
+    #[test]
+    fn a_key_that_cannot_be_compared_with_the_sealed_one_gets_no_new_disk() {
+        let secrets = tempfile::tempdir().unwrap();
+        let (one, other) = (recovery_key::render(&[1; 32]), recovery_key::render(&[2; 32]));
+        let given = secrets.path().join("given");
+        std::fs::write(&given, one.as_bytes()).unwrap();
+        let keys = || Keys::new(Some(given.clone()), secrets.path().into(), false, true);
+        let error = keys().for_new_disk().unwrap_err();
+        assert!(error.is::<pc_cli::TryAgain>(), "{error:#}");
+        assert!(
+            error.to_string().contains("/recovery-key: not open yet, so nobody can say whether "),
+            "{error}"
+        );
+        assert!(keys().existing().unwrap().is_some(), "it may open an old one");
+        std::fs::write(secrets.path().join("recovery-key"), other.as_bytes()).unwrap();
+        assert!(keys().for_new_disk().unwrap_err().is::<pc_cli::Refused>());
+        std::fs::write(secrets.path().join("recovery-key"), one.as_bytes()).unwrap();
+        assert_eq!(keys().for_new_disk().unwrap().text(), one.as_str());
+    }
+
+    #[test]
+    fn what_can_be_guessed_gets_no_new_disk_and_still_opens_old_ones() {
+        let secrets = tempfile::tempdir().unwrap();
+        let mut keys = Keys::new(None, secrets.path().into(), true, false);
+        assert!(keys.for_new_disk().unwrap().has_form(), "one that is made here");
+        for phrase in ["hunter2", "a long phrase that somebody has made up, and still", "cbdefghi-cbdefghi"] {
+            std::fs::write(secrets.path().join("recovery-key"), phrase).unwrap();
+            let mut keys = Keys::new(None, secrets.path().into(), true, false);
+            let error = keys.for_new_disk().unwrap_err();
+            assert!(error.is::<pc_cli::Refused>(), "{error:#}");
+            let told = "/recovery-key: the recovery key is not 8 groups of 8 letters";
+            assert!(error.to_string().contains(told) && !error.to_string().contains(phrase), "{error}");
+            assert_eq!(keys.existing().unwrap().unwrap().text(), phrase);
         }
     }
 }

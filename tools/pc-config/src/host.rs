@@ -200,24 +200,29 @@ impl<'a> Host<'a> {
     /// Lets systemd run the generator on the new file. A machine without systemd, or a directory that only
     /// stands for a machine, has nothing to reload.
     pub fn reload_systemd(&self) -> Result<()> {
-        if self.common.root != Path::new("/") || !Path::new("/run/systemd/system").exists() {
-            log::debug("no systemd to reload here");
-            return Ok(());
+        if self.has_systemd() { systemd_jobs::reload(ANSWER) } else { Ok(()) }
+    }
+
+    /// Lets units that read the file once read it again; nobody waits for them. The file is in force whatever comes of it.
+    pub fn restart(&self, units: &[&str], why: &str) {
+        if !self.has_systemd() {
+            return;
         }
-        let manager = zbus::blocking::connection::Builder::system()
-            .map(|builder| builder.method_timeout(ANSWER))
-            .and_then(zbus::blocking::connection::Builder::build)
-            .context("connecting to systemd")?;
-        manager
-            .call_method(
-                Some("org.freedesktop.systemd1"),
-                "/org/freedesktop/systemd1",
-                Some("org.freedesktop.systemd1.Manager"),
-                "Reload",
-                &(),
-            )
-            .map(drop)
-            .context("asking systemd to reload")
+        match systemd_jobs::request_restart(units, ANSWER) {
+            Ok(restarted) if restarted.is_empty() => {}
+            Ok(restarted) => log::info(format_args!("{}: restarting: {why}", restarted.join(", "))),
+            Err(error) => {
+                log::warning(format_args!("{why}: {error:#}\n  systemctl restart {}", units.join(" ")));
+            }
+        }
+    }
+
+    fn has_systemd(&self) -> bool {
+        let has = self.common.root == Path::new("/") && Path::new("/run/systemd/system").exists();
+        if !has {
+            log::debug("no systemd here");
+        }
+        has
     }
 }
 

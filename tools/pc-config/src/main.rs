@@ -1,10 +1,11 @@
 //! The cluster file: check, show, draft, merge, put in force on this node or on all.
 //!
-//! Never touches a disk, a network card or a service; never puts a file in force that has a fault, or that
-//! is older than the one in force; never puts it in force on some nodes while others refuse it; never edits a
+//! Never touches a disk, a network card, or a service other than the two that read the disks of a file once; never puts a
+//! file in force that has a fault, or that is older than the one in force; never puts it in force on some nodes while others refuse it; never edits a
 //! line of /etc/hosts that it did not write.
 
 mod check;
+mod disks;
 mod draft;
 mod generation;
 mod host;

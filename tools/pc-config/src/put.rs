@@ -14,7 +14,7 @@ use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, accepts, plan};
 use crate::trust::Trust;
-use crate::{hosts, network, show};
+use crate::{disks, hosts, network, show};
 
 /// `pc.config.put/1`.
 #[derive(Debug, Serialize)]
@@ -92,8 +92,17 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     }
     let cut_short = have.file.as_deref().is_some_and(|file| host.cut_short(file));
     if !writes.is_empty() {
-        host.replace(&writes, || host.reload_systemd())?;
-        network::warn(&have, &accepted.cluster, Some(&own_name(common, &accepted.cluster)?));
+        let node = own_name(common, &accepted.cluster)?;
+        let others = disks::are_others(&node, &have, &accepted.cluster);
+        host.replace(&writes, || {
+            host.reload_systemd()?;
+            // Before the record: a put that is cut short here is repeated, and this with it.
+            if others {
+                host.restart(&disks::READERS, &format!("{node} has other disks than before"));
+            }
+            Ok(())
+        })?;
+        network::warn(&have, &accepted.cluster, Some(&node));
     }
     if writes.iter().any(|write| write.place == Place::Edited) {
         let what = if cut_short { "is of a put that was cut short" } else { "had been edited and never put" };

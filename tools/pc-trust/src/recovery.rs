@@ -1,14 +1,9 @@
-//! The recovery key: 256 random bits as text that survives pencil and paper.
-//!
-//! The form is systemd-cryptenroll's: 64 modhex digits (`cbdefghijklnrtuv`, the same on most keyboard
-//! layouts) in eight groups of eight.
+//! The recovery key: made here, or handed over by the administrator. Its form is the crate `recovery-key`'s.
 
 use anyhow::{Context, Result, anyhow};
 use pc_cli::refused;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::{Zeroize, Zeroizing};
-
-const MODHEX: &[u8; 16] = b"cbdefghijklnrtuv";
 
 /// The text of a recovery key.
 pub type RecoveryKey = Zeroizing<String>;
@@ -22,35 +17,20 @@ pub fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
 
 /// Makes a new one.
 pub fn generate() -> Result<RecoveryKey> {
-    Ok(render(&*random::<32>()?))
-}
-
-fn render(bytes: &[u8; 32]) -> RecoveryKey {
-    // One allocation: a growing string would leave copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(71));
-    for (index, byte) in bytes.iter().enumerate() {
-        if index > 0 && index % 4 == 0 {
-            text.push('-');
-        }
-        text.push(char::from(MODHEX[usize::from(byte >> 4)]));
-        text.push(char::from(MODHEX[usize::from(byte & 15)]));
-    }
-    text
+    Ok(recovery_key::render(&*random::<32>()?))
 }
 
 /// Reads one that a person or a file gave: blanks around it and capitals do not matter.
 pub fn parse(text: &str) -> Result<RecoveryKey> {
-    let mut key = Zeroizing::new(text.trim().to_string());
-    key.make_ascii_lowercase();
-    let groups: Vec<&str> = key.split('-').collect();
-    let group = |group: &&str| group.len() == 8 && group.bytes().all(|byte| MODHEX.contains(&byte));
-    if groups.len() != 8 || !groups.iter().all(group) {
-        return Err(refused(
-            "the recovery key is not 8 groups of 8 letters out of cbdefghijklnrtuv\n  \
+    let key = recovery_key::Key::read(text);
+    if !key.has_form() {
+        return Err(refused(format!(
+            "the recovery key {}\n  \
              `systemd-cryptenroll --recovery-key` makes such a key; leave it out to have one made",
-        ));
+            recovery_key::FORM
+        )));
     }
-    Ok(key)
+    Ok(key.into_text())
 }
 
 /// The key that the administrator hands over: a file, `-` for stdin, or the systemd credential `recovery-key`.
@@ -81,14 +61,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_is_that_of_systemd() {
-        let mut bytes = [0; 32];
-        bytes[0] = 0x1f;
-        bytes[31] = 0xe0;
-        let text = render(&bytes);
-        assert_eq!(text.as_str(), "bvcccccc-cccccccc-cccccccc-cccccccc-cccccccc-cccccccc-cccccccc-ccccccuc");
+    fn no_two_are_alike_and_capitals_do_not_matter() {
+        let text = generate().unwrap();
         assert_eq!(parse(&format!(" {}\n", text.to_uppercase())).unwrap(), text);
-        assert_ne!(generate().unwrap(), generate().unwrap());
+        assert_ne!(generate().unwrap(), text);
     }
 
     #[test]

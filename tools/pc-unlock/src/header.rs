@@ -109,7 +109,7 @@ pub fn change(common: &Common, device: &Device, work: impl FnOnce() -> Result<()
 fn refresh(common: &Common, device: &Device) {
     let directories = directories(common);
     let made = match recover::at_hand(common) {
-        Some(key) => key.and_then(|key| backup(device, &directories, &key, false)),
+        Some(key) => key.and_then(|key| backup(device, &directories, key.text(), false)),
         None if directories.iter().any(|directory| directory.join(file_name(device)).exists()) => {
             Err(anyhow!("the recovery key is not at hand"))
         }

@@ -5,14 +5,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use cluster::view::paths;
 use pc_cli::{Common, log, refused, try_again};
+use recovery_key::Key;
 use zeroize::Zeroizing;
 
-use crate::cryptsetup;
 use crate::device::Device;
+use crate::{cryptsetup, proof};
 
-/// Its text, from the file that is named (`-`: stdin), else the credential `recovery-key`, else the open
+/// The key, from the file that is named (`-`: stdin), else the credential `recovery-key`, else the open
 /// secret of that name.
-pub fn key(common: &Common, file: Option<&Path>) -> Result<Zeroizing<String>> {
+pub fn key(common: &Common, file: Option<&Path>) -> Result<Key> {
     let text = match file {
         Some(path) if path == Path::new("-") => {
             let bytes = crate::text::stdin("the recovery key")?;
@@ -36,13 +37,13 @@ pub fn key(common: &Common, file: Option<&Path>) -> Result<Zeroizing<String>> {
 }
 
 /// The credential or the open secret, when there is one.
-pub fn at_hand(common: &Common) -> Option<Result<Zeroizing<String>>> {
+pub fn at_hand(common: &Common) -> Option<Result<Key>> {
     find(common).map(|path| checked(&read(&path)?))
 }
 
-fn checked(text: &str) -> Result<Zeroizing<String>> {
-    let text = normal(text);
-    if text.is_empty() { Err(refused("the recovery key is empty")) } else { Ok(text) }
+fn checked(text: &str) -> Result<Key> {
+    let key = Key::read(text);
+    if key.text().is_empty() { Err(refused("the recovery key is empty")) } else { Ok(key) }
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>> {
@@ -56,19 +57,8 @@ fn find(common: &Common) -> Option<std::path::PathBuf> {
     credential.into_iter().chain([secret]).find(|path| path.exists())
 }
 
-/// Eight groups of eight modhex letters may be typed in capitals; anything else is taken as it is, without
-/// the white space around it.
-fn normal(text: &str) -> Zeroizing<String> {
-    let mut key = Zeroizing::new(text.trim().to_string());
-    let group = |group: &str| group.len() == 8 && group.bytes().all(|byte| byte.is_ascii_alphabetic());
-    if key.split('-').count() == 8 && key.split('-').all(group) {
-        key.make_ascii_lowercase();
-    }
-    key
-}
-
 /// Opens a device that is locked. One that is not plugged in may come later.
-pub fn open(device: &Device, key: &str) -> Result<()> {
+pub fn open(device: &Device, key: &Key) -> Result<()> {
     if !device.is_present() {
         return Err(try_again("is not plugged in"));
     }
@@ -76,19 +66,52 @@ pub fn open(device: &Device, key: &str) -> Result<()> {
         return Ok(());
     }
     device.may_be_opened()?;
-    cryptsetup::open(&device.path, &device.mapper, None, key.as_bytes())?;
+    cryptsetup::open(&device.path, &device.mapper, None, fitting(device, key)?)?;
     log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper));
     Ok(())
+}
+
+/// The key, or the line as it was given when only that opens the device: pc-brick once formatted disks with the very text of
+/// a key file, in capitals or with blanks.
+fn fitting<'k>(device: &Device, key: &'k Key) -> Result<&'k [u8]> {
+    let Some(written) = key.as_written() else { return Ok(key.bytes()) };
+    let only_written =
+        !proof::fits(device, None, key.bytes())? && proof::fits(device, None, written.as_bytes())?;
+    Ok(if only_written { written.as_bytes() } else { key.bytes() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xshell::{Shell, cmd};
 
     #[test]
-    fn typed_keys_are_forgiven_their_capitals() {
-        let key = "BVCCCCCC-CCCCCCCC-CCCCCCCC-CCCCCCCC-CCCCCCCC-CCCCCCCC-CCCCCCCC-CCCCCCUC\n";
-        assert_eq!(normal(key).as_str(), key.trim().to_lowercase());
-        assert_eq!(normal(" Some Phrase ").as_str(), "Some Phrase");
+    fn a_disk_that_was_formatted_with_capitals_opens_with_them() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("dev/disk/by-id/ata-A");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let common = Common {
+            file: None,
+            applied: false,
+            node: None,
+            json: false,
+            root: root.path().into(),
+            verbose: 0,
+        };
+        let (lower, sh) = (recovery_key::render(&[7; 32]), Shell::new().unwrap());
+        let upper = Zeroizing::new(lower.to_uppercase());
+        let typed = [format!("{}\n", lower.as_str()), format!("{}\n", upper.as_str())];
+        for (formatted, opens) in [(&lower, [&lower, &lower]), (&upper, [&lower, &upper])] {
+            std::fs::File::create(&path).unwrap().set_len(24 << 20).unwrap();
+            let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+            cmd!(sh, "cryptsetup luksFormat -q --type luks2 {quick...} --key-file - {path}")
+                .stdin(formatted.as_bytes())
+                .run()
+                .unwrap();
+            let device = Device::new(&common, "/dev/disk/by-id/ata-A");
+            for (typed, opens) in typed.iter().zip(opens) {
+                assert_eq!(fitting(&device, &Key::read(typed)).unwrap(), opens.as_bytes());
+            }
+        }
     }
 }

@@ -92,9 +92,9 @@ fn passphrase(
         }
     }
     if let Some(Ok(key)) = recover::at_hand(common) {
-        if proof::fits(device, None, key.as_bytes())? {
+        if proof::fits(device, None, key.bytes())? {
             log::warning(format_args!("{}: opened with the recovery key: {last:#}", device.name));
-            return Ok(key.as_bytes().to_vec().into());
+            return Ok(key.bytes().to_vec().into());
         }
     }
     Err(last).with_context(|| format!("opening {} with its present bindings", device.name))

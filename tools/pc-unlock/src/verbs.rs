@@ -233,11 +233,9 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             }
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let to = to.clone().map_or_else(|| header::directories(common), |directory| vec![directory]);
-            each(
-                devices.iter().map(|device| {
-                    (device.name.as_str(), header::backup(device, &to, &key, *new_recovery_key))
-                }),
-            )
+            each(devices.iter().map(|device| {
+                (device.name.as_str(), header::backup(device, &to, key.text(), *new_recovery_key))
+            }))
         }
         HeaderVerb::Restore {
             device,
@@ -254,7 +252,7 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             }
             let leave =
                 Leave { other_device: *overwrite_other_device, everything: *yes_destroy_all_data_on_it };
-            header::restore(common, &device, &from, &key, leave)?;
+            header::restore(common, &device, &from, key.text(), leave)?;
             Ok(Exit::Done)
         }
     }

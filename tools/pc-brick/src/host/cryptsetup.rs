@@ -26,17 +26,17 @@ pub fn format(sh: &Shell, device: &Path, uuid: &str, label: &str, key: &Key) -> 
 }
 
 /// Whether a key opens the device; nothing is opened. Exit code 2: no such key.
-pub fn opens(sh: &Shell, device: &Path, key: &Key) -> Result<bool> {
+pub fn opens(sh: &Shell, device: &Path, key: &[u8]) -> Result<bool> {
     let command = cmd!(sh, "cryptsetup open --test-passphrase --key-file - {device}");
-    let run = pc_run::run(command).stdin(key.bytes()).deadline(DEADLINE).allow(&[2]);
+    let run = pc_run::run(command).stdin(key).deadline(DEADLINE).allow(&[2]);
     Ok(run.output().with_context(|| format!("trying the recovery key on {}", device.display()))?.code == 0)
 }
 
 /// Opens the device with a key. `discard` lets TRIM through, now and at every later opening.
-pub fn open(sh: &Shell, device: &Path, mapper: &str, key: &Key, discard: bool) -> Result<()> {
+pub fn open(sh: &Shell, device: &Path, mapper: &str, key: &[u8], discard: bool) -> Result<()> {
     let flags: &[&str] = if discard { &["--allow-discards", "--persistent"] } else { &[] };
     let command = cmd!(sh, "cryptsetup open --type luks2 {flags...} --key-file - {device} {mapper}");
-    let run = pc_run::run(command).stdin(key.bytes()).deadline(DEADLINE);
+    let run = pc_run::run(command).stdin(key).deadline(DEADLINE);
     run.output().with_context(|| format!("opening {} with the recovery key", device.display()))?;
     Ok(())
 }
@@ -71,12 +71,12 @@ mod tests {
     fn a_new_header_has_room_for_many_servers_and_begins_its_data_where_it_always_did() {
         let directory = tempfile::tempdir().unwrap();
         let (key, disk) = (directory.path().join("key"), directory.path().join("disk"));
-        std::fs::write(&key, "a recovery key").unwrap();
+        std::fs::write(&key, recovery_key::render(&[1; 32]).as_bytes()).unwrap();
         std::fs::File::create(&disk).unwrap().set_len(32 << 20).unwrap();
         let mut keys = crate::key::Keys::new(Some(key), directory.path().into(), false, false);
         let sh = Shell::new().unwrap();
         let uuid = "6f2f5a5e-3d0d-4c5e-9d6f-0f9f5a0d1c11";
-        format(&sh, &disk, uuid, "pc-test", keys.required().unwrap()).unwrap();
+        format(&sh, &disk, uuid, "pc-test", keys.for_new_disk().unwrap()).unwrap();
         let dump = cmd!(sh, "cryptsetup luksDump {disk}").read().unwrap();
         for line in ["Metadata area: \t65536 [bytes]", "offset: 16777216 [bytes]"] {
             assert!(dump.contains(line), "{line} is not in:\n{dump}");

@@ -10,7 +10,7 @@ use cluster::Brick;
 use super::{Host, cryptsetup, lvm, mounts, systemd, xfs};
 use crate::answer::Verb;
 use crate::facts::{Content, Device, Facts, Mount, Record, State};
-use crate::key::{Keys, random_uuid};
+use crate::key::{Key, Keys, random_uuid};
 use crate::plan::{Verdict, judge};
 
 impl Host {
@@ -19,7 +19,7 @@ impl Host {
         match verb {
             Verb::Claim => self.claim(brick, keys),
             Verb::LuksFormat => self.luks_format(brick, keys),
-            Verb::Bind => self.unlock.bind(&self.sh, &brick.device, keys.required()?),
+            Verb::Bind => self.unlock.bind(&self.sh, &brick.device, self.fitting(brick, keys.required()?)?),
             Verb::HeaderBackup => self.save_header(brick, keys),
             Verb::Open => self.open(brick, keys),
             Verb::Vg => self.make_group(brick),
@@ -51,7 +51,7 @@ impl Host {
 
     fn claim(&self, brick: &Brick, keys: &mut Keys) -> Result<()> {
         // Nothing is claimed that could not be encrypted in the next step, and bound in the one after.
-        keys.required()?;
+        keys.for_new_disk()?;
         if self.is_bound {
             self.unlock.check_servers(&self.sh)?;
         }
@@ -76,9 +76,10 @@ impl Host {
     fn luks_format(&self, brick: &Brick, keys: &mut Keys) -> Result<()> {
         let record = self.permitted(brick, State::Formatting)?;
         let device = self.agreed(brick, Some(record.clone()))?;
-        let (path, key) = (self.disk(brick), keys.required()?);
+        let path = self.disk(brick);
+        let key = keys.required()?;
         let complete = match &device.content {
-            Content::Luks2(luks) => luks.keyslots > 0 && cryptsetup::opens(&self.sh, &path, key)?,
+            Content::Luks2(luks) => luks.keyslots > 0 && cryptsetup::opens(&self.sh, &path, key.bytes())?,
             _ => false,
         };
         if !complete {
@@ -91,7 +92,7 @@ impl Host {
             }
             // A label has at most 47 characters; it is for people only.
             let label: String = brick.mapper().chars().take(47).collect();
-            cryptsetup::format(&self.sh, &path, &record.luks_uuid, &label, key)?;
+            cryptsetup::format(&self.sh, &path, &record.luks_uuid, &label, keys.for_new_disk()?)?;
         }
         self.records.advance(brick.name(), State::Formatted)
     }
@@ -111,7 +112,7 @@ impl Host {
     fn save_header(&self, brick: &Brick, keys: &mut Keys) -> Result<()> {
         if self.is_bound {
             let directory = self.records.headers()?;
-            return self.unlock.save_header(&self.sh, &brick.device, &directory, keys.required()?);
+            return self.unlock.save_header(&self.sh, &brick.device, &directory, keys.required()?.bytes());
         }
         let (new, path) = (self.records.new_header(brick.name())?, self.records.header(brick.name()));
         cryptsetup::header_backup(&self.sh, &self.disk(brick), &new)?;
@@ -158,7 +159,16 @@ impl Host {
             )));
         };
         let discard = device.discard && !device.rotational;
+        let key = self.fitting(brick, key)?;
         cryptsetup::open(&self.sh, &self.disk(brick), &brick.mapper(), key, discard)
+    }
+
+    /// The key, or the line of its file as it was written when only that opens the disk: older versions formatted with it.
+    fn fitting<'k>(&self, brick: &Brick, key: &'k Key) -> Result<&'k [u8]> {
+        let Some(written) = key.as_written() else { return Ok(key.bytes()) };
+        let opens = |key: &[u8]| cryptsetup::opens(&self.sh, &self.disk(brick), key);
+        let only_written = !opens(key.bytes())? && opens(written.as_bytes())?;
+        Ok(if only_written { written.as_bytes() } else { key.bytes() })
     }
 
     /// Keeps systemd from mounting the volume, which appears before its file system is made.

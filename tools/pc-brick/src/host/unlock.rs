@@ -8,8 +8,6 @@ use anyhow::{Context, Result};
 use cluster::DevicePath;
 use xshell::{Cmd, Shell, cmd};
 
-use crate::key::Key;
-
 /// It asks servers over the network and runs cryptsetup.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -46,17 +44,17 @@ impl Unlock {
     }
 
     /// Adds a token for the file's servers to a LUKS device; the key opens it for that.
-    pub fn bind(&self, sh: &Shell, device: &DevicePath, key: &Key) -> Result<()> {
+    pub fn bind(&self, sh: &Shell, device: &DevicePath, key: &[u8]) -> Result<()> {
         let (flags, device) = (&self.flags, device.as_str());
-        let run = pc_run::run(plain(cmd!(sh, "pc-unlock bind {flags...} {device}"))).stdin(key.bytes());
+        let run = pc_run::run(plain(cmd!(sh, "pc-unlock bind {flags...} {device}"))).stdin(key);
         classified(run.deadline(DEADLINE).output()).with_context(|| format!("binding {device}"))
     }
 
     /// Saves the header, encrypted to the recovery key, in a directory.
-    pub fn save_header(&self, sh: &Shell, device: &DevicePath, to: &Path, key: &Key) -> Result<()> {
+    pub fn save_header(&self, sh: &Shell, device: &DevicePath, to: &Path, key: &[u8]) -> Result<()> {
         let (flags, device) = (&self.flags, device.as_str());
         let command = cmd!(sh, "pc-unlock header backup {flags...} --recovery-key-file - --to {to} {device}");
-        let run = pc_run::run(plain(command)).stdin(key.bytes()).deadline(DEADLINE);
+        let run = pc_run::run(plain(command)).stdin(key).deadline(DEADLINE);
         classified(run.output()).with_context(|| format!("saving the LUKS header of {device}"))
     }
 

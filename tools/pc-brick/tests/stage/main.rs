@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod images;
+mod keys;
 mod machine;
 
 use std::process::Command;
