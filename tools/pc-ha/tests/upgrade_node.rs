@@ -166,10 +166,15 @@ fn an_upgrade_is_accepted_once_and_run_by_a_unit() {
     node.ends("upgrade", "node1-7.node2.1\n", 0);
     assert_eq!(node.started.try_recv().unwrap(), UNIT);
     assert_eq!(node.report()["last"]["state"], "asked");
-    // The answer was lost, and whoever asked asks again.
+    // Killed before the unit was started, or restarted before it had begun: whoever asked asks again.
+    node.write("proc/sys/kernel/random/boot_id", "b2\n");
+    node.ends("upgrade", "node1-7.node2.1\n", 0);
+    assert_eq!(node.started.try_recv().unwrap(), UNIT);
+    assert_eq!(node.report()["last"]["boot_id"], "b2");
+    // Only the answer was lost.
+    node.units.lock().unwrap().push((UNIT, "activating"));
     node.ends("upgrade", "node1-7.node2.1\n", 0);
     assert!(node.started.try_recv().is_err(), "once");
-    node.units.lock().unwrap().push((UNIT, "activating"));
     assert_eq!(node.report()["active"], true);
     let told = node.ends("upgrade", "node3-8.node2.1\n", 75);
     assert!(told.contains("another upgrade of this node is under way"), "{told}");
@@ -186,6 +191,10 @@ fn the_unit_runs_the_node_s_own_command_and_tells_how_it_ended() {
     ));
     node.ends("upgrade", "w.node2.1", 0);
     node.ends("upgrade-here", "", 0);
+    // It is not asked for a second time, and its answer may have been lost.
+    node.started.try_recv().unwrap();
+    node.ends("upgrade", "w.node2.1", 0);
+    assert!(node.started.try_recv().is_err(), "it is done");
     assert_eq!(
         fs::read_to_string(&log).unwrap(),
         "noninteractive 1\nnone\n",

@@ -94,7 +94,11 @@ fn commands(common: &Common) -> Result<Vec<Vec<String>>> {
 pub fn report(common: &Common) -> Result<Report> {
     let (state, failed_units) = systemd::state()?;
     // Before the record: a unit that ends in between has written it.
-    let active = !systemd::active(UNIT)?.is_empty();
+    let (mut active, mut last) = (is_at_work()?, read::<Record>(common, RECORD)?);
+    // One that began in between was not killed.
+    if !active && last.as_ref().is_some_and(|last| last.state == State::Running) {
+        (active, last) = (is_at_work()?, read(common, RECORD)?);
+    }
     Ok(Report {
         schema: node::SCHEMA.into(),
         boot_id: boot_id(common)?,
@@ -103,8 +107,12 @@ pub fn report(common: &Common) -> Result<Report> {
         memory_bytes: memory(common)?,
         commands: commands(common)?,
         active,
-        last: read(common, RECORD)?,
+        last,
     })
+}
+
+fn is_at_work() -> Result<bool> {
+    systemd::active(UNIT).map(|units| !units.is_empty())
 }
 
 /// What any node says of itself.
@@ -144,11 +152,15 @@ pub fn accept_from_stdin(common: &Common) -> Result<()> {
 }
 
 fn accept(common: &Common, run: &str) -> Result<()> {
+    // Before the record, as above.
+    let active = is_at_work()?;
     let last: Option<Record> = read(common, RECORD)?;
-    if last.as_ref().is_some_and(|last| last.run == run) {
+    // Asked for, and its unit was not started: it is started now.
+    let known = |last: &Record| last.run == run && (active || last.state != State::Asked);
+    if last.as_ref().is_some_and(known) {
         return Ok(());
     }
-    if !systemd::active(UNIT)?.is_empty() {
+    if active {
         return Err(try_again(
             "another upgrade of this node is under way\n  journalctl -fu pc-ha-upgrade-node.service",
         ));
@@ -179,6 +191,7 @@ pub fn here(common: &Common) -> Result<()> {
         return Err(refused("nobody asked for an upgrade of this node\n  pc-ha upgrade NODE"));
     };
     record.state = State::Running;
+    record.boot_id = boot_id(common)?;
     write(common, RECORD, &record)?;
     let commands = commands(common)?;
     let failed = commands.iter().find_map(|words| command(words).err());
