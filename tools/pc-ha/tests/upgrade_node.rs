@@ -1,15 +1,17 @@
 //! A node that upgrades itself: what the gate lets others ask (`engine report`, `engine upgrade`), with a stand-in for systemd on a
 //! private bus, and what the unit runs (`engine upgrade-here`).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+#![allow(clippy::unwrap_used, reason = "a test says what it expects")]
+
+mod stage;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use stage::children::{Running, bus, fed};
 use systemd_jobs::Listed;
 use zbus::blocking::{Connection, connection::Builder};
 use zbus::zvariant::OwnedObjectPath;
@@ -53,16 +55,6 @@ impl Systemd {
     }
 }
 
-/// Ends what a test started, also when it fails.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 struct Node {
     root: tempfile::TempDir,
     address: String,
@@ -74,17 +66,10 @@ struct Node {
 
 impl Node {
     fn new() -> Node {
-        let mut daemon = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--print-address"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("dbus-daemon must be installed for this test");
-        let mut address = String::new();
-        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let daemon = Running(daemon);
+        let (daemon, address) = bus();
         let units = Arc::new(Mutex::new(vec![("smartd.service", "failed"), ("sshd.service", "active")]));
         let (sender, started) = channel();
-        let systemd = Builder::address(address.trim())
+        let systemd = Builder::address(address.as_str())
             .and_then(|builder| {
                 let systemd = Systemd { units: Arc::clone(&units), started: sender };
                 builder.serve_at("/org/freedesktop/systemd1", systemd)
@@ -93,7 +78,6 @@ impl Node {
             .and_then(Builder::build)
             .unwrap();
         let root = tempfile::tempdir().unwrap();
-        let address = address.trim().to_string();
         let node = Node { root, address, units, started, _systemd: systemd, _daemon: daemon };
         node.write("proc/sys/kernel/random/boot_id", "b1\n");
         node.write("proc/meminfo", "MemTotal:        2097152 kB\nMemFree:         1 kB\n");
@@ -109,21 +93,15 @@ impl Node {
         fs::write(self.at(path), text).unwrap();
     }
 
+    fn verb(&self, verb: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pc-ha"));
+        command.arg("--root").arg(self.root.path()).args(["engine", verb]);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.address).env_remove("JOURNAL_STREAM");
+        command
+    }
+
     fn engine(&self, verb: &str, stdin: &str) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pc-ha"))
-            .arg("--root")
-            .arg(self.root.path())
-            .args(["engine", verb])
-            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
-            .env_remove("JOURNAL_STREAM")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A verb that reads nothing may have ended already.
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        child.wait_with_output().unwrap()
+        fed(&mut self.verb(verb), stdin)
     }
 
     fn ends(&self, verb: &str, stdin: &str, code: i32) -> String {
