@@ -5,12 +5,14 @@
 
 mod stage;
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use rustix::fs::{FlockOperation, fcntl_lock};
 use stage::children::{Running, bus, fed};
 use systemd_jobs::Listed;
 use zbus::blocking::{Connection, connection::Builder};
@@ -104,6 +106,14 @@ impl Node {
         fed(&mut self.verb(verb), stdin)
     }
 
+    /// The unit's verb, with what it says on the way.
+    fn begin(&self) -> (Running, BufReader<ChildStdout>, BufReader<ChildStderr>) {
+        let mut child =
+            self.verb("upgrade-here").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        (Running(child), BufReader::new(out), BufReader::new(err))
+    }
+
     fn ends(&self, verb: &str, stdin: &str, code: i32) -> String {
         let output = self.engine(verb, stdin);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -187,4 +197,68 @@ fn the_unit_runs_the_node_s_own_command_and_tells_how_it_ended() {
     let last = &node.report()["last"];
     assert_eq!((&last["run"], &last["state"]), (&"w.node2.2".into(), &"failed".into()));
     assert_eq!(last["reason"], "sh -c exit 100: exit status: 100");
+}
+
+/// A lock of dpkg's kind, which this process has until the file is closed.
+fn locked(path: &Path) -> File {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = File::create(path).unwrap();
+    fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    file
+}
+
+/// The first line with these words.
+fn line(said: &mut impl BufRead, words: &str) -> String {
+    let found = said.lines().map(Result::unwrap).find(|line| line.contains(words));
+    found.unwrap_or_else(|| panic!("it ended without {words:?}"))
+}
+
+#[test]
+fn whoever_else_is_at_the_packages_is_waited_for() {
+    let node = Node::new();
+    let log = node.at("log");
+    node.command(&format!("echo ran >> {}", log.display()));
+    let locks = [
+        "var/lib/dpkg/lock-frontend",
+        "var/lib/dpkg/lock",
+        "var/lib/apt/lists/lock",
+        "var/cache/apt/archives/lock",
+    ];
+    for (number, lock) in locks.iter().enumerate() {
+        let held = locked(&node.at(lock));
+        node.ends("upgrade", &format!("w.node2.{number}"), 0);
+        let (mut unit, _, mut said) = node.begin();
+        let told = line(&mut said, "waiting: ");
+        let me = std::process::id();
+        assert!(told.contains(&format!("process {me} holds ")) && told.ends_with(lock), "{told}");
+        assert!(!log.exists(), "{lock}: nothing runs beside it");
+        drop(held);
+        assert_eq!(unit.0.wait().unwrap().code(), Some(0), "{lock}");
+        assert_eq!(node.report()["last"]["state"], "done");
+        fs::remove_file(&log).unwrap();
+    }
+}
+
+#[test]
+fn a_command_that_somebody_came_before_is_run_again() {
+    let node = Node::new();
+    let (log, go) = (node.at("log"), node.at("go"));
+    assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
+    let mut gate = File::options().read(true).write(true).open(&go).unwrap();
+    let (log, go) = (log.display(), go.display());
+    node.command(&format!(
+        "echo ran >> {log}; [ $(wc -l < {log}) -gt 1 ] || {{ echo begun; read word < {go}; exit 100; }}"
+    ));
+    node.ends("upgrade", "w.node2.1", 0);
+    let (mut unit, mut out, mut said) = node.begin();
+    line(&mut out, "begun");
+    let held = locked(&node.at("var/lib/apt/lists/lock"));
+    gate.write_all(b"go\n").unwrap();
+    let told = line(&mut said, "it is run again");
+    assert!(told.contains("exit status: 100, and process "), "{told}");
+    line(&mut said, "waiting: ");
+    drop(held);
+    assert_eq!(unit.0.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_to_string(node.at("log")).unwrap(), "ran\nran\n");
+    assert_eq!(node.report()["last"]["state"], "done");
 }

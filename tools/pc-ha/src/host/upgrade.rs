@@ -3,14 +3,14 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use pc_cli::{Common, log, refused, try_again};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{files, peers, systemd};
+use super::{files, locks, peers, systemd};
 use crate::upgrade::node::{self, Record, Report, State};
 
 /// An upgrade of all nodes, on the node that walks.
@@ -24,6 +24,8 @@ const APT: &str = "/usr/bin/apt-get";
 const UNIT: &str = "pc-ha-upgrade-node.service";
 /// For what only counts.
 const COUNT: Duration = Duration::from_secs(300);
+/// For another apt, or dpkg, that is at work on this node: the nightly one of Debian, or a person's.
+const OTHERS: Duration = Duration::from_secs(600);
 
 /// A file of ours; `None` when there is none.
 pub fn read<T: DeserializeOwned>(common: &Common, path: &str) -> Result<Option<T>> {
@@ -194,7 +196,7 @@ pub fn here(common: &Common) -> Result<()> {
     record.boot_id = boot_id(common)?;
     write(common, RECORD, &record)?;
     let commands = commands(common)?;
-    let failed = commands.iter().find_map(|words| command(words).err());
+    let failed = commands.iter().find_map(|words| patient(common, words).err());
     if commands == node::debian() {
         record.kept_back = kept_back().unwrap_or_else(|error| {
             log::warning(format_args!("what is kept back is not known: {error:#}"));
@@ -205,6 +207,21 @@ pub fn here(common: &Common) -> Result<()> {
     record.reason = failed.as_ref().map(|error| format!("{error:#}"));
     write(common, RECORD, &record)?;
     failed.map_or(Ok(()), Err)
+}
+
+/// One command, once nobody else is at the packages; again, when somebody has come in between and it failed.
+fn patient(common: &Common, words: &[String]) -> Result<()> {
+    let until = Instant::now() + OTHERS;
+    loop {
+        locks::wait(common, until)?;
+        let Err(error) = command(words) else { return Ok(()) };
+        match locks::held(common)? {
+            Some(held) if Instant::now() < until => {
+                log::warning(format_args!("{error:#}, and {held}: it is run again"));
+            }
+            _ => return Err(error),
+        }
+    }
 }
 
 /// One command; what it says goes to the journal as it comes. It has no deadline here: half of an upgrade is worse than a slow

@@ -116,7 +116,7 @@ impl fmt::Display for Report {
 const CONFFILES: [&str; 2] = ["--force-confdef", "--force-confold"];
 
 /// What Debian's upgrade is made of: first what an earlier one left half done; new packages come in where an upgrade needs
-/// them (a kernel does), nothing is removed; the other apt is waited for.
+/// them (a kernel does), nothing is removed. Another apt is waited for before each, and here for one that came in between.
 pub fn debian() -> Vec<Vec<String>> {
     let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
     let mut configure = words("dpkg --configure -a");
@@ -125,7 +125,7 @@ pub fn debian() -> Vec<Vec<String>> {
     for option in CONFFILES {
         upgrade.extend(["-o".to_string(), format!("Dpkg::Options::={option}")]);
     }
-    vec![configure, words("apt-get -o DPkg::Lock::Timeout=600 update"), upgrade]
+    vec![configure, words("apt-get update"), upgrade]
 }
 
 /// For every command: nobody is there to answer a question, and the node is restarted anyway.
