@@ -135,6 +135,16 @@ pub fn report_of(common: &Common, me: &str, name: &str) -> Result<Report> {
     Ok(report)
 }
 
+/// Whether any node is in the middle of an upgrade. Of this one systemd is not asked where its record settles it.
+pub fn upgrades(common: &Common, me: &str, name: &str) -> Result<bool> {
+    if name != me {
+        return report_of(common, me, name).map(|report| report.active);
+    }
+    let last: Option<Record> = read(common, RECORD)?;
+    let open = last.is_some_and(|last| matches!(last.state, State::Asked | State::Running));
+    Ok(open && is_at_work()?)
+}
+
 /// Has any node upgrade itself, under this name; one that was asked already is not asked twice.
 pub fn upgrade(common: &Common, me: &str, name: &str, run: &str) -> Result<()> {
     if name == me { accept(common, run) } else { peers::ask(common, name, "upgrade", run).map(drop) }

@@ -106,6 +106,11 @@ impl Report {
     }
 }
 
+/// What to say of a node that is in the middle of it.
+pub fn still(node: &str) -> String {
+    format!("{node} still upgrades itself\n  on {node}: journalctl -fu pc-ha-upgrade-node.service")
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, boot {}", self.state, self.boot_id)
