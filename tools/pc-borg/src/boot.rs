@@ -50,7 +50,7 @@ pub fn boot(
 ) -> Result<Duration> {
     let begun = Instant::now();
     let (looked, there) = (Cell::new(begun), Cell::new(false));
-    let console = RefCell::new(Console::of(scratch.at("console.log"), sign));
+    let console = RefCell::new(Console::of(scratch.console(), sign));
     let look = || -> Result<()> {
         may_go_on()?;
         if looked.get().elapsed() < LOOK {

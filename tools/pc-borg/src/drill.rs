@@ -292,7 +292,13 @@ fn rehearse(
     // Restoring took long: the VMs of a node that died meanwhile may be here by now.
     scratch::require_memory(site, vm.memory)?;
     tell(&format!("{name}: booting a copy of {}", restored.archive.name));
-    let definition = siblings::definition(site.common, name.as_str(), &scratch.domain, &scratch.directory)?;
+    let definition = siblings::definition(
+        site.common,
+        name.as_str(),
+        &scratch.domain,
+        &scratch.directory,
+        &scratch.console(),
+    )?;
     write_atomic(&scratch.at("domain.xml"), definition.as_bytes(), 0o600)?;
     let may_go_on = || {
         site.interrupts.check()?;

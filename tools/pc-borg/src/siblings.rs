@@ -26,11 +26,12 @@ pub fn guests(common: &Common) -> Result<BTreeMap<String, Guest>> {
     duty::parse_list(&answer.stdout)
 }
 
-/// The definition of a copy of a VM, whose files are in `directory`: the same machine, without network card or anything by
-/// which it could be taken for the VM.
-pub fn definition(common: &Common, vm: &str, copy: &str, directory: &Path) -> Result<String> {
+/// The definition of a copy of a VM, whose files are in `directory`, and whose console is written to a file of its own: the
+/// same machine, without network card or anything by which it could be taken for the VM.
+pub fn definition(common: &Common, vm: &str, copy: &str, directory: &Path, console: &Path) -> Result<String> {
     let mut command = Command::new("pc-vm");
     command.args(flags(common)).args(["xml", vm, "--as", copy, "--copy"]).arg(directory);
+    command.arg("--console").arg(console);
     let answer = pc_run::run(command).deadline(LIST).output().map_err(|error| ours(&error))?;
     Ok(answer.text())
 }

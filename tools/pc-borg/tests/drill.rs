@@ -27,9 +27,14 @@ fn scratch(machine: &Machine) -> PathBuf {
     machine.root().join("mnt/vms/pc-drill/node1/mail")
 }
 
+/// What its console says lies there: virtlogd writes for all guests, and no volume may hold it up.
+fn notes(machine: &Machine) -> PathBuf {
+    machine.root().join("run/personal-cluster/borg/.pc-drill/mail")
+}
+
 /// Nothing of a copy is left.
 fn is_clean(machine: &Machine) -> bool {
-    !scratch(machine).exists() && !machine.at("copy.xml").exists()
+    !scratch(machine).exists() && !notes(machine).exists() && !machine.at("copy.xml").exists()
 }
 
 /// Only ours, and only while it is one: a process that nobody has waited for is none any more.
@@ -99,6 +104,8 @@ fn a_copy_is_restored_booted_and_gone() {
             definition.display()
         )
     );
+    let console = fs::read_to_string(machine.at("copy.console")).unwrap();
+    assert_eq!(Path::new(console.trim()), notes(&machine).join("console.log"));
     assert!(is_clean(&machine));
     assert_eq!(fs::read(machine.disk_of("mail")).unwrap(), before, "the VM's own disk is nobody's business");
     let status = machine.json(&["status"]);
@@ -125,6 +132,9 @@ fn a_copy_that_shows_no_sign_of_life_is_a_drill_that_failed() {
     machine.ok(&["drill", "mail"]);
     let proven = machine.json(&["status"])["backups"][0]["drilled_at"].clone();
     fs::write(machine.at("says"), "Kernel panic - not syncing\r\n").unwrap();
+    // What the console of a copy said whose files are gone is nothing that this one says.
+    fs::create_dir_all(notes(&machine)).unwrap();
+    fs::write(notes(&machine).join("console.log"), "mail login: ").unwrap();
     let (code, said) = machine.fails(&["drill", "mail", "--wait", "3"]);
     assert_eq!(code, 1, "{said}");
     assert!(
@@ -170,7 +180,7 @@ fn a_drill_that_was_killed_leaves_nothing_running_and_its_files_are_removed() {
     wait_for("the copy's end", || !lives(&keeper));
     assert!(scratch(&machine).join("disk.img").exists());
     machine.ok(&["recover"]);
-    assert!(!scratch(&machine).exists());
+    assert!(!scratch(&machine).exists() && !notes(&machine).exists());
     // libvirt was not there to end it: it is ended now.
     let mut left = Command::new("sleep").arg("300").spawn().unwrap();
     fs::create_dir_all(scratch(&machine)).unwrap();
