@@ -167,7 +167,7 @@ mod tests {
             (Exit::TryAgain, "pc-dirty: another run holds it\n  wait".into())
         );
         assert_eq!(
-            of(Some(127), "setpriv: failed to execute pc-dirty: No such file or directory\n"),
+            of(Some(127), "setsid: failed to execute pc-dirty: No such file or directory\n"),
             (Exit::Failed, "pc-dirty is not installed\n  apt-get install pc-dirty".into())
         );
         assert_eq!(of(Some(2), "error: bad\n"), (Exit::Refused, "pc-dirty: bad".into()));
