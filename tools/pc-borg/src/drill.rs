@@ -17,7 +17,7 @@ use crate::archive::{self, Archive, rfc3339};
 use crate::boot;
 use crate::borg::Borg;
 use crate::cold;
-use crate::records::Proven;
+use crate::records::{Drilled, Proven};
 use crate::restore;
 use crate::scratch::{self, Purpose, Scratch};
 use crate::session::{self, Session};
@@ -215,7 +215,8 @@ fn noted(proof: &Proof) -> Proven {
     Proven { archive: proof.archive.clone(), at: now(), rto_seconds, rpo_seconds: proof.rpo_seconds }
 }
 
-/// The policy with the newest archive among those that can be reached; the inner error is why there is none today.
+/// The policy with the newest archive among those that can be reached, or, of what is due, one whose last drill failed: a
+/// failure counts until one out of the same repository goes well. The inner error is why there is none today.
 fn source<'s, 'a>(
     site: &'s Site<'a>,
     name: &Name,
@@ -237,6 +238,15 @@ fn source<'s, 'a>(
     };
     reached.sort_by_key(newest);
     match reached.pop() {
+        Some(policy) if options.due => {
+            let last = |policy: &Policy| site.records(policy).drilled(name.as_str()).ok().flatten();
+            let failed: Vec<(&Policy, Option<Drilled>)> = reached
+                .into_iter()
+                .map(|policy| (policy, last(policy)))
+                .filter(|(_, last)| last.as_ref().is_some_and(|last| last.error.is_some()))
+                .collect();
+            Ok(Ok(first_due((policy, last(policy)), failed, now())))
+        }
         Some(policy) => Ok(Ok(policy)),
         None if options.due => Ok(Err("its archives are on disks that are not plugged in".into())),
         None => Err(pc_cli::try_again("its archives are on disks that are not plugged in: plug one in")),
@@ -254,13 +264,27 @@ fn not_due(site: &Site, name: &Name, policy: &Policy, options: &Options) -> Resu
         return Ok(Some("there is no archive yet".into()));
     }
     Ok(match records.drilled(name.as_str())? {
-        Some(last) => {
-            let gap = if last.error.is_some() { Duration::hours(20) } else { Duration::days(6) };
-            let is_due = (now() - last.at).abs() >= gap;
-            if is_due { None } else { Some(format!("done on {}", rfc3339(last.at)?)) }
-        }
-        None => None,
+        Some(last) if !is_due(&last, now()) => Some(format!("done on {}", rfc3339(last.at)?)),
+        _ => None,
     })
+}
+
+fn is_due(last: &Drilled, now: OffsetDateTime) -> bool {
+    let gap = if last.error.is_some() { Duration::hours(20) } else { Duration::days(6) };
+    (now - last.at).abs() >= gap
+}
+
+/// Of those that are due the one that was drilled longest ago, so that one which fails for ever keeps no other from its
+/// turn; the newest when nothing is due.
+fn first_due<T>(newest: (T, Option<Drilled>), failed: Vec<(T, Option<Drilled>)>, now: OffsetDateTime) -> T {
+    let is_due = |last: &Option<Drilled>| last.as_ref().is_none_or(|last| is_due(last, now));
+    let mut others = failed;
+    others.retain(|(_, last)| is_due(last));
+    others.sort_by_key(|(_, last)| last.as_ref().map(|last| last.at));
+    let Some((other, since)) = others.into_iter().next() else { return newest.0 };
+    let (newest, last) = newest;
+    let at = |last: &Option<Drilled>| last.as_ref().map(|last| last.at);
+    if is_due(&last) && at(&last) <= at(&since) { newest } else { other }
 }
 
 /// The volume that the copy is on while it lasts.
@@ -372,18 +396,5 @@ fn small_file(borg: &Borg, archive: &Archive, scratch: &Scratch, name: &str) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use time::macros::datetime;
-
-    #[test]
-    fn what_is_lost_is_counted_from_the_beginning_and_is_never_less_than_nothing() {
-        let taken = datetime!(2026-11-21 02:00 UTC);
-        assert_eq!(rpo(taken, datetime!(2026-11-21 14:30 UTC)), 45_000);
-        assert_eq!(rpo(taken, datetime!(2026-11-21 01:59 UTC)), 0, "another clock");
-        assert_eq!(
-            (age(300), age(45_000), age(200_000)),
-            ("5 minutes".into(), "12 hours".into(), "2 days".into())
-        );
-    }
-}
+#[path = "drill_tests.rs"]
+mod tests;

@@ -262,3 +262,39 @@ fn once_a_week_and_those_that_can_show_nothing_never() {
     let none = of(&machine.json(&["drill", "web", "--due"]));
     assert_eq!(none[0], ("not_due".into(), "there is no archive yet".into()));
 }
+
+/// It counts until one out of the same repository goes well, whichever has the newest archive by then.
+#[test]
+fn a_drill_that_failed_comes_again_out_of_the_same_repository() {
+    let machine = Machine::ready();
+    machine.file(|file| {
+        file["vm"]["mail"]["heartbeat"] = json!("console:mail login:");
+        file["vm"]["mail"]["backup"] = json!(["daily", "other"]);
+        file["vm"]["web"]["heartbeat"] = json!("none");
+        file["backup"]["other"] = json!({"repository": "/mnt/backup/borg/other", "schedule": "daily"});
+    });
+    machine.ok(&["init", "other"]);
+    let key: Value = serde_json::from_str(&machine.ok(&["key", "export", "other", "--json"])).unwrap();
+    machine.ok(&["key", "acknowledge", "other", key["code"].as_str().unwrap()]);
+    machine.ok(&["backup", "mail", "--policy", "other"]);
+    let (code, said) = machine.fails(&["drill", "mail", "--wait", "3"]);
+    assert_eq!(code, 1, "{said}");
+    machine.ok(&["backup", "mail", "--policy", "daily"]);
+    comes_up(&machine);
+    let due = || {
+        let answer = machine.json(&["drill", "mail", "--due"]);
+        let drill = &answer["drills"][0];
+        (drill["policy"].as_str().unwrap().to_string(), drill["outcome"].as_str().unwrap().to_string())
+    };
+    assert_eq!(
+        due(),
+        ("daily".into(), "done".into()),
+        "not so soon, and the newest archive was never drilled"
+    );
+    let record = machine.root().join("mnt/backup/pc-borg/other/vms/mail.drilled.json");
+    let mut old: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    old["at"] = json!("2026-01-01T00:00:00Z");
+    fs::write(&record, old.to_string()).unwrap();
+    assert_eq!(due(), ("other".into(), "done".into()));
+    assert_eq!(due().1, "not_due");
+}
