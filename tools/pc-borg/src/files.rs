@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use time::OffsetDateTime;
 
 use crate::archive::{self, Archive, rfc3339};
 use crate::guestfish::{Disk, Kind};
+use crate::naming;
 use crate::restore::{self, policy_of};
 use crate::scratch::{self, Purpose, Scratch};
 use crate::session::{self, Session};
@@ -185,15 +187,19 @@ impl<'a> Output<'a> {
         let writing = || format!("writing {}", self.path.display());
         let bytes = std::io::copy(&mut taken, &mut self.file).with_context(writing)?;
         self.file.sync_all().with_context(writing)?;
-        fs::hard_link(&self.part, self.path).with_context(|| format!("naming {}", self.path.display()))?;
+        naming::name(&self.part, self.path).with_context(|| format!("naming {}", self.path.display()))?;
         Ok(bytes)
     }
 }
 
 impl Drop for Output<'_> {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.part) {
-            log::warning(format_args!("removing {}: {error}", self.part.display()));
+        match fs::remove_file(&self.part) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                log::warning(format_args!("removing {}: {error}", self.part.display()));
+            }
+            // It is gone, or has its name.
+            _ => (),
         }
     }
 }

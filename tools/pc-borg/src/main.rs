@@ -24,6 +24,7 @@ mod left;
 mod list;
 mod lock;
 mod making;
+mod naming;
 mod passphrase;
 mod queue;
 mod records;

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 
 use crate::archive::{self, Archive, rfc3339};
 use crate::borg::Borg;
+use crate::naming;
 use crate::queue::Kind;
 use crate::session::{self, Session};
 use crate::site::{Heal, Site, now, tell};
@@ -299,9 +300,7 @@ fn finish(
         log::info(format_args!("the file has no vm {name}: what it said of it lies in {}", path.display()));
     }
     let disk = files.disk();
-    // Unlike a rename, a link never replaces anything, on any file system.
-    fs::hard_link(incomplete, &disk).with_context(|| format!("naming {}", disk.display()))?;
-    fs::remove_file(incomplete).with_context(|| format!("removing {}", incomplete.display()))?;
+    naming::name(incomplete, &disk).with_context(|| format!("naming {}", disk.display()))?;
     let directory = fs::File::open(&files.directory).and_then(|directory| directory.sync_all());
     directory.with_context(|| format!("writing {}", files.directory.display()))?;
     log::info(format_args!("{}: restored from {}", disk.display(), archive.name));
