@@ -26,6 +26,7 @@ pkgs: {
   qemu-nbd = pkgs.qemu-utils;
   qrencode = pkgs.qrencode;
   setpriv = pkgs.util-linux;
+  setsid = pkgs.util-linux;
   smartctl = pkgs.smartmontools;
   ssh = pkgs.openssh;
   ssh-keygen = pkgs.openssh;

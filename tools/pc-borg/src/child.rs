@@ -2,13 +2,13 @@
 //! not outlive us.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::unistd::Pid;
 use pc_cli::try_again;
 use zeroize::Zeroizing;
@@ -35,11 +35,20 @@ pub struct Ended {
 }
 
 /// A program that is ended by the kernel, with `signal`, when we are gone: even after kill -9 nothing of ours goes on
-/// writing (setpriv(1); an exec keeps the setting).
+/// writing (setpriv(1); an exec keeps the setting). It leads a session of its own (setsid(1)): Ctrl-C of a terminal is for
+/// us, and where it would ask for a password it finds no terminal, instead of being stopped because it is in the background.
 pub fn bound_to_us(program: &str, signal: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", signal, "--", program]);
+    command.args(["--pdeathsig", signal, "--", SESSION, program]);
     command
+}
+
+const SESSION: &str = "setsid";
+
+/// What a message should name.
+fn program(command: &Command) -> String {
+    let bound = command.get_args().skip_while(|word| *word != SESSION).nth(1);
+    bound.unwrap_or(command.get_program()).to_string_lossy().into_owned()
 }
 
 /// Starts a child that hears signals. It inherits what is blocked here, so that nothing is for a moment: a signal of that
@@ -60,7 +69,7 @@ fn signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
 
-/// Runs `command` to its end, `secret` on its stdin. `out` gets what it writes to stdout, `said` each line of its stderr,
+/// Runs `command`, which is bound to us, to its end, `secret` on its stdin. `out` gets what it writes to stdout, `said` each line of its stderr,
 /// `may_go_on` is asked again and again; an error of any of them ends the child.
 pub fn attend(
     mut command: Command,
@@ -69,9 +78,8 @@ pub fn attend(
     said: &mut dyn FnMut(&str),
     may_go_on: &dyn Fn() -> Result<()>,
 ) -> Result<Ended> {
-    // setpriv stands before the program that a message should name.
-    let program = command.get_args().nth(3).unwrap_or(command.get_program()).to_string_lossy().into_owned();
-    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").process_group(0);
+    let program = program(&command);
+    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
     command.stdin(if secret.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     pc_run::timed(|| {
@@ -165,9 +173,10 @@ fn hear(
 /// SIGTERM to the whole group, and SIGKILL to what is left after a while.
 fn end(child: &mut Child, events: &Receiver<Event>) {
     let signal = |signal| {
-        if let Ok(pid) = i32::try_from(child.id()) {
-            // The group may have gone already: that is what we want.
-            let _ = killpg(Pid::from_raw(pid), signal);
+        let Ok(pid) = i32::try_from(child.id()) else { return };
+        // One that was only just started leads no group yet; one that has gone already is what we want.
+        if killpg(Pid::from_raw(pid), signal).is_err() {
+            let _ = kill(Pid::from_raw(pid), signal);
         }
     };
     signal(Signal::SIGTERM);
@@ -265,6 +274,23 @@ mod tests {
         );
         assert_eq!((ended.status.code(), ended.stderr.len()), (Some(3), 2));
         assert_eq!(how(ended.status), "exit status 3");
+    }
+
+    /// Who leads a session that never opened a terminal has none (tty(4)), whoever started us.
+    #[test]
+    fn nobody_is_asked_at_a_terminal() {
+        let mut out = Vec::new();
+        let mut keep = |bytes: &[u8]| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        };
+        // proc(5), stat: the session, and the terminal.
+        let script = "echo $$ 0; cut -d ' ' -f 6,7 /proc/$$/stat";
+        attend(sh(script), None, &mut keep, &mut |_| (), &|| Ok(())).unwrap();
+        let told = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines.len() == 2 && lines[0] == lines[1], "{told}");
+        assert_eq!(program(&sh("true")), "sh");
     }
 
     #[test]

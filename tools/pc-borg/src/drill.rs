@@ -13,14 +13,13 @@ use pc_run::Cost;
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
-use crate::archive::{self, Archive, rfc3339};
+use crate::archive::rfc3339;
 use crate::boot;
-use crate::borg::Borg;
 use crate::cold;
-use crate::records::Proven;
+use crate::records::{Drilled, Proven};
 use crate::restore;
 use crate::scratch::{self, Purpose, Scratch};
-use crate::session::{self, Session};
+use crate::session;
 use crate::siblings;
 use crate::site::{Heal, Site, now, tell};
 use crate::want::{Policy, Target, pairs, unknown};
@@ -215,7 +214,8 @@ fn noted(proof: &Proof) -> Proven {
     Proven { archive: proof.archive.clone(), at: now(), rto_seconds, rpo_seconds: proof.rpo_seconds }
 }
 
-/// The policy with the newest archive among those that can be reached; the inner error is why there is none today.
+/// The policy with the newest archive among those that can be reached, or, of what is due, one whose last drill failed: a
+/// failure counts until one out of the same repository goes well. The inner error is why there is none today.
 fn source<'s, 'a>(
     site: &'s Site<'a>,
     name: &Name,
@@ -237,6 +237,15 @@ fn source<'s, 'a>(
     };
     reached.sort_by_key(newest);
     match reached.pop() {
+        Some(policy) if options.due => {
+            let last = |policy: &Policy| site.records(policy).drilled(name.as_str()).ok().flatten();
+            let failed: Vec<(&Policy, Option<Drilled>)> = reached
+                .into_iter()
+                .map(|policy| (policy, last(policy)))
+                .filter(|(_, last)| last.as_ref().is_some_and(|last| last.error.is_some()))
+                .collect();
+            Ok(Ok(first_due((policy, last(policy)), failed, now())))
+        }
         Some(policy) => Ok(Ok(policy)),
         None if options.due => Ok(Err("its archives are on disks that are not plugged in".into())),
         None => Err(pc_cli::try_again("its archives are on disks that are not plugged in: plug one in")),
@@ -254,13 +263,27 @@ fn not_due(site: &Site, name: &Name, policy: &Policy, options: &Options) -> Resu
         return Ok(Some("there is no archive yet".into()));
     }
     Ok(match records.drilled(name.as_str())? {
-        Some(last) => {
-            let gap = if last.error.is_some() { Duration::hours(20) } else { Duration::days(6) };
-            let is_due = (now() - last.at).abs() >= gap;
-            if is_due { None } else { Some(format!("done on {}", rfc3339(last.at)?)) }
-        }
-        None => None,
+        Some(last) if !is_due(&last, now()) => Some(format!("done on {}", rfc3339(last.at)?)),
+        _ => None,
     })
+}
+
+fn is_due(last: &Drilled, now: OffsetDateTime) -> bool {
+    let gap = if last.error.is_some() { Duration::hours(20) } else { Duration::days(6) };
+    (now - last.at).abs() >= gap
+}
+
+/// Of those that are due the one that was drilled longest ago, so that one which fails for ever keeps no other from its
+/// turn; the newest when nothing is due.
+fn first_due<T>(newest: (T, Option<Drilled>), failed: Vec<(T, Option<Drilled>)>, now: OffsetDateTime) -> T {
+    let is_due = |last: &Option<Drilled>| last.as_ref().is_none_or(|last| is_due(last, now));
+    let mut others = failed;
+    others.retain(|(_, last)| is_due(last));
+    others.sort_by_key(|(_, last)| last.as_ref().map(|last| last.at));
+    let Some((other, since)) = others.into_iter().next() else { return newest.0 };
+    let (newest, last) = newest;
+    let at = |last: &Option<Drilled>| last.as_ref().map(|last| last.at);
+    if is_due(&last) && at(&last) <= at(&since) { newest } else { other }
 }
 
 /// The volume that the copy is on while it lasts.
@@ -287,12 +310,21 @@ fn rehearse(
     scratch::require_memory(site, vm.memory)?;
     let (begun, begun_at) = (Instant::now(), now());
     let scratch = Scratch::make(site, Purpose::Drill, name, volume)?;
-    let restored = restore(site, name, policy, &scratch, options)?;
+    let small = ["nvram.fd", "seed.img"];
+    let wanted =
+        restore::Wanted { vm: name, policy, at: None, small: &small, verb: "drill", lock: &options.lock };
+    let restored = restore::copy(site, &wanted, &scratch)?;
     let restore_seconds = begun.elapsed().as_secs_f64();
     // Restoring took long: the VMs of a node that died meanwhile may be here by now.
     scratch::require_memory(site, vm.memory)?;
     tell(&format!("{name}: booting a copy of {}", restored.archive.name));
-    let definition = siblings::definition(site.common, name.as_str(), &scratch.domain, &scratch.directory)?;
+    let definition = siblings::definition(
+        site.common,
+        name.as_str(),
+        &scratch.domain,
+        &scratch.directory,
+        &scratch.console(),
+    )?;
     write_atomic(&scratch.at("domain.xml"), definition.as_bytes(), 0o600)?;
     let may_go_on = || {
         site.interrupts.check()?;
@@ -306,9 +338,9 @@ fn rehearse(
         taken_at: rfc3339(restored.archive.taken_at)?,
         rpo_seconds: rpo(restored.archive.taken_at, begun_at),
         archive: restored.archive.name,
-        disk_bytes: restored.disk_bytes,
+        disk_bytes: restored.disk.size_bytes,
         written_bytes: restored.written_bytes,
-        digests_sha256: restored.digests_sha256,
+        digests_sha256: restored.disk.digests_sha256,
         heartbeat: boot::words(sign),
         restore_seconds,
         boot_seconds,
@@ -320,64 +352,6 @@ fn rpo(taken_at: OffsetDateTime, begun_at: OffsetDateTime) -> u64 {
     u64::try_from((begun_at - taken_at).whole_seconds()).unwrap_or(0)
 }
 
-struct Restored {
-    archive: Archive,
-    disk_bytes: u64,
-    written_bytes: u64,
-    digests_sha256: String,
-}
-
-/// The repository is ours until everything is read, and not while the copy boots.
-fn restore(
-    site: &Site,
-    name: &Name,
-    policy: &Policy,
-    scratch: &Scratch,
-    options: &Options,
-) -> Result<Restored> {
-    let session = Session::open(site, policy, "drill", &options.lock)?;
-    let guard = session.guard(site);
-    let may_go_on = || {
-        guard()?;
-        scratch.require_room()
-    };
-    let borg = session.borg(site, policy, &may_go_on);
-    let archives = borg.list()?;
-    let archive = archive::choose(&archives, name.as_str(), None, now())?;
-    tell(&format!("{name}: restoring a copy of {}", archive.name));
-    let (disk, digests) = restore::contents(&borg, archive)?;
-    let file = scratch.new_disk()?;
-    let written_bytes = restore::read(&borg, archive, &disk, digests, Some(&file))?;
-    for small in ["nvram.fd", "seed.img"] {
-        small_file(&borg, archive, scratch, small)?;
-    }
-    Ok(Restored {
-        archive: archive.clone(),
-        disk_bytes: disk.size_bytes,
-        written_bytes,
-        digests_sha256: disk.digests_sha256,
-    })
-}
-
-/// One that the archive has not got is not made.
-fn small_file(borg: &Borg, archive: &Archive, scratch: &Scratch, name: &str) -> Result<()> {
-    let content = borg.extract_file(&archive.name, &format!("vm/{name}"))?;
-    if content.is_empty() { Ok(()) } else { write_atomic(&scratch.at(name), &content, 0o600) }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use time::macros::datetime;
-
-    #[test]
-    fn what_is_lost_is_counted_from_the_beginning_and_is_never_less_than_nothing() {
-        let taken = datetime!(2026-11-21 02:00 UTC);
-        assert_eq!(rpo(taken, datetime!(2026-11-21 14:30 UTC)), 45_000);
-        assert_eq!(rpo(taken, datetime!(2026-11-21 01:59 UTC)), 0, "another clock");
-        assert_eq!(
-            (age(300), age(45_000), age(200_000)),
-            ("5 minutes".into(), "12 hours".into(), "2 days".into())
-        );
-    }
-}
+#[path = "drill_tests.rs"]
+mod tests;

@@ -93,6 +93,15 @@ fn told(how: &str, stderr: &[String]) -> anyhow::Error {
     if stderr.iter().any(|line| line.contains("failed to execute guestfish")) {
         return refused("guestfish is not installed\n  apt-get install guestfish");
     }
+    // It asks nobody for a passphrase: it has no terminal, and what it reads instead is no key.
+    if let Some(line) = stderr.iter().find(|line| line.contains("could not find key to open LUKS")) {
+        let device =
+            line.split("encrypted ").nth(1).map_or("its disk", |device| device.trim_end_matches('.'));
+        return refused(format!(
+            "{device} is encrypted (LUKS), and its passphrase is asked for nowhere\n  \
+             restore the whole VM, and open it there: pc-borg restore VM --as COPY"
+        ));
+    }
     let trimmed = stderr.iter().map(|line| line.trim().trim_start_matches("guestfish: "));
     let said: Vec<&str> = trimmed.filter(|line| !line.is_empty()).collect();
     let said = said[said.len().saturating_sub(4)..].join("; ");
@@ -117,13 +126,17 @@ mod tests {
     #[test]
     fn the_last_words_are_told() {
         let lines = |text: &str| text.lines().map(str::to_string).collect::<Vec<_>>();
-        let missing = told(
-            "exit status 127",
-            &lines("setpriv: failed to execute guestfish: No such file or directory"),
-        );
+        let missing =
+            told("exit status 127", &lines("setsid: failed to execute guestfish: No such file or directory"));
         assert_eq!(missing.to_string(), "guestfish is not installed\n  apt-get install guestfish");
         let none = told("exit status 1", &lines("\nguestfish: no operating system was found on this disk\n"));
         assert_eq!(none.to_string(), "guestfish: no operating system was found on this disk");
+        let locked = "guestfish: could not find key to open LUKS encrypted /dev/sda2.\n\n\
+                      Try using --key on the command line.\n\nOriginal error: cryptsetup_open: No key available (1)";
+        let locked = told("exit status 1", &lines(locked)).to_string();
+        assert!(
+            locked.starts_with("/dev/sda2 is encrypted (LUKS), and its passphrase is asked for nowhere\n")
+        );
         assert_eq!(told("killed by signal 9", &[]).to_string(), "guestfish: killed by signal 9");
     }
 }

@@ -23,7 +23,10 @@ mod key;
 mod left;
 mod list;
 mod lock;
+mod machine;
 mod making;
+mod moment;
+mod naming;
 mod passphrase;
 mod queue;
 mod records;
@@ -114,6 +117,7 @@ fn run(cli: Cli) -> Result<Exit> {
     let asks = matches!(cli.verb, Verb::Status { .. });
     if !asks {
         require_root()?;
+        machine::require_self(&common.root, &view)?;
     }
     let interrupts = if asks { Interrupts::none()? } else { Interrupts::catch()? };
     let site = Site { common: &common, view, policies, interrupts };

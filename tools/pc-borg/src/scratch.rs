@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use pc_cli::{Exit, log, together, try_again};
 
 use crate::hypervisor;
 use crate::queue;
-use crate::site::Site;
+use crate::site::{STAGE, Site};
 
 /// What a copy is for: one of a kind at a time on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,9 @@ pub struct Scratch {
     pub directory: PathBuf,
     /// What libvirt calls it, when it is booted.
     pub domain: String,
+    /// What others write of it: on no volume, for virtlogd writes the consoles of all guests, and stands still with the
+    /// volume of one.
+    notes: PathBuf,
     purpose: Purpose,
     volume: Name,
 }
@@ -108,7 +111,7 @@ fn clear(site: &Site, purpose: Purpose) -> Result<()> {
         for entry in fs::read_dir(of_node(site, purpose, volume)).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(vm) = name.to_str() else { continue };
-            match remove(purpose, &purpose.domain(vm), &entry.path()) {
+            match remove(purpose, &purpose.domain(vm), &entry.path(), &notes(site, purpose, vm)) {
                 Ok(()) => {
                     let verb = purpose.verb();
                     log::info(format_args!("the copy of vm {vm}: removed, after a {verb} that was cut off"));
@@ -127,12 +130,22 @@ fn of_node(site: &Site, purpose: Purpose, volume: &Name) -> PathBuf {
     site.at(&format!("{}/{}/{}", paths::volume_mount(volume), purpose.directory(), site.node()))
 }
 
+/// A policy's directory there has no dot.
+fn notes(site: &Site, purpose: Purpose, vm: &str) -> PathBuf {
+    site.at(&format!("{STAGE}/.{}/{vm}", purpose.directory()))
+}
+
 /// The files go only when nobody has them open any more.
-fn remove(purpose: Purpose, domain: &str, directory: &Path) -> Result<()> {
+fn remove(purpose: Purpose, domain: &str, directory: &Path, notes: &Path) -> Result<()> {
     // guestfish ends what it began, and is ended with us.
     if purpose == Purpose::Drill {
         hypervisor::end_copy(domain, directory)?;
     }
+    remove_all(directory)?;
+    remove_all(notes)
+}
+
+fn remove_all(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", directory.display()))
@@ -151,8 +164,12 @@ impl Scratch {
             fs::set_permissions(level, fs::Permissions::from_mode(0o711))
                 .with_context(|| format!("letting QEMU into {}", level.display()))?;
         }
-        let domain = purpose.domain(vm.as_str());
-        let scratch = Scratch { directory, domain, purpose, volume: volume.clone() };
+        let (domain, notes) = (purpose.domain(vm.as_str()), notes(site, purpose, vm.as_str()));
+        // What an earlier copy said is no sign of life of this one.
+        remove_all(&notes)?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&notes);
+        made.with_context(|| format!("making {}", notes.display()))?;
+        let scratch = Scratch { directory, domain, notes, purpose, volume: volume.clone() };
         scratch.require_room()?;
         Ok(scratch)
     }
@@ -167,6 +184,11 @@ impl Scratch {
     /// A file of the copy.
     pub fn at(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// What its serial console says, when it is booted.
+    pub fn console(&self) -> PathBuf {
+        self.notes.join("console.log")
     }
 
     /// 75 when the volume is about to be full: the VMs on it come first.
@@ -188,7 +210,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(self.purpose, &self.domain, &self.directory) {
+        if let Err(error) = remove(self.purpose, &self.domain, &self.directory, &self.notes) {
             log::warning(format_args!("{}: {error:#}\n  pc-borg recover", self.domain));
         }
     }

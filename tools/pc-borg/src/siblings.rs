@@ -26,11 +26,12 @@ pub fn guests(common: &Common) -> Result<BTreeMap<String, Guest>> {
     duty::parse_list(&answer.stdout)
 }
 
-/// The definition of a copy of a VM, whose files are in `directory`: the same machine, without network card or anything by
-/// which it could be taken for the VM.
-pub fn definition(common: &Common, vm: &str, copy: &str, directory: &Path) -> Result<String> {
+/// The definition of a copy of a VM, whose files are in `directory`, and whose console is written to a file of its own: the
+/// same machine, without network card or anything by which it could be taken for the VM.
+pub fn definition(common: &Common, vm: &str, copy: &str, directory: &Path, console: &Path) -> Result<String> {
     let mut command = Command::new("pc-vm");
     command.args(flags(common)).args(["xml", vm, "--as", copy, "--copy"]).arg(directory);
+    command.arg("--console").arg(console);
     let answer = pc_run::run(command).deadline(LIST).output().map_err(|error| ours(&error))?;
     Ok(answer.text())
 }
@@ -166,7 +167,7 @@ mod tests {
             (Exit::TryAgain, "pc-dirty: another run holds it\n  wait".into())
         );
         assert_eq!(
-            of(Some(127), "setpriv: failed to execute pc-dirty: No such file or directory\n"),
+            of(Some(127), "setsid: failed to execute pc-dirty: No such file or directory\n"),
             (Exit::Failed, "pc-dirty is not installed\n  apt-get install pc-dirty".into())
         );
         assert_eq!(of(Some(2), "error: bad\n"), (Exit::Refused, "pc-dirty: bad".into()));

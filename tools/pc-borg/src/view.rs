@@ -93,8 +93,6 @@ impl View {
         command.arg("--extents").arg(wanted.extents).arg("--report").arg(wanted.report);
         command.args(["--segment", &wanted.segment_bytes.to_string(), "--json"]);
         command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Ctrl-C of a terminal is for us: we end the view when borg has ended.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = spawn(&mut command).context("running pc-segments\n  apt-get install pc-segments")?;
         let stderr = gather(child.stderr.take());
         let (sender, receiver) = channel();

@@ -27,9 +27,14 @@ fn scratch(machine: &Machine) -> PathBuf {
     machine.root().join("mnt/vms/pc-drill/node1/mail")
 }
 
+/// What its console says lies there: virtlogd writes for all guests, and no volume may hold it up.
+fn notes(machine: &Machine) -> PathBuf {
+    machine.root().join("run/personal-cluster/borg/.pc-drill/mail")
+}
+
 /// Nothing of a copy is left.
 fn is_clean(machine: &Machine) -> bool {
-    !scratch(machine).exists() && !machine.at("copy.xml").exists()
+    !scratch(machine).exists() && !notes(machine).exists() && !machine.at("copy.xml").exists()
 }
 
 /// Only ours, and only while it is one: a process that nobody has waited for is none any more.
@@ -99,6 +104,8 @@ fn a_copy_is_restored_booted_and_gone() {
             definition.display()
         )
     );
+    let console = fs::read_to_string(machine.at("copy.console")).unwrap();
+    assert_eq!(Path::new(console.trim()), notes(&machine).join("console.log"));
     assert!(is_clean(&machine));
     assert_eq!(fs::read(machine.disk_of("mail")).unwrap(), before, "the VM's own disk is nobody's business");
     let status = machine.json(&["status"]);
@@ -125,6 +132,9 @@ fn a_copy_that_shows_no_sign_of_life_is_a_drill_that_failed() {
     machine.ok(&["drill", "mail"]);
     let proven = machine.json(&["status"])["backups"][0]["drilled_at"].clone();
     fs::write(machine.at("says"), "Kernel panic - not syncing\r\n").unwrap();
+    // What the console of a copy said whose files are gone is nothing that this one says.
+    fs::create_dir_all(notes(&machine)).unwrap();
+    fs::write(notes(&machine).join("console.log"), "mail login: ").unwrap();
     let (code, said) = machine.fails(&["drill", "mail", "--wait", "3"]);
     assert_eq!(code, 1, "{said}");
     assert!(
@@ -170,7 +180,7 @@ fn a_drill_that_was_killed_leaves_nothing_running_and_its_files_are_removed() {
     wait_for("the copy's end", || !lives(&keeper));
     assert!(scratch(&machine).join("disk.img").exists());
     machine.ok(&["recover"]);
-    assert!(!scratch(&machine).exists());
+    assert!(!scratch(&machine).exists() && !notes(&machine).exists());
     // libvirt was not there to end it: it is ended now.
     let mut left = Command::new("sleep").arg("300").spawn().unwrap();
     fs::create_dir_all(scratch(&machine)).unwrap();
@@ -197,6 +207,20 @@ fn one_that_is_told_to_end_cleans_up_and_is_no_failure_of_the_archive() {
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(75));
     assert!(is_clean(&machine));
     assert!(machine.json(&["status"])["backups"][0]["drill_error"].is_null());
+}
+
+/// An upgrade of libvirt says nothing about the archive.
+#[test]
+fn a_libvirt_that_was_restarted_is_no_failure_of_the_archive() {
+    let machine = backed_up();
+    for how in ["at-once", "later"] {
+        fs::write(machine.at("restarted"), how).unwrap();
+        let _ = fs::remove_file(machine.at("seen"));
+        let (code, said) = machine.fails(&["drill", "mail"]);
+        assert!(code == 75 && said.contains("libvirt of this node was restarted meanwhile"), "{how}: {said}");
+        assert!(is_clean(&machine), "{how}");
+        assert!(machine.json(&["status"])["backups"][0]["drill_error"].is_null(), "{how}");
+    }
 }
 
 #[test]
@@ -251,4 +275,40 @@ fn once_a_week_and_those_that_can_show_nothing_never() {
     machine.file(|file| file["vm"]["web"]["heartbeat"] = json!("agent"));
     let none = of(&machine.json(&["drill", "web", "--due"]));
     assert_eq!(none[0], ("not_due".into(), "there is no archive yet".into()));
+}
+
+/// It counts until one out of the same repository goes well, whichever has the newest archive by then.
+#[test]
+fn a_drill_that_failed_comes_again_out_of_the_same_repository() {
+    let machine = Machine::ready();
+    machine.file(|file| {
+        file["vm"]["mail"]["heartbeat"] = json!("console:mail login:");
+        file["vm"]["mail"]["backup"] = json!(["daily", "other"]);
+        file["vm"]["web"]["heartbeat"] = json!("none");
+        file["backup"]["other"] = json!({"repository": "/mnt/backup/borg/other", "schedule": "daily"});
+    });
+    machine.ok(&["init", "other"]);
+    let key: Value = serde_json::from_str(&machine.ok(&["key", "export", "other", "--json"])).unwrap();
+    machine.ok(&["key", "acknowledge", "other", key["code"].as_str().unwrap()]);
+    machine.ok(&["backup", "mail", "--policy", "other"]);
+    let (code, said) = machine.fails(&["drill", "mail", "--wait", "3"]);
+    assert_eq!(code, 1, "{said}");
+    machine.ok(&["backup", "mail", "--policy", "daily"]);
+    comes_up(&machine);
+    let due = || {
+        let answer = machine.json(&["drill", "mail", "--due"]);
+        let drill = &answer["drills"][0];
+        (drill["policy"].as_str().unwrap().to_string(), drill["outcome"].as_str().unwrap().to_string())
+    };
+    assert_eq!(
+        due(),
+        ("daily".into(), "done".into()),
+        "not so soon, and the newest archive was never drilled"
+    );
+    let record = machine.root().join("mnt/backup/pc-borg/other/vms/mail.drilled.json");
+    let mut old: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    old["at"] = json!("2026-01-01T00:00:00Z");
+    fs::write(&record, old.to_string()).unwrap();
+    assert_eq!(due(), ("other".into(), "done".into()));
+    assert_eq!(due().1, "not_due");
 }

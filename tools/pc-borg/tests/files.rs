@@ -6,7 +6,7 @@ mod machine;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use machine::{Machine, wait_for};
 
@@ -93,6 +93,29 @@ fn what_cannot_be_taken_out_leaves_nothing_and_says_why() {
     let (code, said) = fails("/etc/hostname");
     assert!(code == 2 && said.contains("is there, and is not written over"), "{said}");
     assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
+}
+
+/// guestfish would ask for a passphrase at the terminal, and be stopped there, in the background, for ever.
+#[test]
+fn a_disk_that_is_encrypted_is_refused_also_at_a_terminal() {
+    let machine = backed_up();
+    fs::write(machine.at("luks"), "").unwrap();
+    let out = machine.at("out").display().to_string();
+    let asked = machine.command(&["restore-file", "mail", "/etc/hostname", "--output", &out]);
+    let words = std::iter::once(asked.get_program()).chain(asked.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut at_a_terminal = Command::new("script");
+    at_a_terminal.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+    at_a_terminal.stdin(Stdio::null()).env_remove("JOURNAL_STREAM");
+    at_a_terminal.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = at_a_terminal.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("/dev/sda2 is encrypted (LUKS), and its passphrase is asked for nowhere"),
+        "{said}"
+    );
+    assert!(!machine.at("asked").exists() && !Path::new(&out).exists() && !scratch(&machine).exists());
 }
 
 /// The copy of a VM's disk is all its secrets: it does not lie there because somebody was killed.

@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::gate;
 use crate::host::{self, pacemaker, tell};
 use crate::rows::vm_resource;
+use crate::upgrade;
 use crate::want::Want;
 
 /// Between two looks at a report that is made every minute.
@@ -166,6 +167,16 @@ fn unhealed(common: &Common) -> Option<String> {
 /// Lets a node take VMs again, and brings those home that were at home there.
 pub fn undrain(common: &Common, want: &Want, node: &str, stay: bool, patience: Duration) -> Result<Exit> {
     known(want, node)?;
+    if host::engine()?.node(node).is_some_and(|state| state.online && state.drained) {
+        // Its package manager may restart what its VMs would need, and its reboot may be next.
+        match host::upgrade::upgrades(common, &want.node, node) {
+            Ok(true) => return Err(try_again(upgrade::node::still(node))),
+            Ok(false) => {}
+            Err(error) => log::warning(format_args!(
+                "whether {node} is in the middle of an upgrade is not known: {error:#}"
+            )),
+        }
+    }
     emit(common.json, &refill(want, node, stay, patience)?)?;
     Ok(Exit::Done)
 }

@@ -4,14 +4,15 @@
 
 mod stage;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use stage::Stage;
+use stage::children::{Running, bus};
 use zbus::blocking::{Connection, connection::Builder};
 
 /// Every delay that is asked for: its words, and an end that is closed when the other one is.
@@ -32,16 +33,6 @@ impl Logind {
     }
 }
 
-/// Ends what a test started, also when it fails.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 struct Scene {
     asked: Receiver<(String, UnixStream)>,
     logind: Connection,
@@ -52,16 +43,9 @@ struct Scene {
 
 /// `inhibit` on a node, with the CIB of a stage.
 fn scene(stage: &Stage, node: &str) -> Scene {
-    let mut daemon = Command::new("dbus-daemon")
-        .args(["--session", "--nofork", "--print-address"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("dbus-daemon must be installed for this test");
-    let mut address = String::new();
-    BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
-    let daemon = Running(daemon);
+    let (daemon, address) = bus();
     let (sender, asked) = channel();
-    let logind = Builder::address(address.trim())
+    let logind = Builder::address(address.as_str())
         .and_then(|builder| builder.serve_at("/org/freedesktop/login1", Logind(sender)))
         .and_then(|builder| builder.name("org.freedesktop.login1"))
         .and_then(Builder::build)
@@ -69,7 +53,7 @@ fn scene(stage: &Stage, node: &str) -> Scene {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pc-ha"));
     command.arg("--root").arg(stage.at(".")).arg("--file").arg(stage.at("cluster.toml"));
     command.args(["--node", node, "inhibit"]).env("CIB_file", stage.at("cib.xml"));
-    command.env("DBUS_SYSTEM_BUS_ADDRESS", address.trim()).env_remove("NOTIFY_SOCKET");
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", &address).env_remove("NOTIFY_SOCKET");
     Scene { asked, logind, _inhibit: Running(command.spawn().unwrap()), _daemon: daemon }
 }
 

@@ -9,7 +9,7 @@ use std::process::Output;
 
 use stage::{Stage, said};
 
-/// The other nodes, by files below peer/NODE: `boot` (b1, b2, ...), `run`, `state`. A file `kill-before-VERB` or
+/// The other nodes, by files below peer/NODE: `boot` (b1, b2, ...), `run`, `state`, `active`. A file `kill-before-VERB` or
 /// `kill-after-VERB` has it kill -9 whoever asks, once.
 const SSH: &str = r#"#!/bin/sh
 node=$4 verb=${5##* } here=@ROOT@/peer/$4
@@ -21,9 +21,10 @@ case $verb in
 report)
     now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
     sed -i "s/\"measured_at\":\"[^\"]*\"/\"measured_at\":\"$now\"/" @ROOT@/run/personal-cluster/storage.json
-    last=null
+    last=null active=false
+    [ ! -e "$here/active" ] || active=true
     [ ! -e "$here/run" ] || last="{\"run\":\"$(cat "$here/run")\",\"boot_id\":\"b1\",\"state\":\"$(cat "$here/state")\",\"reason\":\"apt-get: exit status: 100\",\"kept_back\":[\"linux-image-amd64\"]}"
-    echo "{\"schema\":\"pc.ha.upgrade.node/1\",\"boot_id\":\"$(cat "$here/boot")\",\"state\":\"running\",\"failed_units\":[],\"memory_bytes\":8589934592,\"commands\":[[\"apt-get\",\"upgrade\"]],\"active\":false,\"last\":$last}"
+    echo "{\"schema\":\"pc.ha.upgrade.node/1\",\"boot_id\":\"$(cat "$here/boot")\",\"state\":\"running\",\"failed_units\":[],\"memory_bytes\":8589934592,\"commands\":[[\"apt-get\",\"upgrade\"]],\"active\":$active,\"last\":$last}"
     ;;
 upgrade) cat > "$here/run"; echo "$(cat "$here/run")" >> "$here/runs" ;;
 reboot) echo reboot >> "$here/reboots"; echo b2 > "$here/boot" ;;
@@ -214,6 +215,28 @@ fn one_upgrade_in_the_whole_cluster() {
     let output = upgrade(&stage, &["--abandon"]);
     assert!(said(&output).contains("node3 stays drained\n  pc-ha undrain node3"), "{}", said(&output));
     assert!(!stage.at(WALK).exists());
+}
+
+#[test]
+fn a_node_that_is_still_in_its_package_manager_is_left_alone() {
+    let stage = stage();
+    stage.write("kill-after-upgrade", "");
+    assert_eq!(upgrade(&stage, &["node3"]).status.code(), None);
+    stage.write("peer/node3/active", "");
+    let output = upgrade(&stage, &["--abandon"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let told = "node3 stays drained, and node3 still upgrades itself\n  \
+                on node3: journalctl -fu pc-ha-upgrade-node.service; then: pc-ha undrain node3";
+    assert!(said(&output).contains(told), "{}", said(&output));
+    let output = stage.pc_ha(&["undrain", "node3"]);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).contains("node3 still upgrades itself\n"), "{}", said(&output));
+    assert!(stage.read("cib.xml").contains(STANDBY));
+    // Somebody took the mark away by hand: no other node is touched all the same.
+    stage.pacemaker("crm_attribute", &["--node", "node3", "--name", "standby", "--delete"]);
+    refused(&stage, &["node2"], 75, "nothing was begun: node3 still upgrades itself\n");
+    std::fs::remove_file(stage.at("peer/node3/active")).unwrap();
+    assert_eq!(stage.json(&["upgrade", "node2", "--plan"])["in_the_way"], serde_json::json!([]));
 }
 
 #[test]

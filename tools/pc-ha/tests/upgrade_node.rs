@@ -1,15 +1,19 @@
 //! A node that upgrades itself: what the gate lets others ask (`engine report`, `engine upgrade`), with a stand-in for systemd on a
 //! private bus, and what the unit runs (`engine upgrade-here`).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
+#![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
-use std::fs;
+mod stage;
+
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use rustix::fs::{FlockOperation, fcntl_lock};
+use stage::children::{Running, bus, fed};
 use systemd_jobs::Listed;
 use zbus::blocking::{Connection, connection::Builder};
 use zbus::zvariant::OwnedObjectPath;
@@ -53,16 +57,6 @@ impl Systemd {
     }
 }
 
-/// Ends what a test started, also when it fails.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 struct Node {
     root: tempfile::TempDir,
     address: String,
@@ -74,17 +68,10 @@ struct Node {
 
 impl Node {
     fn new() -> Node {
-        let mut daemon = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--print-address"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("dbus-daemon must be installed for this test");
-        let mut address = String::new();
-        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let daemon = Running(daemon);
+        let (daemon, address) = bus();
         let units = Arc::new(Mutex::new(vec![("smartd.service", "failed"), ("sshd.service", "active")]));
         let (sender, started) = channel();
-        let systemd = Builder::address(address.trim())
+        let systemd = Builder::address(address.as_str())
             .and_then(|builder| {
                 let systemd = Systemd { units: Arc::clone(&units), started: sender };
                 builder.serve_at("/org/freedesktop/systemd1", systemd)
@@ -93,7 +80,6 @@ impl Node {
             .and_then(Builder::build)
             .unwrap();
         let root = tempfile::tempdir().unwrap();
-        let address = address.trim().to_string();
         let node = Node { root, address, units, started, _systemd: systemd, _daemon: daemon };
         node.write("proc/sys/kernel/random/boot_id", "b1\n");
         node.write("proc/meminfo", "MemTotal:        2097152 kB\nMemFree:         1 kB\n");
@@ -109,21 +95,23 @@ impl Node {
         fs::write(self.at(path), text).unwrap();
     }
 
+    fn verb(&self, verb: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pc-ha"));
+        command.arg("--root").arg(self.root.path()).args(["engine", verb]);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.address).env_remove("JOURNAL_STREAM");
+        command
+    }
+
     fn engine(&self, verb: &str, stdin: &str) -> Output {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pc-ha"))
-            .arg("--root")
-            .arg(self.root.path())
-            .args(["engine", verb])
-            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
-            .env_remove("JOURNAL_STREAM")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A verb that reads nothing may have ended already.
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        child.wait_with_output().unwrap()
+        fed(&mut self.verb(verb), stdin)
+    }
+
+    /// The unit's verb, with what it says on the way.
+    fn begin(&self) -> (Running, BufReader<ChildStdout>, BufReader<ChildStderr>) {
+        let mut child =
+            self.verb("upgrade-here").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        (Running(child), BufReader::new(out), BufReader::new(err))
     }
 
     fn ends(&self, verb: &str, stdin: &str, code: i32) -> String {
@@ -166,10 +154,15 @@ fn an_upgrade_is_accepted_once_and_run_by_a_unit() {
     node.ends("upgrade", "node1-7.node2.1\n", 0);
     assert_eq!(node.started.try_recv().unwrap(), UNIT);
     assert_eq!(node.report()["last"]["state"], "asked");
-    // The answer was lost, and whoever asked asks again.
+    // Killed before the unit was started, or restarted before it had begun: whoever asked asks again.
+    node.write("proc/sys/kernel/random/boot_id", "b2\n");
+    node.ends("upgrade", "node1-7.node2.1\n", 0);
+    assert_eq!(node.started.try_recv().unwrap(), UNIT);
+    assert_eq!(node.report()["last"]["boot_id"], "b2");
+    // Only the answer was lost.
+    node.units.lock().unwrap().push((UNIT, "activating"));
     node.ends("upgrade", "node1-7.node2.1\n", 0);
     assert!(node.started.try_recv().is_err(), "once");
-    node.units.lock().unwrap().push((UNIT, "activating"));
     assert_eq!(node.report()["active"], true);
     let told = node.ends("upgrade", "node3-8.node2.1\n", 75);
     assert!(told.contains("another upgrade of this node is under way"), "{told}");
@@ -186,6 +179,10 @@ fn the_unit_runs_the_node_s_own_command_and_tells_how_it_ended() {
     ));
     node.ends("upgrade", "w.node2.1", 0);
     node.ends("upgrade-here", "", 0);
+    // It is not asked for a second time, and its answer may have been lost.
+    node.started.try_recv().unwrap();
+    node.ends("upgrade", "w.node2.1", 0);
+    assert!(node.started.try_recv().is_err(), "it is done");
     assert_eq!(
         fs::read_to_string(&log).unwrap(),
         "noninteractive 1\nnone\n",
@@ -200,4 +197,68 @@ fn the_unit_runs_the_node_s_own_command_and_tells_how_it_ended() {
     let last = &node.report()["last"];
     assert_eq!((&last["run"], &last["state"]), (&"w.node2.2".into(), &"failed".into()));
     assert_eq!(last["reason"], "sh -c exit 100: exit status: 100");
+}
+
+/// A lock of dpkg's kind, which this process has until the file is closed.
+fn locked(path: &Path) -> File {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = File::create(path).unwrap();
+    fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    file
+}
+
+/// The first line with these words.
+fn line(said: &mut impl BufRead, words: &str) -> String {
+    let found = said.lines().map(Result::unwrap).find(|line| line.contains(words));
+    found.unwrap_or_else(|| panic!("it ended without {words:?}"))
+}
+
+#[test]
+fn whoever_else_is_at_the_packages_is_waited_for() {
+    let node = Node::new();
+    let log = node.at("log");
+    node.command(&format!("echo ran >> {}", log.display()));
+    let locks = [
+        "var/lib/dpkg/lock-frontend",
+        "var/lib/dpkg/lock",
+        "var/lib/apt/lists/lock",
+        "var/cache/apt/archives/lock",
+    ];
+    for (number, lock) in locks.iter().enumerate() {
+        let held = locked(&node.at(lock));
+        node.ends("upgrade", &format!("w.node2.{number}"), 0);
+        let (mut unit, _, mut said) = node.begin();
+        let told = line(&mut said, "waiting: ");
+        let me = std::process::id();
+        assert!(told.contains(&format!("process {me} holds ")) && told.ends_with(lock), "{told}");
+        assert!(!log.exists(), "{lock}: nothing runs beside it");
+        drop(held);
+        assert_eq!(unit.0.wait().unwrap().code(), Some(0), "{lock}");
+        assert_eq!(node.report()["last"]["state"], "done");
+        fs::remove_file(&log).unwrap();
+    }
+}
+
+#[test]
+fn a_command_that_somebody_came_before_is_run_again() {
+    let node = Node::new();
+    let (log, go) = (node.at("log"), node.at("go"));
+    assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
+    let mut gate = File::options().read(true).write(true).open(&go).unwrap();
+    let (log, go) = (log.display(), go.display());
+    node.command(&format!(
+        "echo ran >> {log}; [ $(wc -l < {log}) -gt 1 ] || {{ echo begun; read word < {go}; exit 100; }}"
+    ));
+    node.ends("upgrade", "w.node2.1", 0);
+    let (mut unit, mut out, mut said) = node.begin();
+    line(&mut out, "begun");
+    let held = locked(&node.at("var/lib/apt/lists/lock"));
+    gate.write_all(b"go\n").unwrap();
+    let told = line(&mut said, "it is run again");
+    assert!(told.contains("exit status: 100, and process "), "{told}");
+    line(&mut said, "waiting: ");
+    drop(held);
+    assert_eq!(unit.0.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_to_string(node.at("log")).unwrap(), "ran\nran\n");
+    assert_eq!(node.report()["last"]["state"], "done");
 }

@@ -75,12 +75,15 @@ pub struct Rehearsal<'a> {
     pub directory: &'a str,
     /// Its cloud-init seed is among them.
     pub seed: bool,
+    /// Where its serial console is written to: by virtlogd, which stands still for all guests with the volume it writes to.
+    pub console: &'a str,
 }
 
 /// Renders a copy: another name, a UUID that libvirt draws, files of its own, no network card, and no mark, for it is
 /// not pc-vm's to look after.
 pub fn render_copy(guest: &Guest, host: &HostFacts, copy: &Rehearsal) -> String {
-    let own = Own { places: Places::of_copy(copy.directory), networks: &[], seed: copy.seed, cdrom: None };
+    let places = Places { serial_log: copy.console.into(), ..Places::of_copy(copy.directory) };
+    let own = Own { places, networks: &[], seed: copy.seed, cdrom: None };
     let kind = escape(&host.domain_type);
     let body = body(guest, host, &own);
     format!("<domain type='{kind}'>\n  <name>{}</name>\n{body}</domain>\n", escape(copy.name))

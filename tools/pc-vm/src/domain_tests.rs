@@ -142,7 +142,9 @@ fn a_copy_has_no_network_card_and_shares_nothing_with_its_vm() {
     let of = |vm: &str, seed: bool| {
         let (name, vm) = cluster.vms.get_key_value(vm).unwrap();
         let guest = Guest { cluster: &cluster, name, vm };
-        let copy = Rehearsal { name: "pc-drill.mail", directory: "/mnt/vms/pc-drill/node1/mail", seed };
+        let console = "/run/personal-cluster/borg/.pc-drill/mail/console.log";
+        let copy =
+            Rehearsal { name: "pc-drill.mail", directory: "/mnt/vms/pc-drill/node1/mail", seed, console };
         render_copy(&guest, &pc("kvm", true), &copy)
     };
     let xml = of("mail", true);

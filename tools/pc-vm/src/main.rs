@@ -165,6 +165,9 @@ enum Verb {
         /// What the copy is called: with a dot, as no VM is
         #[arg(long = "as", id = "called", value_name = "NAME", requires = "copy")]
         called: Option<String>,
+        /// Where the copy's serial console is written to: console.log beside its disk when this is not said
+        #[arg(long, value_name = "FILE", requires = "copy")]
+        console: Option<PathBuf>,
     },
 }
 
@@ -263,11 +266,11 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         }
         Verb::Disk(verb) => disk::run(site, verb),
         Verb::Console { name } => console(site, &name),
-        Verb::Xml { name, copy, called } => {
+        Verb::Xml { name, copy, called, console } => {
             let guest = site.guest(&name)?;
             let xml = match copy.as_deref().zip(called.as_deref()) {
                 None => site.host()?.definition(&guest).xml,
-                Some((directory, called)) => copy_of(site, &guest, directory, called)?,
+                Some((directory, called)) => copy_of(site, &guest, directory, called, console)?,
             };
             emit_raw(xml.as_bytes())?;
             Ok(Exit::Done)
@@ -276,7 +279,13 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
 }
 
 /// The definition of a copy, out of what lies in its directory.
-fn copy_of(site: &Site, guest: &Guest, directory: &Path, called: &str) -> Result<String> {
+fn copy_of(
+    site: &Site,
+    guest: &Guest,
+    directory: &Path,
+    called: &str,
+    console: Option<PathBuf>,
+) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     if !called.contains('.') || !called.chars().all(plain) {
         return Err(refused(format!(
@@ -284,12 +293,18 @@ fn copy_of(site: &Site, guest: &Guest, directory: &Path, called: &str) -> Result
             guest.name
         )));
     }
-    let (true, Some(place)) = (directory.is_absolute(), directory.to_str()) else {
-        return Err(refused(format!("--copy {}: is not an absolute path", directory.display())));
-    };
+    let place = absolute("--copy", directory)?;
+    let console = console.unwrap_or_else(|| directory.join("console.log"));
+    let console = absolute("--console", &console)?;
     let seed = Places::of_copy(place).seed;
     let seed = Path::new(&seed).try_exists().with_context(|| format!("looking for {seed}"))?;
-    Ok(site.host()?.copy(guest, &Rehearsal { name: called, directory: place, seed }))
+    Ok(site.host()?.copy(guest, &Rehearsal { name: called, directory: place, seed, console }))
+}
+
+fn absolute<'a>(flag: &str, path: &'a Path) -> Result<&'a str> {
+    path.to_str()
+        .filter(|_| path.is_absolute())
+        .ok_or_else(|| refused(format!("{flag} {}: is not an absolute path", path.display())))
 }
 
 /// Becomes `virsh console`, on the node where the VM runs.

@@ -1,7 +1,7 @@
 //! Moving a running VM to another node.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cluster::Node;
@@ -13,6 +13,9 @@ use crate::hypervisor::QUICK;
 use crate::owner::{Answer, Owner};
 use crate::site::{Site, now, tell};
 use crate::store::Store;
+
+/// How long somebody else may be at work on the VM: whoever asks for a move would stop and start it instead.
+const OTHERS: Duration = Duration::from_secs(120);
 
 /// How a migration was asked for.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -104,7 +107,7 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) ->
     site.nodes.live_on(to, &uuid).with_context(|| format!("moving vm {name}"))?;
     let store = site.store(guest);
     store.require_mounted()?;
-    let _lock = store.lock()?;
+    let _lock = store.lock_within(OTHERS)?;
     let during = Owner { moving_to: Some(to.name.to_string()), pacemaker, ..record(site, name, from)? };
     store.set_owner(&during)?;
     let moved = source.migrate(&uuid, &site.nodes.destination(to)?);

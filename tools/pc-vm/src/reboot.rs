@@ -87,8 +87,8 @@ pub fn reboot(site: &Site, name: &str, options: &Options) -> Result<Exit> {
 
 /// Asks once: a guest that is asked again while it boots would go down again.
 fn goes_down(site: &Site, name: &str, node: &Node, uuid: &str, patience: Duration) -> Result<bool> {
-    let lookout = Lookout::new(&site.nodes.uri_from_here(node)?, name, patience);
     let there = site.nodes.of(node)?;
+    let lookout = Lookout::new(&site.nodes.uri_from_here(node)?, name, patience)?;
     tell(&format!("asking vm {name} to restart"));
     there.reboot(uuid).with_context(|| format!("asking vm {name} to restart"))?;
     lookout.wait()

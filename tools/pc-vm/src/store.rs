@@ -4,11 +4,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster::view::paths;
-use pc_cli::{refused, try_again, write_atomic};
+use pc_cli::{log, refused, try_again, write_atomic};
 use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
 
 use crate::owner::{Owner, SCHEMA};
 use crate::places::Places;
@@ -83,8 +86,52 @@ impl Store {
 
     /// Makes the directory and takes the VM's lock (a POSIX lock: Gluster keeps it across nodes).
     pub fn lock(&self) -> Result<Lock> {
+        self.take()?.ok_or_else(|| self.busy())
+    }
+
+    /// As `lock`, when what others do to a VM that runs is soon over: a disk that grows, a snapshot that goes.
+    pub fn lock_within(&self, patience: Duration) -> Result<Lock> {
+        if let Some(lock) = self.take()? {
+            return Ok(lock);
+        }
+        log::info(format_args!("vm {}: waiting for another pc-vm that is at work on it", self.vm));
+        let file = self.open()?;
+        let (sender, receiver) = channel();
+        // The kernel wakes whoever queues, and knows no deadline: a thread does it, and ends with us.
+        std::thread::spawn(move || {
+            let locked = loop {
+                match fcntl_lock(&file, FlockOperation::LockExclusive) {
+                    Err(Errno::INTR) => {}
+                    other => break other,
+                }
+            };
+            drop(sender.send(locked.map(|()| Lock(file))));
+        });
+        match pc_run::timed(|| receiver.recv_timeout(patience)) {
+            Ok(Ok(lock)) => Ok(lock),
+            Ok(Err(error)) => Err(self.unwritable(&error.into())),
+            Err(_) => Err(self.busy()),
+        }
+    }
+
+    fn busy(&self) -> anyhow::Error {
+        try_again(format!("vm {}: another pc-vm is starting, stopping or moving it", self.vm))
+    }
+
+    /// `None`: another process has it.
+    fn take(&self) -> Result<Option<Lock>> {
+        let file = self.open()?;
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(None),
+            Err(error) => Err(self.unwritable(&error.into())),
+        }
+    }
+
+    /// The lock's file, not locked yet; a process that closes it gives up whatever lock it had on it.
+    fn open(&self) -> Result<File> {
         let directory = self.at(&self.places.directory);
-        let locked = fs::DirBuilder::new()
+        let opened = fs::DirBuilder::new()
             .recursive(true)
             // QEMU passes through, and nobody lists.
             .mode(0o711)
@@ -97,14 +144,7 @@ impl Store {
                     .mode(0o600)
                     .open(self.at(&self.places.lock))
             });
-        let file = locked.map_err(|error| self.unwritable(&error))?;
-        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock(file)),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
-                Err(try_again(format!("vm {}: another pc-vm is starting, stopping or moving it", self.vm)))
-            }
-            Err(error) => Err(self.unwritable(&error.into())),
-        }
+        opened.map_err(|error| self.unwritable(&error))
     }
 
     /// A volume without quorum or with a dead client answers with one of many errors; all of them may pass.

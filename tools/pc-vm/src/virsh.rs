@@ -1,11 +1,13 @@
 //! Every call of virsh(1): for what the binding of libvirt has no call.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
+use pc_cli::try_again;
 
 const REMEDY: &str = "running virsh\n  apt-get install libvirt-clients";
 
@@ -23,39 +25,89 @@ pub fn console(uri: &str, domain: &str) -> Error {
 /// Looks out for the event by which libvirt tells that a guest was reset, whoever did it.
 #[derive(Debug)]
 pub struct Lookout {
-    answer: Receiver<Result<bool>>,
+    virsh: Child,
+    heard: Receiver<Heard>,
     patience: Duration,
 }
 
-/// More than virsh takes to connect and to say goodbye.
-const SLACK: Duration = Duration::from_secs(30);
+/// What virsh said.
+#[derive(Debug)]
+enum Heard {
+    /// It is connected, and asks for the event now.
+    Ready,
+    /// It has ended: its standard output, and the errors.
+    Ended(String, String),
+}
+
+/// What it says on standard error, which it does not buffer, when it is connected.
+const READY: &str = "pc-vm-ready";
+/// More than virsh takes to connect, and to say goodbye.
+const SLACK: Duration = Duration::from_secs(60);
 
 impl Lookout {
-    /// From now on: a guest takes longer to shut down than virsh to connect.
-    pub fn new(uri: &str, domain: &str, patience: Duration) -> Lookout {
+    /// Comes back when virsh listens: what is asked for afterwards is heard.
+    pub fn new(uri: &str, domain: &str, patience: Duration) -> Result<Lookout> {
         let mut command = virsh(uri);
-        command.args(["event", "--event", "reboot", "--timeout", &patience.as_secs().max(1).to_string()]);
-        command.args(["--domain", domain]);
-        let (sender, answer) = channel();
-        // Nobody listens any more when what was to be seen could not be asked for.
-        std::thread::spawn(move || drop(sender.send(seen(command, patience))));
-        Lookout { answer, patience }
+        // Commands of one connection. Names of ours hold neither quotes nor blanks.
+        command.arg(format!(
+            "domid '{domain}' ; echo --err {READY} ; event --domain '{domain}' --event reboot --timeout {}",
+            patience.as_secs().max(1)
+        ));
+        command.env("LC_ALL", "C.UTF-8").process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut virsh = command.spawn().context(REMEDY)?;
+        let (sender, heard) = channel();
+        let (out, errors) = (virsh.stdout.take(), virsh.stderr.take());
+        std::thread::spawn(move || listen(out, errors, &sender));
+        let lookout = Lookout { virsh, heard, patience };
+        match lookout.heard.recv_timeout(SLACK) {
+            Ok(Heard::Ready) => Ok(lookout),
+            Ok(Heard::Ended(_, errors)) => Err(failed(&errors)),
+            Err(_) => Err(try_again(format!("virsh: not connected within {} s", SLACK.as_secs()))),
+        }
     }
 
     /// Waits; `false` when the guest was not reset in time.
-    pub fn wait(self) -> Result<bool> {
-        let longest = self.patience + SLACK + SLACK;
-        self.answer.recv_timeout(longest).unwrap_or_else(|_| Err(anyhow!("virsh gave no answer")))
+    pub fn wait(mut self) -> Result<bool> {
+        match self.heard.recv_timeout(self.patience + SLACK) {
+            Ok(Heard::Ended(out, errors)) => {
+                // It ends with 0 at the first event, and with 1 when the time is over or it could not listen at all.
+                let status = self.virsh.wait().context("waiting for virsh")?;
+                if status.success() || out.contains("timed out") {
+                    return Ok(status.success());
+                }
+                Err(failed(&errors))
+            }
+            _ => Err(anyhow!("virsh gave no answer")),
+        }
     }
 }
 
-/// virsh ends with 0 at the first event, and with 1 when the time is over or it could not listen at all.
-fn seen(command: Command, patience: Duration) -> Result<bool> {
-    let heard = pc_run::run(command).deadline(patience + SLACK).allow(&[1]).output();
-    let heard = heard.context("waiting for the guest's restart")?;
-    match heard.code {
-        0 => Ok(true),
-        _ if heard.text().contains("timed out") => Ok(false),
-        _ => Err(anyhow!("waiting for the guest's restart: virsh: {}", heard.stderr.trim())),
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        // It has ended, or nobody needs it any more.
+        let _ = self.virsh.kill();
+        let _ = self.virsh.wait();
     }
+}
+
+fn failed(errors: &str) -> Error {
+    anyhow!("listening for the guest's restart: virsh: {}", errors.trim())
+}
+
+/// Both streams to their ends. What virsh writes to the first one fits into its pipe.
+fn listen(out: Option<ChildStdout>, errors: Option<ChildStderr>, sender: &Sender<Heard>) {
+    let mut said = String::new();
+    for line in errors.into_iter().flat_map(|errors| BufReader::new(errors).lines().map_while(Result::ok)) {
+        if line.ends_with(READY) {
+            // Nobody listens any more when connecting took too long.
+            let _ = sender.send(Heard::Ready);
+        } else {
+            said.push_str(&line);
+            said.push('\n');
+        }
+    }
+    let mut text = String::new();
+    let _ = out.map(|mut out| out.read_to_string(&mut text));
+    let _ = sender.send(Heard::Ended(text, said));
 }

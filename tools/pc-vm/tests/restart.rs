@@ -20,7 +20,7 @@ fn scene() -> Scene {
 fn a_guest_restarts_where_it_runs() {
     let scene = scene();
     let root = scene.root("shared");
-    let log = scene.program("virsh", "echo \"$@\" >> \"$LOG\"\nexit 0\n");
+    let log = scene.program("virsh", "echo \"$@\" >> \"$LOG\"\necho error: pc-vm-ready >&2\nexit 0\n");
     let (exit, said) = scene.pc_vm("n1", &root, &["reboot", "mail", "--timeout", "7", "--json"]);
     assert_eq!(exit, 0, "{said}");
     let answer: serde_json::Value = serde_json::from_str(&said[said.find('{').unwrap()..]).unwrap();
@@ -31,7 +31,10 @@ fn a_guest_restarts_where_it_runs() {
     let there = scene.path("192.0.2.2.xml");
     assert_eq!(
         std::fs::read_to_string(log).unwrap(),
-        format!("--connect test://{} event --event reboot --timeout 7 --domain mail\n", there.display())
+        format!(
+            "--connect test://{} domid 'mail' ; echo --err pc-vm-ready ; event --domain 'mail' --event reboot --timeout 7\n",
+            there.display()
+        )
     );
 }
 
@@ -44,6 +47,25 @@ fn a_guest_that_does_not_restart_is_told_with_what_a_reset_would_cost() {
     let says = "vm mail did not restart within 1 s, and runs on\n  \
                 to lose what it has not written to its disk: pc-vm reboot mail --reset\n";
     assert!(said.ends_with(says), "{said}");
+}
+
+/// Asked before anybody listens, a guest that is fast is missed, and its reset button pressed for nothing.
+#[test]
+fn nobody_is_asked_before_the_answer_can_be_heard() {
+    let scene = scene();
+    let root = scene.root("shared");
+    let reboot = ["reboot", "mail", "--timeout", "7", "--reset", "-v"];
+    scene.program("virsh", "echo error: no route to host >&2\nexit 1\n");
+    let (exit, said) = scene.pc_vm("n1", &root, &reboot);
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.ends_with("listening for the guest's restart: virsh: error: no route to host\n"), "{said}");
+    assert!(!said.contains("asking vm mail to restart") && !said.contains("reset button"), "{said}");
+    // And no longer than it takes: the guest is asked while virsh goes on listening.
+    scene.program("virsh", "echo error: pc-vm-ready >&2\nsleep 1\necho event loop timed out\nexit 1\n");
+    let (exit, said) = scene.pc_vm("n1", &root, &reboot);
+    assert_eq!(exit, 0, "{said}");
+    let asked = said.find("asking vm mail to restart").unwrap();
+    assert!(said[asked..].contains("vm mail: pressing its reset button"), "{said}");
 }
 
 #[test]

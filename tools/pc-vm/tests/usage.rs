@@ -115,6 +115,8 @@ fn a_copy_is_called_like_no_vm() {
         assert_eq!(refused.status.code(), Some(2), "{name} {directory}: {}", said(&refused));
     }
     assert_eq!(xml(&["--copy", "/srv/x"]).status.code(), Some(2), "what is it called?");
+    assert_eq!(xml(&["--console", "/run/x"]).status.code(), Some(2), "of which copy?");
+    assert_eq!(xml(&["--copy", "/srv/x", "--as", "a.b", "--console", "x"]).status.code(), Some(2));
     let copy = place.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
     let print = || {
@@ -123,6 +125,10 @@ fn a_copy_is_called_like_no_vm() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(print().contains("<name>copy.mail</name>") && !print().contains("seed.img"));
+    assert!(print().contains(&format!("<log file='{}/console.log' append='on'/>", copy.display())));
+    let elsewhere = xml(&["--copy", copy.to_str().unwrap(), "--as", "copy.mail", "--console", "/run/x.log"]);
+    let elsewhere = String::from_utf8(elsewhere.stdout).unwrap();
+    assert!(elsewhere.contains("<log file='/run/x.log' append='on'/>"), "{elsewhere}");
     std::fs::write(copy.join("seed.img"), "").unwrap();
     assert!(print().contains(&format!("<source file='{}/seed.img'/>", copy.display())));
 }

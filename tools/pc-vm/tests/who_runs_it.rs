@@ -5,7 +5,9 @@
 mod scene;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use scene::{NODES, Scene, UUID, owner, running, set_owner};
 
@@ -254,4 +256,41 @@ fn what_runs_here_becomes_pacemaker_s_when_nobody_else_runs_it() {
     assert!(!record.exists());
     scene.libvirt("n3", Some(""));
     assert_eq!((adopt().0, record.exists()), (0, true));
+}
+
+/// A disk that grows, or a snapshot that goes, has the VM's lock while it runs: a move that gave up at once would be made by
+/// pacemaker as a stop and a start.
+#[test]
+fn a_move_waits_for_what_is_soon_over() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    for node in ["n1", "n3"] {
+        scene.libvirt(node, Some(""));
+    }
+    scene.libvirt("n2", Some(&running("mail", UUID)));
+    let root = scene.root("shared");
+    // POSIX locks belong to a process, so another one has to hold it, until its standard input is closed.
+    let script = "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.lockf(f,fcntl.LOCK_EX); \
+                  print('held',flush=True); sys.stdin.read()";
+    let mut holder = Command::new("python3")
+        .args(["-c", script])
+        .arg(root.join("mnt/vms/vms/mail/lock"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    let mut moving =
+        scene.command("n2", &root, &["migrate", "mail", "n1"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(moving.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waits = "vm mail: waiting for another pc-vm that is at work on it";
+    assert!(said.any(|line| line == waits), "{:?}", moving.wait());
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    // The test driver moves no guest: the order has reached it.
+    let rest: Vec<String> = said.collect();
+    let ordered = |line: &String| line.contains("moving vm mail from n2 to n1: libvirt of ");
+    assert!(rest.iter().any(ordered), "{rest:?}");
+    assert_eq!(moving.wait().unwrap().code(), Some(1), "{rest:?}");
 }

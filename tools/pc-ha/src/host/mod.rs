@@ -1,6 +1,7 @@
 //! The only module that touches the machine.
 
 pub mod files;
+mod locks;
 pub mod logind;
 pub mod pacemaker;
 pub mod peers;

@@ -3,14 +3,14 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use pc_cli::{Common, log, refused, try_again};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{files, peers, systemd};
+use super::{files, locks, peers, systemd};
 use crate::upgrade::node::{self, Record, Report, State};
 
 /// An upgrade of all nodes, on the node that walks.
@@ -24,6 +24,8 @@ const APT: &str = "/usr/bin/apt-get";
 const UNIT: &str = "pc-ha-upgrade-node.service";
 /// For what only counts.
 const COUNT: Duration = Duration::from_secs(300);
+/// For another apt, or dpkg, that is at work on this node: the nightly one of Debian, or a person's.
+const OTHERS: Duration = Duration::from_secs(600);
 
 /// A file of ours; `None` when there is none.
 pub fn read<T: DeserializeOwned>(common: &Common, path: &str) -> Result<Option<T>> {
@@ -94,7 +96,11 @@ fn commands(common: &Common) -> Result<Vec<Vec<String>>> {
 pub fn report(common: &Common) -> Result<Report> {
     let (state, failed_units) = systemd::state()?;
     // Before the record: a unit that ends in between has written it.
-    let active = !systemd::active(UNIT)?.is_empty();
+    let (mut active, mut last) = (is_at_work()?, read::<Record>(common, RECORD)?);
+    // One that began in between was not killed.
+    if !active && last.as_ref().is_some_and(|last| last.state == State::Running) {
+        (active, last) = (is_at_work()?, read(common, RECORD)?);
+    }
     Ok(Report {
         schema: node::SCHEMA.into(),
         boot_id: boot_id(common)?,
@@ -103,8 +109,12 @@ pub fn report(common: &Common) -> Result<Report> {
         memory_bytes: memory(common)?,
         commands: commands(common)?,
         active,
-        last: read(common, RECORD)?,
+        last,
     })
+}
+
+fn is_at_work() -> Result<bool> {
+    systemd::active(UNIT).map(|units| !units.is_empty())
 }
 
 /// What any node says of itself.
@@ -123,6 +133,16 @@ pub fn report_of(common: &Common, me: &str, name: &str) -> Result<Report> {
         );
     }
     Ok(report)
+}
+
+/// Whether any node is in the middle of an upgrade. Of this one systemd is not asked where its record settles it.
+pub fn upgrades(common: &Common, me: &str, name: &str) -> Result<bool> {
+    if name != me {
+        return report_of(common, me, name).map(|report| report.active);
+    }
+    let last: Option<Record> = read(common, RECORD)?;
+    let open = last.is_some_and(|last| matches!(last.state, State::Asked | State::Running));
+    Ok(open && is_at_work()?)
 }
 
 /// Has any node upgrade itself, under this name; one that was asked already is not asked twice.
@@ -144,11 +164,15 @@ pub fn accept_from_stdin(common: &Common) -> Result<()> {
 }
 
 fn accept(common: &Common, run: &str) -> Result<()> {
+    // Before the record, as above.
+    let active = is_at_work()?;
     let last: Option<Record> = read(common, RECORD)?;
-    if last.as_ref().is_some_and(|last| last.run == run) {
+    // Asked for, and its unit was not started: it is started now.
+    let known = |last: &Record| last.run == run && (active || last.state != State::Asked);
+    if last.as_ref().is_some_and(known) {
         return Ok(());
     }
-    if !systemd::active(UNIT)?.is_empty() {
+    if active {
         return Err(try_again(
             "another upgrade of this node is under way\n  journalctl -fu pc-ha-upgrade-node.service",
         ));
@@ -179,9 +203,10 @@ pub fn here(common: &Common) -> Result<()> {
         return Err(refused("nobody asked for an upgrade of this node\n  pc-ha upgrade NODE"));
     };
     record.state = State::Running;
+    record.boot_id = boot_id(common)?;
     write(common, RECORD, &record)?;
     let commands = commands(common)?;
-    let failed = commands.iter().find_map(|words| command(words).err());
+    let failed = commands.iter().find_map(|words| patient(common, words).err());
     if commands == node::debian() {
         record.kept_back = kept_back().unwrap_or_else(|error| {
             log::warning(format_args!("what is kept back is not known: {error:#}"));
@@ -192,6 +217,21 @@ pub fn here(common: &Common) -> Result<()> {
     record.reason = failed.as_ref().map(|error| format!("{error:#}"));
     write(common, RECORD, &record)?;
     failed.map_or(Ok(()), Err)
+}
+
+/// One command, once nobody else is at the packages; again, when somebody has come in between and it failed.
+fn patient(common: &Common, words: &[String]) -> Result<()> {
+    let until = Instant::now() + OTHERS;
+    loop {
+        locks::wait(common, until)?;
+        let Err(error) = command(words) else { return Ok(()) };
+        match locks::held(common)? {
+            Some(held) if Instant::now() < until => {
+                log::warning(format_args!("{error:#}, and {held}: it is run again"));
+            }
+            _ => return Err(error),
+        }
+    }
 }
 
 /// One command; what it says goes to the journal as it comes. It has no deadline here: half of an upgrade is worse than a slow

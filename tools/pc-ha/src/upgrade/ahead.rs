@@ -7,7 +7,7 @@ use pc_cli::{Common, refused};
 
 use super::answer::{Answer, NodeAnswer};
 use super::ground;
-use super::node::Report;
+use super::node::{Report, still};
 use crate::engine::Engine;
 use crate::host::{self, upgrade as files};
 use crate::moving;
@@ -66,16 +66,25 @@ pub fn look(common: &Common, want: &Want, nodes: &[String]) -> Ahead {
     let mut memory = BTreeMap::new();
     for member in &want.members {
         let name = member.name.as_str();
-        // Of a node that is not touched only its memory matters, and that of this one is no question to anybody.
+        // Of a node that is not touched its memory matters, and whether it is busy: this one asks nobody about itself.
         if name == want.node && !nodes.contains(&want.node) {
             match files::memory(common) {
                 Ok(bytes) => drop(memory.insert(name.to_string(), bytes)),
+                Err(error) => in_the_way.push(format!("{error:#}")),
+            }
+            match files::upgrades(common, &want.node, name) {
+                Ok(true) => in_the_way.push(still(name)),
+                Ok(false) => {}
                 Err(error) => in_the_way.push(format!("{error:#}")),
             }
             continue;
         }
         match files::report_of(common, &want.node, name) {
             Ok(report) => {
+                // One that was given up goes on in its package manager.
+                if report.active {
+                    in_the_way.push(still(name));
+                }
                 memory.insert(name.to_string(), report.memory_bytes);
                 reports.insert(name, report);
             }

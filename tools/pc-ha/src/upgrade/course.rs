@@ -7,7 +7,7 @@ use pc_cli::{Common, Exit, emit, emit_heard, log, try_again};
 use time::OffsetDateTime;
 
 use super::answer::Answer;
-use super::walk::{self, Act, Current, Doubt, Lease, Next, Phase, Seen, Walk};
+use super::walk::{self, Act, Asked, Current, Doubt, Lease, Next, Phase, Seen, Walk};
 use super::{ahead, ground, lease, node};
 use crate::engine::Engine;
 use crate::host::upgrade::{self as files, WALK};
@@ -17,6 +17,8 @@ use crate::want::Want;
 
 /// Between two looks at a node that is at work.
 const PAUSE: Duration = Duration::from_secs(5);
+/// A unit that was asked for begins at once; machines under emulation are slow.
+const BEGINS: Duration = Duration::from_secs(120);
 
 /// The error that a walk ends with which has stopped.
 pub fn stopped(walk: &Walk) -> anyhow::Error {
@@ -38,14 +40,15 @@ pub struct Course<'a> {
     started: Instant,
     /// When the phase began, in this process, by both clocks.
     began: (Instant, OffsetDateTime),
-    asked: bool,
+    /// When this process asked for what the phase needs.
+    asked: Option<Instant>,
 }
 
 impl Course<'_> {
     /// At its beginning, or where it was.
     pub fn new<'a>(common: &'a Common, want: &'a Want, walk: Walk) -> Course<'a> {
         let now = Instant::now();
-        Course { common, want, walk, started: now, began: (now, OffsetDateTime::now_utc()), asked: false }
+        Course { common, want, walk, started: now, began: (now, OffsetDateTime::now_utc()), asked: None }
     }
 
     /// To its end, or to the first doubt.
@@ -110,7 +113,7 @@ impl Course<'_> {
     fn turn(&mut self) -> Result<()> {
         files::write(self.common, WALK, &self.walk)?;
         self.began = (Instant::now(), OffsetDateTime::now_utc());
-        self.asked = false;
+        self.asked = None;
         log::info(self.walk.standing());
         Ok(())
     }
@@ -139,13 +142,13 @@ impl Course<'_> {
             }
             Act::Upgrade => {
                 files::upgrade(common, me, &node, &self.walk.run())?;
-                self.asked = true;
+                self.asked = Some(Instant::now());
                 Ok(())
             }
             Act::Reboot => {
                 log::info(format_args!("{node} goes down and comes back"));
                 files::reboot(common, me, &node)?;
-                self.asked = true;
+                self.asked = Some(Instant::now());
                 Ok(())
             }
             Act::Undrain => {
@@ -211,7 +214,12 @@ impl Course<'_> {
             }
         }
         let lease = if walk.at().is_some() { lease::look(&walk.id) } else { Lease::Ours };
-        Seen { lease, in_the_way, unsettled, report, drained, asked: self.asked, late }
+        let asked = match self.asked {
+            None => Asked::No,
+            Some(asked) if asked.elapsed() < BEGINS => Asked::Yes,
+            Some(_) => Asked::LongAgo,
+        };
+        Seen { lease, in_the_way, unsettled, report, drained, asked, late }
     }
 
     /// Between two nodes: everything runs that ran, and the next one's VMs have room.

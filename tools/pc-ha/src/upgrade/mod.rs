@@ -135,7 +135,22 @@ fn abandon(common: &Common, want: &Want) -> Result<Exit> {
     }
     let engine = host::engine()?;
     for node in engine.nodes.iter().filter(|node| node.drained && want.member(&node.name).is_some()) {
-        log::warning(format_args!("{0} stays drained\n  pc-ha undrain {0}", node.name));
+        let name = &node.name;
+        let busy = node.online
+            && files::upgrades(common, &want.node, name).unwrap_or_else(|error| {
+                log::debug(format_args!(
+                    "whether {name} is in the middle of its upgrade is not known: {error:#}"
+                ));
+                false
+            });
+        if busy {
+            log::warning(format_args!(
+                "{name} stays drained, and {}; then: pc-ha undrain {name}",
+                node::still(name)
+            ));
+        } else {
+            log::warning(format_args!("{name} stays drained\n  pc-ha undrain {name}"));
+        }
     }
     Ok(Exit::Done)
 }

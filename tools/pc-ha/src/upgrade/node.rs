@@ -34,7 +34,7 @@ pub struct Report {
 pub struct Record {
     /// What whoever asked calls it.
     pub run: String,
-    /// The boot in which it was asked for.
+    /// The boot in which it was asked for, then the one in which it began.
     pub boot_id: String,
     /// How far it came.
     pub state: State,
@@ -61,7 +61,7 @@ pub enum State {
 /// An upgrade as the one who asked for it sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Run {
-    /// The node knows nothing of it.
+    /// The node knows nothing of it, or was asked and has not begun.
     Unknown,
     /// It is under way.
     Under,
@@ -83,7 +83,9 @@ impl Report {
         match last.state {
             State::Done => Run::Done { boot_id: last.boot_id.clone(), kept_back: last.kept_back.clone() },
             State::Failed => Run::Failed(last.reason.clone().unwrap_or_else(|| "it does not say why".into())),
-            _ if last.boot_id != self.boot_id => {
+            // Whoever was to start its unit was killed first, or the unit ended before it had begun: nothing is half done.
+            State::Asked if !self.active => Run::Unknown,
+            State::Running if last.boot_id != self.boot_id => {
                 Run::Failed("the node was restarted in the middle of it".into())
             }
             State::Running if !self.active => Run::Failed("it was killed".into()),
@@ -104,6 +106,11 @@ impl Report {
     }
 }
 
+/// What to say of a node that is in the middle of it.
+pub fn still(node: &str) -> String {
+    format!("{node} still upgrades itself\n  on {node}: journalctl -fu pc-ha-upgrade-node.service")
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}, boot {}", self.state, self.boot_id)
@@ -114,7 +121,7 @@ impl fmt::Display for Report {
 const CONFFILES: [&str; 2] = ["--force-confdef", "--force-confold"];
 
 /// What Debian's upgrade is made of: first what an earlier one left half done; new packages come in where an upgrade needs
-/// them (a kernel does), nothing is removed; the other apt is waited for.
+/// them (a kernel does), nothing is removed. Another apt is waited for before each, and here for one that came in between.
 pub fn debian() -> Vec<Vec<String>> {
     let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
     let mut configure = words("dpkg --configure -a");
@@ -123,7 +130,7 @@ pub fn debian() -> Vec<Vec<String>> {
     for option in CONFFILES {
         upgrade.extend(["-o".to_string(), format!("Dpkg::Options::={option}")]);
     }
-    vec![configure, words("apt-get -o DPkg::Lock::Timeout=600 update"), upgrade]
+    vec![configure, words("apt-get update"), upgrade]
 }
 
 /// For every command: nobody is there to answer a question, and the node is restarted anyway.
@@ -189,12 +196,13 @@ mod tests {
     fn an_upgrade_is_known_by_its_name_and_its_boot() {
         let run = |state, boot, active| report(state, boot, active).run("w.n2.1");
         assert_eq!(report(State::Done, "b1", false).run("w.n2.2"), Run::Unknown, "another attempt");
-        assert_eq!(run(State::Asked, "b1", false), Run::Under, "the unit is about to start");
+        assert_eq!(run(State::Asked, "b1", false), Run::Unknown, "its unit was not started");
+        assert_eq!(run(State::Asked, "b0", false), Run::Unknown, "and nothing is half done");
+        assert_eq!(run(State::Asked, "b1", true), Run::Under, "the unit is about to begin");
         assert_eq!(run(State::Running, "b1", true), Run::Under);
         assert_eq!(run(State::Running, "b1", false), Run::Failed("it was killed".into()));
         let restarted = Run::Failed("the node was restarted in the middle of it".into());
         assert_eq!(run(State::Running, "b0", true), restarted);
-        assert_eq!(run(State::Asked, "b0", false), restarted);
         // Done before somebody restarted it: nothing is lost.
         let done = Run::Done { boot_id: "b0".into(), kept_back: vec!["linux".into()] };
         assert_eq!(run(State::Done, "b0", false), done);

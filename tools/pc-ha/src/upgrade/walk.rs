@@ -126,6 +126,17 @@ pub enum Lease {
     Unknown(String),
 }
 
+/// Whether this process has made the request of a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It has not.
+    No,
+    /// It has.
+    Yes,
+    /// So long ago that what was asked for should have begun.
+    LongAgo,
+}
+
 /// What the world looks like.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -139,8 +150,8 @@ pub struct Seen {
     pub report: Result<Report, String>,
     /// It is drained: leaving it half empty helps nobody, and one that is not is neither upgraded nor rebooted.
     pub drained: bool,
-    /// The phase's request was made by this process.
-    pub asked: bool,
+    /// The phase's request.
+    pub asked: Asked,
     /// The phase's time is over.
     pub late: bool,
 }
@@ -308,8 +319,13 @@ pub fn next(walk: &Walk, seen: &Seen) -> Next {
             // Somebody undrained it meanwhile: its VMs are back.
             Run::Unknown if !seen.drained => Next::Go(Phase::Drain),
             Run::Unknown if !clear() => wait(&seen.in_the_way, "pc-ha status"),
-            Run::Unknown if seen.late => {
-                wait(&[format!("{node} does not begin its upgrade")], "pc-ha status")
+            Run::Unknown if seen.late || seen.asked == Asked::LongAgo => Next::Stop(Doubt {
+                reason: format!("{node} does not begin its upgrade"),
+                remedy: format!("on {node}: systemctl status pc-ha-upgrade-node.service"),
+                failed: false,
+            }),
+            Run::Unknown if seen.asked == Asked::Yes => {
+                Next::Wait(format!("{node} is about to upgrade itself"))
             }
             Run::Unknown => Next::Do(Act::Upgrade),
             Run::Under => wait(
@@ -326,8 +342,8 @@ pub fn next(walk: &Walk, seen: &Seen) -> Next {
         (Phase::Reboot, Ok(report)) if current.boot_id.as_ref() != Some(&report.boot_id) => {
             Next::Go(Phase::Settle)
         }
-        (Phase::Reboot, Ok(_)) if !seen.drained && !seen.asked => Next::Go(Phase::Drain),
-        (Phase::Reboot, Ok(_)) if seen.asked => wait(&[format!("{node} goes down")], &silent),
+        (Phase::Reboot, Ok(_)) if !seen.drained && seen.asked == Asked::No => Next::Go(Phase::Drain),
+        (Phase::Reboot, Ok(_)) if seen.asked != Asked::No => wait(&[format!("{node} goes down")], &silent),
         (Phase::Reboot, Ok(_)) if clear() => Next::Do(Act::Reboot),
         (Phase::Reboot, Ok(_)) => wait(&seen.in_the_way, "pc-ha status"),
         (Phase::Settle, Ok(report)) => {

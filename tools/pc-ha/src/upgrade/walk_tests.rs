@@ -36,7 +36,7 @@ fn seen() -> Seen {
         unsettled: Vec::new(),
         report: Ok(report()),
         drained: true,
-        asked: false,
+        asked: Asked::No,
         late: false,
     }
 }
@@ -79,7 +79,7 @@ fn a_whole_walk_one_node_after_the_other() {
     let mut boots = vec!["n2=b1".to_string(), "n3=b1".into(), "n1=b1".into()];
     let mut last: Option<Record> = None;
     let mut told = Vec::new();
-    let mut asked = false;
+    let mut asked = Asked::No;
     for _ in 0..100 {
         // Whoever was killed reads what was written down, at every step.
         walk = serde_json::from_str(&serde_json::to_string(&walk).unwrap()).unwrap();
@@ -96,7 +96,7 @@ fn a_whole_walk_one_node_after_the_other() {
             Next::Go(phase) => {
                 told.push(format!("{node} to {}", phase.word()));
                 walk.go(*phase, Some(&report));
-                asked = false;
+                asked = Asked::No;
             }
             Next::Do(Act::Drain) => walk.go(Phase::Upgrade, None),
             Next::Do(Act::Undrain) => walk.leave(),
@@ -109,7 +109,7 @@ fn a_whole_walk_one_node_after_the_other() {
                 told.push(format!("{node} reboots"));
                 boots.retain(|boot| !boot.starts_with(&format!("{node}=")));
                 boots.push(format!("{node}=b2"));
-                asked = true;
+                asked = Asked::Yes;
             }
             other => panic!("{other:?}"),
         }
@@ -134,7 +134,12 @@ fn each_phase_taken_up_again_does_what_it_was_about_to() {
     for (phase, report, wanted) in [
         (Phase::Drain, report(), Next::Do(Act::Drain)),
         (Phase::Upgrade, report(), Next::Do(Act::Upgrade)),
-        (Phase::Upgrade, upgraded(State::Asked), Next::Wait("n2 upgrades itself".into())),
+        (Phase::Upgrade, upgraded(State::Asked), Next::Do(Act::Upgrade)),
+        (
+            Phase::Upgrade,
+            Report { active: true, ..upgraded(State::Asked) },
+            Next::Wait("n2 upgrades itself".into()),
+        ),
         (Phase::Upgrade, upgraded(State::Running), Next::Wait("n2 upgrades itself".into())),
         (Phase::Upgrade, upgraded(State::Done), Next::Go(Phase::Reboot)),
         (Phase::Reboot, upgraded(State::Done), Next::Do(Act::Reboot)),
@@ -181,7 +186,7 @@ fn a_node_that_somebody_undrained_is_neither_upgraded_nor_rebooted_before_it_is_
     let undrained = |report| Seen { report: Ok(report), drained: false, ..seen() };
     assert_eq!(next(&at(Phase::Upgrade), &undrained(report())), Next::Go(Phase::Drain));
     assert_eq!(next(&at(Phase::Reboot), &undrained(upgraded(State::Done))), Next::Go(Phase::Drain));
-    let asked = Seen { asked: true, ..undrained(upgraded(State::Done)) };
+    let asked = Seen { asked: Asked::Yes, ..undrained(upgraded(State::Done)) };
     assert_eq!(next(&at(Phase::Reboot), &asked), Next::Wait("n2 goes down".into()), "it is going already");
 }
 
@@ -207,7 +212,7 @@ fn it_is_not_undrained_before_all_is_whole() {
 #[test]
 fn every_silence_has_an_end() {
     let silent = |phase| {
-        let seen = Seen { report: Err("n2 cannot be reached".into()), asked: true, ..seen() };
+        let seen = Seen { report: Err("n2 cannot be reached".into()), asked: Asked::Yes, ..seen() };
         assert_eq!(next(&at(phase), &seen), Next::Wait("n2 cannot be reached".into()), "{phase:?}");
         stops(next(&at(phase), &Seen { late: true, ..seen }))
     };
@@ -216,7 +221,7 @@ fn every_silence_has_an_end() {
         assert_eq!((doubt.remedy.as_str(), doubt.failed), ("look at the console of n2", false), "{phase:?}");
     }
     // It answers, and nothing happens.
-    let late = Seen { asked: true, late: true, ..seen() };
+    let late = Seen { asked: Asked::Yes, late: true, ..seen() };
     assert_eq!(stops(next(&at(Phase::Reboot), &late)).reason, "n2 goes down");
     assert_eq!(stops(next(&at(Phase::Upgrade), &late)).reason, "n2 does not begin its upgrade");
     let under = Seen { report: Ok(upgraded(State::Running)), ..late };
@@ -226,6 +231,25 @@ fn every_silence_has_an_end() {
     assert_eq!(next(&walk(), &unknown), Next::Wait("asking for the CIB".into()));
     unknown.late = true;
     assert!(!stops(next(&walk(), &unknown)).failed);
+}
+
+#[test]
+fn an_upgrade_that_does_not_begin_is_not_waited_for_as_long_as_one_that_goes_on() {
+    let asked = Seen { asked: Asked::Yes, report: Ok(upgraded(State::Asked)), ..seen() };
+    let mut walk = at(Phase::Upgrade);
+    assert_eq!(next(&walk, &asked), Next::Wait("n2 is about to upgrade itself".into()));
+    let doubt = stops(next(&walk, &Seen { asked: Asked::LongAgo, ..asked.clone() }));
+    assert_eq!(
+        (doubt.reason.as_str(), doubt.remedy.as_str(), doubt.failed),
+        ("n2 does not begin its upgrade", "on n2: systemctl status pc-ha-upgrade-node.service", false)
+    );
+    // Taken up again, it asks again, for the same upgrade: nothing of it was done.
+    walk.stopped = Some(doubt);
+    assert_eq!(walk.resume("w1", true), Resumed::Go);
+    assert_eq!(next(&walk, &Seen { asked: Asked::No, ..asked.clone() }), Next::Do(Act::Upgrade));
+    // One that has begun has all its time.
+    let under = Seen { asked: Asked::LongAgo, report: Ok(upgraded(State::Running)), ..asked };
+    assert_eq!(next(&walk, &under), Next::Wait("n2 upgrades itself".into()));
 }
 
 #[test]

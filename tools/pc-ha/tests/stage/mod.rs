@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, dead_code, reason = "helpers of tests; not every test uses all")]
 
+pub mod children;
+
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use children::fed;
 
 /// Three nodes, two VMs, somebody's address beside them.
 pub const FILE: &str = r#"
@@ -163,7 +166,7 @@ impl Stage {
     }
 
     fn run(&self, mut command: Command, arguments: &[&str], stdin: &str) -> Output {
-        let mut child = command
+        command
             .arg("--root")
             .arg(self.root.path())
             .arg("--file")
@@ -172,15 +175,8 @@ impl Stage {
             .args(arguments)
             .env("PATH", self.path())
             .env("CIB_file", self.at("cib.xml"))
-            .env_remove("JOURNAL_STREAM")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A verb that reads nothing may have ended already.
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        child.wait_with_output().unwrap()
+            .env_remove("JOURNAL_STREAM");
+        fed(&mut command, stdin)
     }
 
     /// It must end with 0; gives its JSON.

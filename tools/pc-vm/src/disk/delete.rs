@@ -34,9 +34,25 @@ pub struct Options {
 
 /// What we, pc-borg and an interrupted copy of either put into a VM's directory. After its snapshots the disk goes first: what
 /// is left when this is cut off is no VM, and is removed by the next attempt. The lock goes last.
-const OURS: [&str; 6] = ["disk.img", "seed.img", "nvram.fd", "domain.xml", "owner.json", "lock"];
-const OURS_BEGIN: [&str; 6] =
-    [".disk.img.", "disk.img.", ".owner.json.", ".domain.xml.", ".seed.img.", "backup-scratch."];
+const OURS: [&str; 8] = [
+    "disk.img",
+    "seed.img",
+    "nvram.fd",
+    "domain.xml",
+    "restored.json",
+    "backup-frozen.json",
+    "owner.json",
+    "lock",
+];
+/// Beside those, which are written under the name with a dot before it first.
+const OURS_BEGIN: [&str; 2] = ["disk.img.", "backup-scratch."];
+
+/// Whether one of us gives a file of a VM's directory this name.
+fn is_ours(name: &str) -> bool {
+    let half = |ours: &&str| name.strip_prefix('.').is_some_and(|rest| rest.starts_with(&format!("{ours}.")));
+    OURS.contains(&name) || OURS.iter().any(half) || OURS_BEGIN.iter().any(|begin| name.starts_with(begin))
+}
+
 /// Removes the directory.
 pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let started = Instant::now();
@@ -47,7 +63,7 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let command = format!("pc-vm delete {name} --volume {} --yes-destroy-its-disk", found.volume);
     let lock = hold_uuid(site, name, &uuid, store, *local, &options.claims, &command)?;
     let snapshots = store.snapshots();
-    let kept = snapshot::files(&snapshots)?;
+    let kept = states(&snapshots)?;
     let files = files(directory, &snapshots)?;
     let (bytes, mut what) = loss(&store.disk())?;
     if !kept.is_empty() {
@@ -168,18 +184,31 @@ fn files(directory: &Path, snapshots: &Path) -> Result<Vec<PathBuf>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_file = entry.file_type().with_context(reading)?.is_file();
         let place = OURS.iter().position(|known| *known == name);
-        let ours = place.is_some() || OURS_BEGIN.iter().any(|begin| name.starts_with(begin));
-        if !(is_file && ours) {
-            let path = entry.path();
-            return Err(refused(format!(
-                "{}: was not made by pc-vm or pc-borg\n  move it away",
-                path.display()
-            )));
+        if !(is_file && is_ours(&name)) {
+            return Err(foreign(&entry.path()));
         }
         files.push((place.unwrap_or(1), entry.path()));
     }
     files.sort();
     Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+/// All states of the disk, and what is left of one that was being made; refuses as above.
+fn states(snapshots: &Path) -> Result<Vec<PathBuf>> {
+    // Through a link it would be somebody else's directory.
+    if snapshots.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+        return Err(foreign(snapshots));
+    }
+    let states = snapshot::files(snapshots)?;
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
+    match states.iter().find(|path| !is_file(path) || !snapshot::is_ours(path)) {
+        Some(path) => Err(foreign(path)),
+        None => Ok(states),
+    }
+}
+
+fn foreign(path: &Path) -> anyhow::Error {
+    refused(format!("{}: was not made by pc-vm or pc-borg\n  move it away", path.display()))
 }
 
 /// The size of the disk, and what would be lost with it, in words.

@@ -242,6 +242,19 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     entries.map(|entry| Ok(entry.with_context(reading)?.path())).collect()
 }
 
+/// Whether this is a file of a state, or one that was being made: `NAME.qcow2`, `.NAME.qcow2.4711`.
+pub fn is_ours(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    let whole = match name.strip_prefix('.') {
+        None => Some(name),
+        Some(rest) => [DISK, VARIABLES]
+            .iter()
+            .find_map(|end| rest.find(&format!("{end}.")).map(|at| &rest[..at + end.len()])),
+    };
+    let state = whole.and_then(|name| name.strip_suffix(DISK).or_else(|| name.strip_suffix(VARIABLES)));
+    state.is_some_and(|state| named(state).is_ok())
+}
+
 /// What an interrupted copy has left. The caller holds the VM's lock: nobody is writing it.
 fn sweep(directory: &Path) -> Result<()> {
     for path in files(directory)? {
@@ -259,5 +272,22 @@ pub fn copy_variables(from: &Path, to: &Path) -> Result<()> {
         Ok(variables) => write_atomic(to, &variables, 0o600),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("reading {}", from.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_state_are_known_by_their_names() {
+        for ours in ["before.qcow2", "before.nvram.fd", ".before-2.qcow2.4711", ".before.nvram.fd.4711.0"] {
+            assert!(is_ours(&Path::new("/v/snapshots").join(ours)), "{ours}");
+        }
+        for foreign in
+            ["notes", "before.img", ".qcow2", "Not A Name.qcow2", ".before.qcow2", ".swp", "before.qcow2.bak"]
+        {
+            assert!(!is_ours(&Path::new("/v/snapshots").join(foreign)), "{foreign}");
+        }
     }
 }

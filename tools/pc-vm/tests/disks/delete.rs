@@ -21,6 +21,10 @@ fn furnish(directory: &Path) {
         "nvram.fd",
         "domain.xml",
         "lock",
+        "restored.json",
+        "backup-frozen.json",
+        ".nvram.fd.4711.0",
+        ".backup-frozen.json.4711.0",
         ".disk.img.4711",
         "disk.img.restoring",
         "backup-scratch.daily.img",
@@ -28,7 +32,9 @@ fn furnish(directory: &Path) {
         fs::write(directory.join(name), name).unwrap();
     }
     fs::create_dir(directory.join("snapshots")).unwrap();
-    fs::write(directory.join("snapshots/before.qcow2"), "QFI").unwrap();
+    for name in ["before.qcow2", "before.nvram.fd", ".later.qcow2.4711"] {
+        fs::write(directory.join("snapshots").join(name), "QFI").unwrap();
+    }
     fs::write(directory.join("disk.img"), vec![7; 8 * MIB]).unwrap();
 }
 
@@ -71,15 +77,26 @@ fn a_disk_is_destroyed_only_when_its_vm_has_left_and_the_loss_is_named() {
         "{said}"
     );
     // Something that none of us put there.
-    fs::write(directory.join("notes"), "mine").unwrap();
-    let (exit, said) = scene.pc_vm("n1", &root, &DESTROY);
-    assert_eq!(
-        (exit, said.contains("notes: was not made by pc-vm or pc-borg\n  move it away\n")),
-        (2, true),
-        "{said}"
-    );
-    fs::remove_file(directory.join("notes")).unwrap();
+    for place in ["notes", "snapshots/notes", "snapshots/before.img"] {
+        fs::write(directory.join(place), "mine").unwrap();
+        let (exit, said) = scene.pc_vm("n1", &root, &DESTROY);
+        let says = format!("{place}: was not made by pc-vm or pc-borg\n  move it away\n");
+        assert_eq!((exit, said.contains(&says)), (2, true), "{said}");
+        fs::remove_file(directory.join(place)).unwrap();
+    }
+    // A directory is nobody's, whatever it is called.
+    fs::create_dir(directory.join("snapshots/mine.qcow2")).unwrap();
+    assert_eq!(scene.pc_vm("n1", &root, &DESTROY).0, 2);
+    fs::remove_dir(directory.join("snapshots/mine.qcow2")).unwrap();
+    // Nor is what a link leads to.
+    let elsewhere = scene.path("elsewhere");
+    fs::rename(directory.join("snapshots"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, directory.join("snapshots")).unwrap();
+    assert_eq!(scene.pc_vm("n1", &root, &DESTROY).0, 2);
+    fs::remove_file(directory.join("snapshots")).unwrap();
+    fs::rename(&elsewhere, directory.join("snapshots")).unwrap();
     assert_eq!(names(&directory), before);
+    assert_eq!(names(&directory.join("snapshots")).len(), 3);
     let (exit, said) = scene.pc_vm("n1", &root, &[&DESTROY[..], &["--json"]].concat());
     assert_eq!(exit, 0, "{said}");
     assert!(said.contains("removed vm mail: "), "{said}");

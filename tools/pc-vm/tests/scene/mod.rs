@@ -76,9 +76,17 @@ impl Scene {
 
     /// Runs pc-vm as a node on a root: its exit code and what it said.
     pub fn pc_vm(&self, node: &str, root: &Path, arguments: &[&str]) -> (i32, String) {
+        let output = self.command(node, root, arguments).output().unwrap();
+        let said = String::from_utf8([output.stderr, output.stdout].concat()).unwrap();
+        (output.status.code().unwrap(), said)
+    }
+
+    /// The same, not run yet.
+    pub fn command(&self, node: &str, root: &Path, arguments: &[&str]) -> Command {
         let number = 1 + NODES.iter().position(|known| *known == node).unwrap();
         let uri = |address: &str| format!("test://{}", self.path(&format!("{address}.xml")).display());
-        let output = Command::new(env!("CARGO_BIN_EXE_pc-vm"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pc-vm"));
+        command
             .args(["--node", node, "--connect", &uri(&format!("192.0.2.{number}"))])
             .args(["--connect-peer", &uri("{address}"), "--file"])
             .arg(self.path("cluster.toml"))
@@ -87,11 +95,8 @@ impl Scene {
             .args(arguments)
             .env("PATH", format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap()))
             .env("LOG", self.path("called"))
-            .env_remove("JOURNAL_STREAM")
-            .output()
-            .unwrap();
-        let said = String::from_utf8([output.stderr, output.stdout].concat()).unwrap();
-        (output.status.code().unwrap(), said)
+            .env_remove("JOURNAL_STREAM");
+        command
     }
 }
 
