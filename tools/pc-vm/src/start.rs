@@ -205,9 +205,8 @@ fn prepare(site: &Site, host: &Host, store: &Store, guest: &Guest, definition: &
     if let Some(missing) = guest.vm.cdrom.as_ref().filter(|path| !std::path::Path::new(path).is_file()) {
         log::warning(format_args!("vm {name}: starts without its cdrom: {missing} is no file on this node"));
     }
-    if let Some(seed) = seed::render(guest, store.has_seed())?
-        && store.write_seed(&seed)?
-    {
+    let seed = seed::render(guest, store.has_seed())?;
+    if seed.map(|seed| store.write_seed(&seed)).transpose()? == Some(true) {
         log::info(format_args!("wrote the cloud-init seed of vm {name}"));
     }
     store.write_definition(&definition.xml)?;
