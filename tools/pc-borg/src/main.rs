@@ -23,6 +23,7 @@ mod key;
 mod left;
 mod list;
 mod lock;
+mod machine;
 mod making;
 mod naming;
 mod passphrase;
@@ -115,6 +116,7 @@ fn run(cli: Cli) -> Result<Exit> {
     let asks = matches!(cli.verb, Verb::Status { .. });
     if !asks {
         require_root()?;
+        machine::require_self(&common.root, &view)?;
     }
     let interrupts = if asks { Interrupts::none()? } else { Interrupts::catch()? };
     let site = Site { common: &common, view, policies, interrupts };
