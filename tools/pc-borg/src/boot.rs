@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use cluster::Heartbeat;
+use pc_cli::try_again;
 
 use crate::child::{self, attend};
 use crate::hypervisor;
@@ -30,6 +31,18 @@ enum End {
     Late,
     #[error("it switched itself off before it was up")]
     Off,
+    #[error("libvirt of this node was restarted meanwhile, which ends a copy")]
+    CutOff,
+}
+
+/// What libvirt has said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// It was not there yet.
+    Awaited,
+    There,
+    /// It was there, and is not.
+    Missed,
 }
 
 /// How it is told to be up, in the file's words.
@@ -49,7 +62,8 @@ pub fn boot(
     may_go_on: &dyn Fn() -> Result<()>,
 ) -> Result<Duration> {
     let begun = Instant::now();
-    let (looked, there) = (Cell::new(begun), Cell::new(false));
+    let (looked, there) = (Cell::new(begun), Cell::new(Presence::Awaited));
+    let cut_off = Cell::new(false);
     let console = RefCell::new(Console::of(scratch.console(), sign));
     let look = || -> Result<()> {
         may_go_on()?;
@@ -65,16 +79,24 @@ pub fn boot(
         if is_there && sign == Heartbeat::Agent && hypervisor::agent_answers(&scratch.domain)? {
             return Err(End::Up.into());
         }
-        if there.get() && !is_there {
-            return Err(End::Off.into());
+        if !is_there && cut_off.get() {
+            return Err(End::CutOff.into());
         }
-        there.set(is_there);
+        there.set(match (there.get(), is_there) {
+            (_, true) => Presence::There,
+            (Presence::Awaited, false) => Presence::Awaited,
+            // A libvirt that was restarted ends it as well: whoever keeps it says so within the next look.
+            (Presence::There, false) => Presence::Missed,
+            (Presence::Missed, false) => return Err(End::Off.into()),
+        });
         if begun.elapsed() >= wait { Err(End::Late.into()) } else { Ok(()) }
     };
     let command = hypervisor::begin_copy(&scratch.domain, &scratch.at("domain.xml"), wait + LONGER);
-    let ended = attend(command, None, &mut |_| Ok(()), &mut |_| (), &look);
+    let mut hear = |line: &str| cut_off.set(cut_off.get() || hypervisor::is_cut_off(line));
+    let ended = attend(command, None, &mut |_| Ok(()), &mut hear, &look);
     let took = begun.elapsed();
     let end = match ended {
+        Ok(_) if cut_off.get() => End::CutOff,
         Ok(ended) => {
             let said: Vec<&str> =
                 ended.stderr.iter().map(|line| line.trim_start_matches("error: ")).collect();
@@ -82,8 +104,10 @@ pub fn boot(
         }
         Err(error) => error.downcast::<End>()?,
     };
-    if end == End::Up {
-        return Ok(took);
+    match end {
+        End::Up => return Ok(took),
+        End::CutOff => return Err(try_again(End::CutOff)),
+        End::Late | End::Off => {}
     }
     let last = console.borrow().last_line();
     let last =

@@ -200,6 +200,7 @@ pub fn state(name: &str) -> Result<Option<String>> {
     match pc_run::run(virsh(&["domstate", name])).deadline(QUICK).read() {
         Ok(state) => Ok(Some(state.trim().into())),
         Err(error) if is_absent(&error) => Ok(None),
+        Err(error) if is_cut_off(error.stderr()) => Err(try_again(format!("asking how {name} is: {error}"))),
         Err(error) => Err(error).with_context(|| format!("asking how {name} is")),
     }
 }
@@ -268,6 +269,18 @@ fn is_absent(error: &pc_run::Error) -> bool {
     error.code().is_some() && WORDS.iter().any(|word| error.stderr().contains(word))
 }
 
+/// Words of a virsh that has lost its libvirt, or found none: what that says of a guest is nothing.
+pub fn is_cut_off(said: &str) -> bool {
+    const WORDS: [&str; 5] = [
+        "Disconnected from ",
+        "failed to connect to the hypervisor",
+        "Failed to connect socket",
+        "client socket is closed",
+        "End of file while reading data",
+    ];
+    WORDS.iter().any(|word| said.contains(word))
+}
+
 fn virsh(arguments: &[&str]) -> Command {
     let mut command = Command::new("virsh");
     command.args(["--connect", SYSTEM, "--quiet"]).args(arguments);
@@ -309,6 +322,16 @@ mod tests {
         let moving = "Job type:         Unbounded   \nOperation:        Outgoing migration\nTime elapsed:     203          ms\n";
         assert_eq!(job(moving).unwrap().as_deref(), Some("Outgoing migration"));
         assert!(job("").is_err(), "silence is no answer");
+    }
+
+    /// virsh 9.0, as libvirtd ends while it listens, and while there is none.
+    #[test]
+    fn a_libvirt_that_goes_is_told_from_a_guest_that_does_not_come() {
+        assert!(is_cut_off("error: Disconnected from qemu:///system due to end of file"));
+        assert!(is_cut_off(
+            "error: failed to connect to the hypervisor\nerror: Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory"
+        ));
+        assert!(!is_cut_off("error: internal error: cannot set up guest memory"));
     }
 
     #[test]

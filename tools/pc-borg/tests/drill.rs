@@ -209,6 +209,20 @@ fn one_that_is_told_to_end_cleans_up_and_is_no_failure_of_the_archive() {
     assert!(machine.json(&["status"])["backups"][0]["drill_error"].is_null());
 }
 
+/// An upgrade of libvirt says nothing about the archive.
+#[test]
+fn a_libvirt_that_was_restarted_is_no_failure_of_the_archive() {
+    let machine = backed_up();
+    for how in ["at-once", "later"] {
+        fs::write(machine.at("restarted"), how).unwrap();
+        let _ = fs::remove_file(machine.at("seen"));
+        let (code, said) = machine.fails(&["drill", "mail"]);
+        assert!(code == 75 && said.contains("libvirt of this node was restarted meanwhile"), "{how}: {said}");
+        assert!(is_clean(&machine), "{how}");
+        assert!(machine.json(&["status"])["backups"][0]["drill_error"].is_null(), "{how}");
+    }
+}
+
 #[test]
 fn the_guests_that_run_come_first() {
     let machine = backed_up();
