@@ -13,14 +13,13 @@ use pc_run::Cost;
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
-use crate::archive::{self, Archive, rfc3339};
+use crate::archive::rfc3339;
 use crate::boot;
-use crate::borg::Borg;
 use crate::cold;
 use crate::records::{Drilled, Proven};
 use crate::restore;
 use crate::scratch::{self, Purpose, Scratch};
-use crate::session::{self, Session};
+use crate::session;
 use crate::siblings;
 use crate::site::{Heal, Site, now, tell};
 use crate::want::{Policy, Target, pairs, unknown};
@@ -311,7 +310,10 @@ fn rehearse(
     scratch::require_memory(site, vm.memory)?;
     let (begun, begun_at) = (Instant::now(), now());
     let scratch = Scratch::make(site, Purpose::Drill, name, volume)?;
-    let restored = restore(site, name, policy, &scratch, options)?;
+    let small = ["nvram.fd", "seed.img"];
+    let wanted =
+        restore::Wanted { vm: name, policy, at: None, small: &small, verb: "drill", lock: &options.lock };
+    let restored = restore::copy(site, &wanted, &scratch)?;
     let restore_seconds = begun.elapsed().as_secs_f64();
     // Restoring took long: the VMs of a node that died meanwhile may be here by now.
     scratch::require_memory(site, vm.memory)?;
@@ -336,9 +338,9 @@ fn rehearse(
         taken_at: rfc3339(restored.archive.taken_at)?,
         rpo_seconds: rpo(restored.archive.taken_at, begun_at),
         archive: restored.archive.name,
-        disk_bytes: restored.disk_bytes,
+        disk_bytes: restored.disk.size_bytes,
         written_bytes: restored.written_bytes,
-        digests_sha256: restored.digests_sha256,
+        digests_sha256: restored.disk.digests_sha256,
         heartbeat: boot::words(sign),
         restore_seconds,
         boot_seconds,
@@ -348,51 +350,6 @@ fn rehearse(
 
 fn rpo(taken_at: OffsetDateTime, begun_at: OffsetDateTime) -> u64 {
     u64::try_from((begun_at - taken_at).whole_seconds()).unwrap_or(0)
-}
-
-struct Restored {
-    archive: Archive,
-    disk_bytes: u64,
-    written_bytes: u64,
-    digests_sha256: String,
-}
-
-/// The repository is ours until everything is read, and not while the copy boots.
-fn restore(
-    site: &Site,
-    name: &Name,
-    policy: &Policy,
-    scratch: &Scratch,
-    options: &Options,
-) -> Result<Restored> {
-    let session = Session::open(site, policy, "drill", &options.lock)?;
-    let guard = session.guard(site);
-    let may_go_on = || {
-        guard()?;
-        scratch.require_room()
-    };
-    let borg = session.borg(site, policy, &may_go_on);
-    let archives = borg.list()?;
-    let archive = archive::choose(&archives, name.as_str(), None, now())?;
-    tell(&format!("{name}: restoring a copy of {}", archive.name));
-    let (disk, digests) = restore::contents(&borg, archive)?;
-    let file = scratch.new_disk()?;
-    let written_bytes = restore::read(&borg, archive, &disk, digests, Some(&file))?;
-    for small in ["nvram.fd", "seed.img"] {
-        small_file(&borg, archive, scratch, small)?;
-    }
-    Ok(Restored {
-        archive: archive.clone(),
-        disk_bytes: disk.size_bytes,
-        written_bytes,
-        digests_sha256: disk.digests_sha256,
-    })
-}
-
-/// One that the archive has not got is not made.
-fn small_file(borg: &Borg, archive: &Archive, scratch: &Scratch, name: &str) -> Result<()> {
-    let content = borg.extract_file(&archive.name, &format!("vm/{name}"))?;
-    if content.is_empty() { Ok(()) } else { write_atomic(&scratch.at(name), &content, 0o600) }
 }
 
 #[cfg(test)]

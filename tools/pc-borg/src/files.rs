@@ -15,14 +15,14 @@ use pc_run::Cost;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::archive::{self, Archive, rfc3339};
+use crate::archive::{self, rfc3339};
 use crate::guestfish::{Disk, Kind};
 use crate::naming;
-use crate::restore::{self, policy_of};
+use crate::restore::{self, Wanted, policy_of};
 use crate::scratch::{self, Purpose, Scratch};
-use crate::session::{self, Session};
-use crate::site::{Heal, Site, now, tell};
-use crate::want::{Policy, unknown};
+use crate::session;
+use crate::site::{Heal, Site, tell};
+use crate::want::unknown;
 
 /// How `restore-file` is asked.
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,9 @@ pub fn restore_file(site: &Site, options: &Options) -> Result<Answer> {
     let patience = Duration::from_secs(options.lock.lock_wait.max(10));
     let _alone = scratch::alone(site, Purpose::Files, patience)?;
     let scratch = Scratch::make(site, Purpose::Files, &name, volume)?;
-    let archive = disk(site, &name, policy, &scratch, options)?;
+    let wanted =
+        Wanted { vm: &name, policy, at: options.at, small: &[], verb: "restore-file", lock: &options.lock };
+    let archive = restore::copy(site, &wanted, &scratch)?.archive;
     tell(&format!("{name}: looking into {}", archive.name));
     let may_go_on = || {
         site.interrupts.check()?;
@@ -135,24 +137,6 @@ fn volume<'a>(site: &Site<'a>, name: &Name, options: &Options) -> Result<&'a Nam
         let first = cluster.volumes.keys().next().map_or("vms", Name::as_str);
         refused(format!("the file has no vm {name}: where may a copy of its disk lie?\n  --to {first}"))
     })
-}
-
-/// The repository is ours until everything is read.
-fn disk(site: &Site, name: &Name, policy: &Policy, scratch: &Scratch, options: &Options) -> Result<Archive> {
-    let session = Session::open(site, policy, "restore-file", &options.lock)?;
-    let guard = session.guard(site);
-    let may_go_on = || {
-        guard()?;
-        scratch.require_room()
-    };
-    let borg = session.borg(site, policy, &may_go_on);
-    let archives = borg.list()?;
-    let archive = archive::choose(&archives, name.as_str(), options.at, now())?;
-    tell(&format!("{name}: restoring a copy of {}", archive.name));
-    let (disk, digests) = restore::contents(&borg, archive)?;
-    let file = scratch.new_disk()?;
-    restore::read(&borg, archive, &disk, digests, Some(&file))?;
-    Ok(archive.clone())
 }
 
 /// The file that somebody wants, complete or not there at all.

@@ -16,6 +16,7 @@ use crate::archive::{self, Archive, rfc3339};
 use crate::borg::Borg;
 use crate::naming;
 use crate::queue::Kind;
+use crate::scratch::Scratch;
 use crate::session::{self, Session};
 use crate::site::{Heal, Site, now, tell};
 use crate::sparse::{Writer, digests};
@@ -231,6 +232,57 @@ pub fn contents(borg: &Borg, archive: &Archive) -> Result<(ManifestDisk, Vec<Str
         String::from_utf8(listed).with_context(|| format!("{}: disks/{}", archive.name, disk.digests))?;
     let digests = digests(&listed, DISK)?;
     Ok((disk, digests))
+}
+
+/// A copy of a VM's disk that somebody looks at.
+pub struct Wanted<'a> {
+    /// The VM.
+    pub vm: &'a Name,
+    /// Out of its repository.
+    pub policy: &'a Policy<'a>,
+    /// The newest archive that is not later.
+    pub at: Option<OffsetDateTime>,
+    /// Small files of the VM that lie beside it then, those that there are.
+    pub small: &'a [&'a str],
+    /// Who has the repository meanwhile.
+    pub verb: &'a str,
+    /// How long to wait for it.
+    pub lock: &'a session::LockOptions,
+}
+
+/// What a copy is of.
+pub struct Copied {
+    /// The archive.
+    pub archive: Archive,
+    /// The disk, as the archive has it: every segment was compared with its digest.
+    pub disk: ManifestDisk,
+    /// What was written of it: the rest is zero.
+    pub written_bytes: u64,
+}
+
+/// Restores a copy. The repository is ours until everything is read, and not while the copy is looked at.
+pub fn copy(site: &Site, wanted: &Wanted, scratch: &Scratch) -> Result<Copied> {
+    let Wanted { vm, policy, .. } = *wanted;
+    let session = Session::open(site, policy, wanted.verb, wanted.lock)?;
+    let guard = session.guard(site);
+    let may_go_on = || {
+        guard()?;
+        scratch.require_room()
+    };
+    let borg = session.borg(site, policy, &may_go_on);
+    let archives = borg.list()?;
+    let archive = archive::choose(&archives, vm.as_str(), wanted.at, now())?;
+    tell(&format!("{vm}: restoring a copy of {}", archive.name));
+    let (disk, digests) = contents(&borg, archive)?;
+    let file = scratch.new_disk()?;
+    let written_bytes = read(&borg, archive, &disk, digests, Some(&file))?;
+    for name in wanted.small {
+        let content = borg.extract_file(&archive.name, &format!("vm/{name}"))?;
+        if !content.is_empty() {
+            pc_cli::write_atomic(&scratch.at(name), &content, 0o600)?;
+        }
+    }
+    Ok(Copied { archive: archive.clone(), disk, written_bytes })
 }
 
 /// The half-written disk, ours alone while it is open: whoever else restores to the same place, out of whichever
