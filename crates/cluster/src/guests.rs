@@ -69,6 +69,10 @@ pub struct Vm {
     /// Names of `[backup.NAME]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backup: Vec<Name>,
+    /// VMs with the same one are backed up as of one moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"shop")]
+    pub group: Option<Name>,
     /// How long it may be down, for example `3d/month`; watched and alerted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downtime_budget: Option<String>,

@@ -1,20 +1,23 @@
 //! `backup`: policy by policy, VM by VM. One VM that fails fails the run, not the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use cluster::Name;
+use cluster::{Cluster, Name};
 use pc_cli::{Exit, log, refused, together, try_again};
 use pc_run::Cost;
 
 use crate::archive::{Holdings, rfc3339};
+use crate::borg::Borg;
 use crate::calendar;
 use crate::cold;
 use crate::duty::{Duty, Guest, duty};
 use crate::freeze::Freezer;
 use crate::key;
 use crate::making::Work;
+use crate::moment;
 use crate::queue;
 use crate::records::Failure;
 use crate::report::{Entry, Made, Summary};
@@ -23,13 +26,16 @@ use crate::siblings;
 use crate::site::{Heal, Site, now};
 use crate::stage::{GuestFiles, Stage};
 use crate::systemd;
-use crate::want::{Pair, Policy, Target, pairs};
+use crate::want::{Pair, Policy, Target, pairs, unknown};
 
 /// How `backup` is asked.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// VMs (by default all that this node runs, and stopped ones whose home it is)
     pub vms: Vec<String>,
+    /// The VMs of this group, as of one moment
+    #[arg(long, value_name = "GROUP", conflicts_with = "vms")]
+    pub group: Option<String>,
     /// Only to this policy's repository
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<String>,
@@ -44,8 +50,13 @@ pub struct Options {
 pub fn backup(site: &Site, options: &Options) -> Result<(Summary, Result<()>)> {
     let started = Instant::now();
     let started_at = now();
-    let pairs = pairs(site.cluster(), &options.vms, options.policy.as_deref())?;
-    let mut run = Run { site, options, guests: None, entries: Vec::new(), errors: Vec::new() };
+    let vms = match &options.group {
+        Some(group) => group_of(site.cluster(), group)?,
+        None => options.vms.clone(),
+    };
+    let pairs = pairs(site.cluster(), &vms, options.policy.as_deref())?;
+    let named = !vms.is_empty();
+    let mut run = Run { site, options, named, guests: None, entries: Vec::new(), errors: Vec::new() };
     let mut policies: Vec<&Name> = pairs.iter().map(|pair| &pair.policy).collect();
     policies.dedup();
     for policy in policies {
@@ -67,6 +78,8 @@ pub fn backup(site: &Site, options: &Options) -> Result<(Summary, Result<()>)> {
 struct Run<'a> {
     site: &'a Site<'a>,
     options: &'a Options,
+    /// Somebody asked for exactly these VMs.
+    named: bool,
     /// Where every VM runs; asked once, when it matters.
     guests: Option<BTreeMap<String, Guest>>,
     entries: Vec<Entry>,
@@ -100,23 +113,41 @@ impl Run<'_> {
             }
         };
         let mut held = None;
-        for pair in mine {
+        for batch in batches(self.site.cluster(), &mine) {
             self.site.interrupts.check()?;
             session.lock.still_ours()?;
-            let result = self.one(&session, policy, pair, &mut held);
-            match result {
-                Ok(made) => self.entries.push(entry(pair, "done", None, Some(made))),
-                Err(error) => {
-                    let failure =
-                        Failure { at: now(), node: self.site.node().into(), error: format!("{error:#}") };
-                    if let Err(also) = self.site.records(policy).failed(pair.vm.as_str(), failure) {
-                        log::warning(format_args!("noting the failure: {also:#}"));
+            self.warn_of_others(policy, &batch);
+            let results = self.batch(&session, policy, &batch, &mut held);
+            for (pair, result) in batch.into_iter().zip(results) {
+                match result {
+                    Ok(made) => self.entries.push(entry(pair, "done", None, Some(made))),
+                    Err(error) => {
+                        let failure =
+                            Failure { at: now(), node: self.site.node().into(), error: format!("{error:#}") };
+                        if let Err(also) = self.site.records(policy).failed(pair.vm.as_str(), failure) {
+                            log::warning(format_args!("noting the failure: {also:#}"));
+                        }
+                        self.failed(pair, error);
                     }
-                    self.failed(pair, error);
                 }
             }
         }
         Ok(())
+    }
+
+    /// A group whose VMs are on several nodes is saved as of several moments: never silently.
+    fn warn_of_others(&self, policy: &Policy, batch: &[&Pair]) {
+        let Some(group) = batch.first().and_then(|pair| group(self.site.cluster(), pair)) else { return };
+        let is_other = |entry: &&Entry| {
+            let vm = self.site.cluster().vms.get(entry.vm.as_str());
+            entry.outcome == "elsewhere"
+                && entry.policy == policy.name.as_str()
+                && vm.is_some_and(|vm| vm.group.as_ref() == Some(group))
+        };
+        for Entry { vm, reason, .. } in self.entries.iter().filter(is_other) {
+            let reason = reason.as_deref().unwrap_or_default();
+            log::warning(format_args!("group {group}: vm {vm} {reason}: its archives are of another moment"));
+        }
     }
 
     fn failed(&mut self, pair: &Pair, error: anyhow::Error) {
@@ -135,7 +166,7 @@ impl Run<'_> {
                 return Ok(false);
             }
         }
-        let named = !self.options.vms.is_empty();
+        let named = self.named;
         let guests = match &self.guests {
             Some(guests) => guests,
             None => &*self.guests.insert(siblings::guests(self.site.common)?),
@@ -160,13 +191,58 @@ impl Run<'_> {
         }
     }
 
-    fn one(
+    /// VMs that are saved as of one moment: the archive of each, in their order.
+    fn batch(
         &self,
         session: &Session,
         policy: &Policy,
+        batch: &[&Pair],
+        held: &mut Option<Holdings>,
+    ) -> Vec<Result<Made>> {
+        let site = self.site;
+        let may_go_on = session.guard(site);
+        let borg = session.borg(site, policy, &may_go_on);
+        let ready: Vec<Result<Ready>> =
+            batch.iter().map(|pair| self.prepare(&borg, policy, pair, held)).collect();
+        let of_many = ready.iter().flatten().count() > 1;
+        let mut works = Vec::new();
+        for (pair, ready) in batch.iter().zip(&ready) {
+            let Ok(ready) = ready else { continue };
+            let work = Work {
+                site,
+                policy,
+                pair,
+                stage: &ready.stage,
+                files: &ready.files,
+                freezer: &ready.freezer,
+                records: site.records(policy),
+                lock: &session.lock,
+                group: group(site.cluster(), pair).filter(|_| of_many),
+            };
+            works.push((work, ready.running));
+        }
+        let asked: Vec<(&Work, bool)> = works.iter().map(|(work, running)| (work, *running)).collect();
+        let mut begun = moment::begin(&asked).into_iter();
+        let mut made = Vec::new();
+        for (work, running) in &works {
+            let Some(begun) = begun.next() else { break };
+            let archived = site.interrupts.check().and(begun);
+            let archived = archived.and_then(|begun| work.archive(&borg, begun, &may_go_on));
+            made.push(tidy_up(&borg, work, *running, archived, held.as_ref()));
+        }
+        let mut made = made.into_iter();
+        let lost = || Err(try_again("it did not come to that"));
+        ready.into_iter().map(|ready| ready.and_then(|_| made.next().unwrap_or_else(lost))).collect()
+    }
+
+    /// Everything that one VM needs before its moment.
+    fn prepare(
+        &self,
+        borg: &Borg,
+        policy: &Policy,
         pair: &Pair,
         held: &mut Option<Holdings>,
-    ) -> Result<Made> {
+    ) -> Result<Ready> {
         let site = self.site;
         let Some(vm) = site.cluster().vms.get(&pair.vm) else { bail!("is not in the file") };
         site.require_volumes([&vm.volume], Heal::Awaited)?;
@@ -178,15 +254,12 @@ impl Run<'_> {
                 pair.vm
             )));
         }
-        let may_go_on = session.guard(site);
-        let borg = session.borg(site, policy, &may_go_on);
-        let held = match held {
-            Some(held) => held,
+        if held.is_none() {
             // Once for all VMs: which repository it is, and what earlier runs did not finish in it.
-            None => held.insert(key::require_same(&borg, &site.records(policy), policy)?),
-        };
+            *held = Some(key::require_same(borg, &site.records(policy), policy)?);
+        }
         let patience = Duration::from_secs(self.options.lock.lock_wait);
-        let _turn = queue::of_vm(site, pair.vm.as_str(), patience)?;
+        let turn = queue::of_vm(site, pair.vm.as_str(), patience)?;
         let running = runs_now(site, pair.vm.as_str())?;
         let freezer = Freezer::of(pair.vm.as_str(), &files, site.me()?);
         if running {
@@ -200,33 +273,77 @@ impl Run<'_> {
         }
         let stage = Stage::of(site, pair);
         stage.begin(site)?;
-        let work = Work {
-            site,
-            policy,
-            pair,
-            stage: &stage,
-            files: &files,
-            freezer: &freezer,
-            records: site.records(policy),
-            lock: &session.lock,
-        };
-        let result = work.archive(&borg, running, &may_go_on);
-        // The view and the export are gone by now; what is left are copies on a tmpfs.
-        let cleared = stage.clear(site);
-        // A thaw that did not work is tried again, now that the job is gone.
-        let thawed = if running { freezer.recover() } else { Ok(()) };
-        let made = result?;
-        thawed?;
-        cleared?;
-        // Only now: until then they spare borg from writing the same data again.
-        for (_, name) in held.unfinished.iter().filter(|(vm, _)| vm == pair.vm.as_str()) {
-            match borg.delete(name) {
-                Ok(()) => log::info(format_args!("vm {}: {name} deleted, it was never finished", pair.vm)),
-                Err(error) => log::warning(format_args!("vm {}: deleting {name}: {error:#}", pair.vm)),
-            }
-        }
-        Ok(made)
+        Ok(Ready { stage, files, freezer, running, _turn: turn })
     }
+}
+
+/// A VM whose moment may come.
+struct Ready {
+    stage: Stage,
+    files: GuestFiles,
+    freezer: Freezer,
+    running: bool,
+    /// Of this node: libvirt has one job for it.
+    _turn: File,
+}
+
+/// The view and the export are gone by now; what is left are copies on a tmpfs.
+fn tidy_up(
+    borg: &Borg,
+    work: &Work,
+    running: bool,
+    archived: Result<Made>,
+    held: Option<&Holdings>,
+) -> Result<Made> {
+    let cleared = work.stage.clear(work.site);
+    // A thaw that did not work is tried again, now that the job is gone.
+    let thawed = if running { work.freezer.recover() } else { Ok(()) };
+    let made = archived?;
+    thawed?;
+    cleared?;
+    // Only now: until then they spare borg from writing the same data again.
+    let vm = work.pair.vm.as_str();
+    let unfinished = held.map_or(&[][..], |held| &held.unfinished);
+    for (_, name) in unfinished.iter().filter(|(whose, _)| whose == vm) {
+        match borg.delete(name) {
+            Ok(()) => log::info(format_args!("vm {vm}: {name} deleted, it was never finished")),
+            Err(error) => log::warning(format_args!("vm {vm}: deleting {name}: {error:#}")),
+        }
+    }
+    Ok(made)
+}
+
+/// The group of a VM.
+fn group<'a>(cluster: &'a Cluster, pair: &Pair) -> Option<&'a Name> {
+    cluster.vms.get(&pair.vm)?.group.as_ref()
+}
+
+/// VMs of a group go together, in the place of the first of them; every other one goes alone.
+fn batches<'p>(cluster: &Cluster, pairs: &[&'p Pair]) -> Vec<Vec<&'p Pair>> {
+    let mut batches: Vec<Vec<&Pair>> = Vec::new();
+    for &pair in pairs {
+        let own = group(cluster, pair);
+        let mates = batches
+            .iter_mut()
+            .find(|batch| own.is_some() && batch.first().is_some_and(|first| group(cluster, first) == own));
+        match mates {
+            Some(batch) => batch.push(pair),
+            None => batches.push(vec![pair]),
+        }
+    }
+    batches
+}
+
+/// The VMs of a group, by name.
+fn group_of(cluster: &Cluster, wanted: &str) -> Result<Vec<String>> {
+    let is_in = |vm: &cluster::Vm| vm.group.as_ref().is_some_and(|group| group.as_str() == wanted);
+    let vms: Vec<String> =
+        cluster.vms.iter().filter(|(_, vm)| is_in(vm)).map(|(name, _)| name.to_string()).collect();
+    if vms.is_empty() {
+        let known: BTreeSet<&Name> = cluster.vms.values().filter_map(|vm| vm.group.as_ref()).collect();
+        return Err(unknown("group", wanted, known.into_iter()));
+    }
+    Ok(vms)
 }
 
 /// Whether the VM runs here, as of now; 75 when it is no longer this node's.

@@ -39,15 +39,19 @@ pub struct Export {
 /// job behind. On this node only: a job ends with its QEMU, and no guest moves while it has one.
 const JOB: &str = "job";
 
-/// Where things of one export go.
+/// A moment that is wanted of a guest, and where the things of its export go.
 #[derive(Debug)]
-pub struct Places<'a> {
+pub struct Job<'a> {
+    /// The guest.
+    pub vm: &'a str,
     /// A directory of this run on this node.
-    pub work: &'a Path,
+    pub work: PathBuf,
     /// A socket that QEMU makes, in [`directory`].
-    pub socket: &'a Path,
+    pub socket: PathBuf,
     /// What the guest overwrites meanwhile: beside its disk, where there is space for it.
-    pub scratch: &'a Path,
+    pub scratch: PathBuf,
+    /// Freezes it.
+    pub freezer: &'a Freezer,
 }
 
 /// What the socket of one policy's export of one VM is called: a job that shows it is ours, and nobody else's.
@@ -62,31 +66,52 @@ pub fn socket_name(policy: &str, vm: &str) -> String {
 }
 
 impl Export {
-    /// Begins it.
-    pub fn begin(vm: &str, places: &Places, freezer: &Freezer) -> Result<Export> {
-        let xml = places.work.join("backup.xml");
-        fs::write(&xml, definition(places)).with_context(|| format!("writing {}", xml.display()))?;
-        let frozen = freezer.freeze()?;
-        let marker = places.work.join(JOB);
-        let begun = fs::write(&marker, places.socket.display().to_string())
-            .with_context(|| format!("writing {}", marker.display()))
-            .and_then(|()| {
-                let mut command = virsh(&["backup-begin", vm, "--backupxml"]);
-                command.arg(&xml);
-                pc_run::run(command).deadline(QUICK).output().map(drop).context("beginning a backup job")
-            });
-        // At once, whether it began or not: a frozen guest stands still.
-        let thawed = if frozen { freezer.thaw() } else { Ok(()) };
-        // Whatever is wrong from here on, dropping this ends the job.
-        let export = Export {
-            vm: vm.into(),
-            socket: places.socket.into(),
-            marker,
-            source: format!("nbd+unix:///vda?socket={}", places.socket.display()),
-            consistency: if frozen { "frozen" } else { "crash" },
+    /// One moment of all these guests: all are frozen, then every job is begun, then all go on. The error is that of one of
+    /// them, by its place in `jobs`; no export is left then.
+    pub fn begin(jobs: &[&Job]) -> Result<Vec<Export>, (usize, anyhow::Error)> {
+        for (at, job) in jobs.iter().enumerate() {
+            let xml = job.definition();
+            let written = fs::write(&xml, definition(job));
+            written.with_context(|| format!("writing {}", xml.display())).map_err(|error| (at, error))?;
+        }
+        let mut frozen = Vec::new();
+        let mut begun = Ok(());
+        for (at, job) in jobs.iter().enumerate() {
+            match job.freezer.freeze() {
+                Ok(is_frozen) => frozen.push(is_frozen),
+                Err(error) => {
+                    begun = Err((at, error));
+                    break;
+                }
+            }
+        }
+        // Whatever is wrong from here on, dropping these ends the jobs.
+        let mut exports = Vec::new();
+        if begun.is_ok() {
+            for (at, (job, is_frozen)) in jobs.iter().zip(&frozen).enumerate() {
+                let result = job.begin();
+                exports.push(job.export(*is_frozen));
+                if let Err(error) = result {
+                    begun = Err((at, error));
+                    break;
+                }
+            }
+        }
+        // At once, whether they began or not: a frozen guest stands still.
+        let mut thawed = Ok(());
+        for (at, job) in jobs.iter().enumerate() {
+            if frozen.get(at) == Some(&true) {
+                if let Err(error) = job.freezer.thaw() {
+                    thawed = thawed.and(Err((at, error)));
+                }
+            }
+        }
+        let of_vm = |(at, error): (usize, anyhow::Error)| {
+            let vm = jobs.get(at).map_or("", |job| job.vm);
+            (at, error.context(format!("vm {vm}")))
         };
-        begun.and(thawed).with_context(|| format!("vm {vm}"))?;
-        Ok(export)
+        begun.and(thawed).map_err(of_vm)?;
+        Ok(exports)
     }
 
     /// An error, 75, when what was read was not the export of this job to its end.
@@ -95,6 +120,35 @@ impl Export {
             return Ok(());
         }
         Err(try_again("its backup job ended before everything was read: no archive was kept"))
+    }
+}
+
+impl Job<'_> {
+    fn definition(&self) -> PathBuf {
+        self.work.join("backup.xml")
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.work.join(JOB)
+    }
+
+    fn begin(&self) -> Result<()> {
+        let marker = self.marker();
+        fs::write(&marker, self.socket.display().to_string())
+            .with_context(|| format!("writing {}", marker.display()))?;
+        let mut command = virsh(&["backup-begin", self.vm, "--backupxml"]);
+        command.arg(self.definition());
+        pc_run::run(command).deadline(QUICK).output().map(drop).context("beginning a backup job")
+    }
+
+    fn export(&self, is_frozen: bool) -> Export {
+        Export {
+            vm: self.vm.into(),
+            socket: self.socket.clone(),
+            marker: self.marker(),
+            source: format!("nbd+unix:///vda?socket={}", self.socket.display()),
+            consistency: if is_frozen { "frozen" } else { "crash" },
+        }
     }
 }
 
@@ -293,56 +347,16 @@ fn escaped(path: &Path) -> String {
 }
 
 /// libvirt, docs/formatbackup.rst.
-fn definition(places: &Places) -> String {
+fn definition(job: &Job) -> String {
     format!(
         "<domainbackup mode='pull'>\n  <server transport='unix' socket='{}'/>\n  <disks>\n    \
          <disk name='vda' backup='yes' type='file'>\n      <scratch file='{}'/>\n    </disk>\n  </disks>\n\
          </domainbackup>\n",
-        escaped(places.socket),
-        escaped(places.scratch)
+        escaped(&job.socket),
+        escaped(&job.scratch)
     )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_job_is_as_libvirt_reads_it() {
-        let (work, socket) = (Path::new("/w"), Path::new("/run/x.sock"));
-        let text = definition(&Places { work, socket, scratch: Path::new("/mnt/a&b/scratch") });
-        assert!(text.contains("<server transport='unix' socket='/run/x.sock'/>"), "{text}");
-        assert!(text.contains("<scratch file='/mnt/a&amp;b/scratch'/>"), "{text}");
-    }
-
-    /// virsh 9.0 and 11.3.
-    #[test]
-    fn what_libvirt_is_busy_with_is_read() {
-        assert_eq!(job("Job type:         None        \n").unwrap(), None);
-        let moving = "Job type:         Unbounded   \nOperation:        Outgoing migration\nTime elapsed:     203          ms\n";
-        assert_eq!(job(moving).unwrap().as_deref(), Some("Outgoing migration"));
-        assert!(job("").is_err(), "silence is no answer");
-    }
-
-    /// virsh 9.0, as libvirtd ends while it listens, and while there is none.
-    #[test]
-    fn a_libvirt_that_goes_is_told_from_a_guest_that_does_not_come() {
-        assert!(is_cut_off("error: Disconnected from qemu:///system due to end of file"));
-        assert!(is_cut_off(
-            "error: failed to connect to the hypervisor\nerror: Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory"
-        ));
-        assert!(!is_cut_off("error: internal error: cannot set up guest memory"));
-    }
-
-    #[test]
-    fn a_socket_is_of_one_policy_and_one_vm_and_its_path_is_short_enough() {
-        assert_eq!(socket_name("daily", "mail"), "pc-borg-daily.mail.sock");
-        assert_ne!(socket_name("a-b", "c"), socket_name("a", "b-c"));
-        let long = "x".repeat(63);
-        let name = socket_name(&long, &long);
-        let directory = directory_of(99_999, &long);
-        assert_eq!(directory, "/var/lib/libvirt/qemu/domain-99999-xxxxxxxxxxxxxxxxxxxx");
-        assert!(directory.len() + 1 + name.len() <= 107, "{name}");
-        assert_ne!(name, socket_name(&long, "mail"));
-    }
-}
+#[path = "hypervisor_tests.rs"]
+mod tests;

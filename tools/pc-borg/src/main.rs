@@ -25,6 +25,7 @@ mod list;
 mod lock;
 mod machine;
 mod making;
+mod moment;
 mod naming;
 mod passphrase;
 mod queue;

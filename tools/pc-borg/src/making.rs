@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use cluster::Name;
 use pc_cli::{log, try_again};
-use time::OffsetDateTime;
 
 use crate::archive::{self, rfc3339};
 use crate::backup::runs_now;
 use crate::borg::{Borg, Create};
 use crate::freeze::Freezer;
-use crate::hypervisor::{self, Export, Places};
+use crate::hypervisor::Export;
 use crate::lock::Lock;
+use crate::moment::{Begun, Moment};
 use crate::records::{Last, Records};
 use crate::report::Made;
 use crate::siblings::dirty;
@@ -38,34 +39,15 @@ pub struct Work<'a> {
     pub records: Records,
     /// What lets us write.
     pub lock: &'a Lock,
+    /// It is saved together with others, as its group.
+    pub group: Option<&'a Name>,
 }
 
 impl Work<'_> {
-    /// Makes it; `running`: of a frozen moment, else out of the files of a VM that is stopped.
-    pub fn archive(&self, borg: &Borg, running: bool, may_go_on: &dyn Fn() -> Result<()>) -> Result<Made> {
-        let started = Instant::now();
-        let vm = self.pair.vm.as_str();
-        let before = self.files.fingerprint()?;
-        let taken_at = OffsetDateTime::now_utc();
-        let work = self.stage.work();
-        let export = if running {
-            tell(&format!("{vm}: freezing"));
-            hypervisor::require_idle(vm)?;
-            self.files.sweep()?;
-            let name = hypervisor::socket_name(self.policy.name.as_str(), vm);
-            let socket = self.site.at(&format!("{}/{name}", hypervisor::directory(vm)?));
-            let scratch = self.files.scratch(self.policy.name);
-            let places = Places { work: &work, socket: &socket, scratch: &scratch };
-            Some(Export::begin(vm, &places, self.freezer)?)
-        } else {
-            self.files.sweep()?;
-            None
-        };
-        let disk = self.files.disk();
-        let source =
-            export.as_ref().map_or_else(|| disk.display().to_string(), |export| export.source.clone());
-        let consistency = export.as_ref().map_or("stopped", |export| export.consistency);
-        let moment = Moment { started, taken_at, source, consistency, disk_bytes: before.1 };
+    /// Makes it, of a moment that has begun.
+    pub fn archive(&self, borg: &Borg, begun: Begun, may_go_on: &dyn Fn() -> Result<()>) -> Result<Made> {
+        let Begun { moment, before, export } = begun;
+        let (vm, taken_at, consistency) = (self.pair.vm.as_str(), moment.taken_at, moment.consistency);
         let (made, unfinished) = match self.attempt(borg, &moment, may_go_on)? {
             Some(made) => made,
             None => match self.attempt(borg, &moment, may_go_on)? {
@@ -148,6 +130,7 @@ impl Work<'_> {
                 consistency: moment.consistency,
                 disk_bytes: moment.disk_bytes,
                 method: &found.method,
+                group: self.group.map(Name::as_str),
                 version: env!("CARGO_PKG_VERSION"),
             },
         )?;
@@ -209,6 +192,7 @@ impl Work<'_> {
             name,
             taken_at,
             consistency: moment.consistency,
+            group: self.group.map(Name::to_string),
             method: found.method,
             method_reason: found.reason,
             disk_bytes: moment.disk_bytes,
@@ -219,15 +203,6 @@ impl Work<'_> {
         };
         Ok(Some((made, unfinished)))
     }
-}
-
-/// What is saved, and since when.
-struct Moment {
-    started: Instant,
-    taken_at: OffsetDateTime,
-    source: String,
-    consistency: &'static str,
-    disk_bytes: u64,
 }
 
 fn alarm(vm: &str, segments: &[u64]) {

@@ -48,6 +48,9 @@ pub struct Made {
     pub taken_at: String,
     /// `stopped`: the VM did not run; `frozen`: its file systems were; `crash`: as after a power cut.
     pub consistency: &'static str,
+    /// The group whose VMs were saved as of the same moment, this one among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// How changes were found: `bitmap`, `digest`, `full`.
     pub method: String,
     /// Why so.

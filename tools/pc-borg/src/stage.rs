@@ -116,6 +116,9 @@ pub struct About<'a> {
     pub consistency: &'a str,
     /// Size of the disk.
     pub disk_bytes: u64,
+    /// The group whose VMs were saved as of the same moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<&'a str>,
     /// How changes were found.
     pub method: &'a str,
     /// Version of pc-borg.

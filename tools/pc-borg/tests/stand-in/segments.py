@@ -9,9 +9,10 @@ STAND_IN = pathlib.Path(os.environ["STAND_IN"])
 
 
 def read(source: str) -> bytes:
-    """The disk; an export of a running VM is the file `frozen.img`."""
+    """The disk; an export of a running VM is the file `frozen.img`, of the second one `frozen-web.img`."""
     if source.startswith("nbd+unix:"):
-        return (STAND_IN / "frozen.img").read_bytes()
+        name = "frozen-web.img" if source.endswith(".web.sock") else "frozen.img"
+        return (STAND_IN / name).read_bytes()
     return pathlib.Path(source).read_bytes()
 
 
