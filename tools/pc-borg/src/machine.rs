@@ -2,13 +2,13 @@
 //! repository, the copies that it boots) is believed by all: told in another's name, a run that is at work there would be
 //! taken for dead, and its files for left behind.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 use cluster::NodeView;
-use pc_cli::{log, refused};
+use own_address::is_ours;
+use pc_cli::refused;
 
 /// Refuses `--node`, or a host name, of another node of the file. A machine without an address of any node, whose network is
 /// down or not up yet, is believed: nobody who wants his data back is told to wait for a cable. A directory that is treated
@@ -27,23 +27,6 @@ fn prove(view: &NodeView, is_ours: impl Fn(IpAddr) -> bool) -> Result<()> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// Whether an interface of this machine has the address: a datagram that is sent from it to itself arrives. Binding alone
-/// says nothing where `net.ipv4.ip_nonlocal_bind` is set.
-fn is_ours(address: IpAddr) -> bool {
-    let heard = || -> std::io::Result<bool> {
-        let socket = UdpSocket::bind((address, 0))?;
-        // Only what it sends itself gets in.
-        socket.connect(socket.local_addr()?)?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        socket.send(b"?")?;
-        Ok(socket.recv(&mut [0])? == 1)
-    };
-    heard().unwrap_or_else(|error| {
-        log::debug(format_args!("{address} is no address of this machine: {error}"));
-        false
-    })
 }
 
 #[cfg(test)]
@@ -67,12 +50,5 @@ mod tests {
         assert_eq!(code("n2", &["192.0.2.51"]), Exit::Refused, "--node n2, typed on n1");
         assert_eq!(code("n2", &["192.0.2.51", "192.0.2.52"]), Exit::Done, "both are here");
         assert_eq!(code("n1", &[]), Exit::Done, "its network is down");
-    }
-
-    #[test]
-    fn the_kernel_knows_which_addresses_are_ours() {
-        assert!(is_ours("127.0.0.1".parse().unwrap()));
-        // Reserved for documentation (RFC 5737): on no interface of anybody.
-        assert!(!is_ours("203.0.113.77".parse().unwrap()));
     }
 }

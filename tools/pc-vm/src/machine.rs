@@ -1,12 +1,12 @@
 //! Whether this machine is the node it says it is. A host name can be cloned and `--node` mistyped, and all that keeps
 //! a VM from running twice rests on who we are: whoever takes itself for the owner asks nobody.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 use cluster::{Cluster, NodeView};
+use own_address::is_ours;
 use pc_cli::{refused, try_again};
 
 use crate::nodes::address_of;
@@ -41,23 +41,6 @@ fn prove(cluster: &Cluster, me: &str, is_ours: impl Fn(IpAddr) -> bool) -> Resul
     Err(refused(format!("this machine has the address of {instead}, it is not {me}\n  {remedy}")))
 }
 
-/// Whether an interface of this machine has the address: a datagram that is sent from it to itself arrives. Binding alone
-/// says nothing where `net.ipv4.ip_nonlocal_bind` is set.
-fn is_ours(address: IpAddr) -> bool {
-    let heard = || -> std::io::Result<bool> {
-        let socket = UdpSocket::bind((address, 0))?;
-        // Only what it sends itself gets in.
-        socket.connect(socket.local_addr()?)?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        socket.send(b"?")?;
-        Ok(socket.recv(&mut [0])? == 1)
-    };
-    heard().unwrap_or_else(|error| {
-        pc_cli::log::debug(format_args!("{address} is no address of this machine: {error}"));
-        false
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,13 +62,6 @@ mod tests {
         assert_eq!(code("n2", &["192.0.2.51"]), Exit::Refused, "--node n2, typed on n1");
         assert_eq!(code("n2", &["192.0.2.51", "192.0.2.52"]), Exit::Done, "both are here");
         assert_eq!(code("n1", &["198.51.100.7"]), Exit::TryAgain, "a clone, or the network is not up yet");
-    }
-
-    #[test]
-    fn the_kernel_knows_which_addresses_are_ours() {
-        assert!(is_ours("127.0.0.1".parse().unwrap()));
-        // Reserved for documentation (RFC 5737): on no interface of anybody.
-        assert!(!is_ours("203.0.113.77".parse().unwrap()));
     }
 
     #[test]
