@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hardware::{DiskBus, NicModel};
 use crate::names::Name;
 use crate::units::Bytes;
 
@@ -31,6 +32,11 @@ pub struct Vm {
     #[serde(default = "one_cpu")]
     #[schemars(example = 2)]
     pub cpus: u16,
+    /// Which processor it sees: a level (`x86-64-v2-aes`), `host`, or a model with features, as `pc-vm baseline` prints it.
+    /// What every node should have when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"x86-64-v2-aes")]
+    pub cpu: Option<String>,
     /// Memory.
     #[schemars(example = &"2GiB")]
     pub memory: Bytes,
@@ -43,6 +49,9 @@ pub struct Vm {
     /// Networks, one NIC each, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<Name>,
+    /// By a network of `networks`: networks with a VLAN that come over the same card, tagged. For a VM that routes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub trunk: BTreeMap<Name, Vec<Name>>,
     /// Static addresses by network, with prefix length (`10.0.20.5/24`), handed over through cloud-init.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<Name, String>,
@@ -53,9 +62,34 @@ pub struct Vm {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(example = 100)]
     pub priority: u32,
+    /// VMs that are started before it, and stopped after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Name>,
+    /// VMs with the same one are kept on different nodes, while there are enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"dns")]
+    pub apart: Option<Name>,
     /// `bios` (default) or `uefi`.
     #[serde(default, skip_serializing_if = "Firmware::is_bios")]
     pub firmware: Firmware,
+    /// With `uefi`: only what Microsoft's keys have signed boots, as Windows and the large distributions are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secure_boot: bool,
+    /// What its disk hangs on: `virtio` (default), or `sata` for a guest without a driver for that.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disk_bus: DiskBus,
+    /// What its network cards are: `virtio` (default), or `e1000e` or `e1000` for a guest without a driver for that.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nic_model: NicModel,
+    /// It has a screen, a keyboard and a pointer, over VNC on a socket that only root of its node opens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub display: bool,
+    /// USB devices of its home, by vendor and product as lsusb(8) tells them: it runs there and nowhere else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usb: Vec<String>,
+    /// PCI devices of its home, by their place as lspci(8) tells it: it runs there and nowhere else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pci: Vec<String>,
     /// Absolute path of an ISO image, where every node has it: the VM boots from it while its disk does not boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"/mnt/vms/iso/opnsense.iso")]
@@ -103,6 +137,11 @@ pub struct Budget {
 }
 
 impl Vm {
+    /// It has devices of a node.
+    pub fn has_devices(&self) -> bool {
+        !self.usb.is_empty() || !self.pci.is_empty()
+    }
+
     /// `downtime_budget` as a number; none when there is none.
     pub fn budget(&self) -> Option<Budget> {
         let (time, period) = self.downtime_budget.as_deref()?.split_once('/')?;
@@ -135,6 +174,10 @@ impl Vm {
 
 fn one_cpu() -> u16 {
     1
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]

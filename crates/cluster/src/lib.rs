@@ -4,6 +4,7 @@
 
 mod fault;
 mod guests;
+mod hardware;
 pub mod identity;
 mod load;
 pub mod model;

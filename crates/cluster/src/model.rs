@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::guests::*;
+pub use crate::hardware::*;
 use crate::names::{DevicePath, Name};
 use crate::units::Bytes;
 
@@ -59,6 +60,9 @@ pub struct Cluster {
     /// Who may ask the nodes for their metrics, and how; absent: everybody who reaches the port, in clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exporter: Option<Exporter>,
+    /// Who is told when something is wrong; absent: nobody, alerts are only shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<Monitor>,
 }
 
 fn default_domain() -> String {
@@ -135,6 +139,28 @@ pub struct Exporter {
     /// Only to who shows the token that is sealed as `exporter.token`. Wants `tls`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub token: bool,
+}
+
+/// An example for the schema.
+const SOMEBODY: [&str; 1] = ["me@example.org"];
+
+/// `[monitor]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Monitor {
+    /// Who gets alerts by mail.
+    #[schemars(example = SOMEBODY)]
+    pub mail: Vec<String>,
+    /// The mail server that takes them, over TLS: `host:port`. When absent the one of the machine that watches, `localhost:25`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"mail.example.org:587")]
+    pub smarthost: Option<String>,
+    /// The sender; the first of `mail` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Who logs in at the smarthost, with the password in /etc/personal-cluster/monitor/smtp.password; nobody when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// What a volume is for.

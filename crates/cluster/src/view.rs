@@ -118,6 +118,12 @@ impl Cluster {
         node.disks.iter().flat_map(of_volume).collect()
     }
 
+    /// Whether a VM can run at home only: its disk, or a device of it, is on that node and on no other.
+    pub fn stays_home(&self, vm: &Vm) -> bool {
+        let volume = self.volumes.get(&vm.volume);
+        vm.has_devices() || volume.is_some_and(|volume| volume.purpose == Use::Local)
+    }
+
     /// The node that starts a VM until pacemaker has taken over.
     pub fn home_of(&self, vm: &Vm) -> Option<&Node> {
         match &vm.home {

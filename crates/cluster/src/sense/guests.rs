@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::Sense;
 use super::nodes::of_nobody;
-use crate::model::{Network, Use, Vm};
+use crate::model::{Cpu, Firmware, Network, Use, Vm};
 use crate::names::Name;
 use crate::net::is_end;
 use crate::tree::at;
@@ -71,6 +71,8 @@ impl<'a> Sense<'a> {
             self.size(name, vm);
             self.place(name, vm);
             self.references(name, vm);
+            self.trunks(name, vm);
+            self.firmware(name, vm);
             self.cdrom(name, vm);
             self.addresses(name, vm, &mut taken);
             self.cloud_init(name, vm);
@@ -98,6 +100,10 @@ impl<'a> Sense<'a> {
     fn size(&mut self, name: &Name, vm: &Vm) {
         if vm.cpus == 0 {
             self.error(&at!["vm", name, "cpus"], "no machine runs without a CPU", "write cpus = 1");
+        }
+        if vm.cpu.as_deref().is_some_and(|cpu| Cpu::parse(cpu).is_none()) {
+            let remedy = "write a level (x86-64-v2, x86-64-v2-aes, x86-64-v3, x86-64-v4), host, or what `pc-vm baseline` prints";
+            self.error(&at!["vm", name, "cpu"], "is not a processor", remedy);
         }
         if vm.disk.0 == 0 {
             self.error(&at!["vm", name, "disk"], "a disk of no size", "write for example disk = \"20GiB\"");
@@ -192,6 +198,17 @@ impl<'a> Sense<'a> {
                 let fault = format!("is already the address of {first}");
                 self.error(&steps, fault, "give every machine its own address");
             }
+        }
+    }
+
+    fn firmware(&mut self, name: &Name, vm: &Vm) {
+        // A firmware that was faulty is the usual one now, but was not meant to be.
+        let section = self.original.get("vm").and_then(|all| all.get(name.as_str()));
+        let is_left_out =
+            section.and_then(|own| own.get("firmware")?.text()).is_some_and(|text| text != "bios");
+        if vm.secure_boot && vm.firmware == Firmware::Bios && !is_left_out {
+            let remedy = "add firmware = \"uefi\", or remove it";
+            self.error(&at!["vm", name, "secure_boot"], "is a feature of UEFI", remedy);
         }
     }
 

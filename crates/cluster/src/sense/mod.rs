@@ -1,11 +1,16 @@
 //! Does the file make sense? Everything that its shape cannot say, each fault with a reason and a remedy.
 
+mod after;
+mod apart;
 mod backups;
+mod devices;
 mod guests;
+mod monitor;
 mod networks;
 mod nodes;
 mod routes;
 mod storage;
+mod trunks;
 mod unlock;
 mod zones;
 
@@ -31,9 +36,13 @@ pub(crate) fn check(cluster: &Cluster, tree: &Tree, original: &Tree, whole: bool
     sense.zones();
     sense.images();
     sense.guests();
+    sense.devices();
+    sense.after();
+    sense.apart();
     sense.backups();
     sense.ha();
     sense.exporter();
+    sense.monitor();
     sense.faults
 }
 
