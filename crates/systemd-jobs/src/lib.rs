@@ -78,6 +78,22 @@ pub fn active(pattern: &str, deadline: Duration) -> Result<Vec<String>> {
     })
 }
 
+/// Those of some units that are being started, or wait for their next try.
+pub fn starting(units: &[String]) -> Result<Vec<String>> {
+    let names = units.to_vec();
+    within("tell what it starts", ANSWER, move |bus| list_starting(bus, &names))
+}
+
+fn list_starting(bus: &Connection, names: &[String]) -> zbus::Result<Vec<String>> {
+    // No pattern at all would be every unit.
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let units = Manager::new(bus)?.list_units_by_patterns(&["activating"], &names)?;
+    Ok(units.into_iter().map(|unit| unit.0).collect())
+}
+
 /// No boot starts it any more.
 pub fn disable(unit: &str, deadline: Duration) -> Result<()> {
     let name = unit.to_string();
@@ -98,21 +114,35 @@ pub fn request(unit: &str, deadline: Duration) -> Result<()> {
 /// the answer. What nobody started stays as it is.
 pub fn request_restart(units: &[&str], deadline: Duration) -> Result<Vec<String>> {
     let names: Vec<String> = units.iter().map(ToString::to_string).collect();
-    within(&format!("restart {}", units.join(", ")), deadline, move |bus| restart(bus, &names))
+    within(&format!("restart {}", units.join(", ")), deadline, move |bus| {
+        of_those_at_work(bus, &names, |manager, name| manager.restart_unit(name, "replace"))
+    })
 }
 
-fn restart(bus: &Connection, names: &[String]) -> zbus::Result<Vec<String>> {
+/// As [`request_restart`], but a unit that can read its configuration again does only that.
+pub fn request_reload(units: &[&str], deadline: Duration) -> Result<Vec<String>> {
+    let names: Vec<String> = units.iter().map(ToString::to_string).collect();
+    within(&format!("reload {}", units.join(", ")), deadline, move |bus| {
+        of_those_at_work(bus, &names, |manager, name| manager.reload_or_restart_unit(name, "replace"))
+    })
+}
+
+fn of_those_at_work(
+    bus: &Connection,
+    names: &[String],
+    queue: impl Fn(&Manager<'_>, &str) -> zbus::Result<OwnedObjectPath>,
+) -> zbus::Result<Vec<String>> {
     let manager = Manager::new(bus)?;
     // One that waits for its next try is activating.
     let states = ["active", "activating", "failed"];
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let listed = manager.list_units_by_patterns(&states, &names)?;
-    let mut restarted = Vec::new();
+    let mut queued = Vec::new();
     for name in names.into_iter().filter(|name| listed.iter().any(|unit| unit.0 == *name)) {
-        manager.restart_unit(name, "replace")?;
-        restarted.push(name.to_string());
+        queue(&manager, name)?;
+        queued.push(name.to_string());
     }
-    Ok(restarted)
+    Ok(queued)
 }
 
 /// Starts a unit and waits for the end of the job.

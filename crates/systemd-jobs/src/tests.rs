@@ -53,11 +53,21 @@ impl Played {
         ObjectPath::try_from("/org/freedesktop/systemd1/job/8").unwrap().into()
     }
 
+    fn reload_or_restart_unit(&self, name: &str, mode: &str) -> OwnedObjectPath {
+        self.heard.lock().unwrap().push(format!("reload {name} {mode}"));
+        ObjectPath::try_from("/org/freedesktop/systemd1/job/9").unwrap().into()
+    }
+
     /// Those of the units below that have one of these names and are in one of these states.
     fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<Listed> {
         let call: Vec<String> = std::iter::once("list".into()).chain(states).collect();
         self.heard.lock().unwrap().push(call.join(" "));
-        let units = [("failed.service", "failed"), ("never.service", "inactive"), ("runs.service", "active")];
+        let units = [
+            ("failed.service", "failed"),
+            ("never.service", "inactive"),
+            ("runs.service", "active"),
+            ("waits.service", "activating"),
+        ];
         let path = || OwnedObjectPath::from(ObjectPath::try_from("/a").unwrap());
         let text = String::new;
         let listed = |name: String| {
@@ -113,11 +123,29 @@ fn the_end_of_a_job_is_seen_though_it_came_before_the_answer() {
 fn what_nobody_started_is_not_restarted() {
     let (_daemon, bus, _manager, heard) = play("done");
     let names = ["runs.service", "never.service", "unknown.service", "failed.service"].map(String::from);
-    assert_eq!(restart(&bus, &names).unwrap(), ["runs.service", "failed.service"]);
+    let restart = |manager: &Manager<'_>, name: &str| manager.restart_unit(name, "replace");
+    assert_eq!(of_those_at_work(&bus, &names, restart).unwrap(), ["runs.service", "failed.service"]);
     assert_eq!(
         *heard.lock().unwrap(),
         ["list active activating failed", "restart runs.service replace", "restart failed.service replace"]
     );
+    heard.lock().unwrap().clear();
+    let reload = |manager: &Manager<'_>, name: &str| manager.reload_or_restart_unit(name, "replace");
+    assert_eq!(of_those_at_work(&bus, &names, reload).unwrap(), ["runs.service", "failed.service"]);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        ["list active activating failed", "reload runs.service replace", "reload failed.service replace"]
+    );
+}
+
+#[test]
+fn what_waits_for_its_next_try_is_being_started() {
+    let (_daemon, bus, _manager, heard) = play("done");
+    let names = ["runs.service", "waits.service", "failed.service", "unknown.service"].map(String::from);
+    assert_eq!(list_starting(&bus, &names).unwrap(), ["waits.service"]);
+    assert_eq!(*heard.lock().unwrap(), ["list activating"]);
+    assert_eq!(list_starting(&bus, &[]).unwrap(), Vec::<String>::new());
+    assert_eq!(heard.lock().unwrap().len(), 1, "without a name nobody is asked");
 }
 
 #[test]
