@@ -1,5 +1,5 @@
-# pc-ovs: bridges, VLANs and this node's address on Open vSwitch.
-{ config, lib, ... }:
+# pc-ovs: bridges, VLANs and this node's address on Open vSwitch; OVN where the file has zones.
+{ config, lib, pkgs, ... }:
 let
   cfg = config.services.personal-cluster;
   nics = lib.unique (lib.concatLists (builtins.attrValues (cfg.self.nics or { })));
@@ -13,6 +13,8 @@ let
   bridges = map (short "br-" 4) (builtins.attrNames (cfg.self.nics or { }));
   tagged = builtins.attrNames (lib.filterAttrs (_: network: network ? vlan) (cfg.file.network or { }));
   devices = nics ++ bridges ++ map (short "h-" 5) tagged;
+
+  zones = lib.any (network: network ? gateway) (builtins.attrValues (cfg.file.network or { }));
 
   plain = config.networking.interfaces;
   taken = nic: builtins.elem nic nics;
@@ -53,6 +55,7 @@ in
 
   config = lib.mkIf cfg.ovs.enable {
     systemd.packages = [ cfg.package ];
+    services.udev.packages = [ cfg.package ];
     environment.systemPackages = [ cfg.package ];
     virtualisation.vswitch.enable = true;
     # Wanted by itself too, as `pc-ovs apply --take-over` enables it on Debian: from then on nobody else gives the
@@ -65,6 +68,27 @@ in
     # A new Open vSwitch takes over at the next boot, not under the feet of whoever is connected through it.
     systemd.services.ovsdb.restartIfChanged = false;
     systemd.services.ovs-vswitchd.restartIfChanged = false;
+
+    # nixpkgs has OVN, and no module for it. What ovn-controller needs to know it reads from the switch, where pc-ovs puts it; the
+    # databases are pc-ovs-ovn@. Ended by a signal, and not by its own `exit`, it leaves its flows in the switch.
+    systemd.services.ovn-controller = lib.mkIf zones {
+      description = "Open Virtual Network host control daemon";
+      after = [ "ovs-vswitchd.service" ];
+      wantedBy = [ "multi-user.target" ];
+      environment.OVN_RUNDIR = "/run/ovn";
+      environment.OVS_RUNDIR = "/run/openvswitch";
+      serviceConfig = {
+        ExecStart = "${pkgs.ovn}/bin/ovn-controller unix:/run/openvswitch/db.sock --pidfile=/run/ovn/ovn-controller.pid -vconsole:info -vsyslog:off";
+        Restart = "on-failure";
+        RuntimeDirectory = "ovn";
+        LimitNOFILE = 65535;
+      };
+    };
+    # Clients and holders of OVN's databases; Geneve.
+    services.personal-cluster.ports.ovn = lib.mkIf zones {
+      tcp = [ "6641-6644" ];
+      udp = [ "6081" ];
+    };
 
     # What Open vSwitch has, nobody else configures: neither the NICs nor the bridges and ports made on them.
     networking.dhcpcd.denyInterfaces = devices;

@@ -12,7 +12,7 @@ pub fn steps(bridge: &Bridge, host: Option<&HostAddress>, have: &Have, steps: &m
     let mut bare = Vec::new();
     for port in &bridge.ports {
         for nic in port.interfaces.iter().filter(|interface| !interface.internal) {
-            // A missing NIC is shown by status; it comes up by itself when it is plugged in and we run again.
+            // A missing NIC is shown by status; when it comes, pc-ovs-nic@.service runs us again.
             let Some(link) = have.links.get(&nic.name) else { continue };
             let interface = nic.name.clone();
             let addresses: Vec<String> = link.addresses.iter().chain(&link.advertised).cloned().collect();

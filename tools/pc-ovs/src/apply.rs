@@ -15,7 +15,7 @@ use crate::change::{Change, carry_out};
 use crate::connection::{self, Session};
 use crate::host::Host;
 use crate::ip;
-use crate::model::Have;
+use crate::model::{Bridge, Have};
 use crate::ovsdb::Error;
 use crate::plan::{self, Planned};
 use crate::probation;
@@ -29,6 +29,8 @@ const ATTEMPTS: u32 = 5;
 /// How long another pc-ovs may take to finish.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long the kernel may take at boot to find a NIC, whose driver may want firmware first.
+const FOUND: Duration = Duration::from_secs(10);
 /// How long a link may take to come up at boot: autonegotiation is 3 s on copper.
 const CARRIER: Duration = Duration::from_secs(10);
 
@@ -43,6 +45,8 @@ pub struct Options {
     pub only: Option<Plan<Action>>,
     /// Nobody is there to ask: leave alone what is refused, do the rest.
     pub boot: bool,
+    /// A NIC that has just come.
+    pub came: Option<String>,
 }
 
 /// What came of it.
@@ -59,6 +63,9 @@ pub fn apply(host: &Host, view: &NodeView, want: &Want, options: &Options) -> Re
     hold_signals();
     let lock = Lock::take(host, PATIENCE)?;
     in_the_way(host)?;
+    if options.boot {
+        await_nic(want)?;
+    }
     for _ in 0..ATTEMPTS {
         let mut switch = Switch::open(&host.socket())?;
         let have = host.have(&switch, want)?;
@@ -180,11 +187,43 @@ pub fn is_stale(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref::<Error>(), Some(Error::Stale)))
 }
 
+/// A NIC of the file that is not up: a card that was there when the machine booted needs no second look.
+pub fn wants(want: &Want, nic: &str) -> Result<bool> {
+    let known = want.bridges.iter().flat_map(nics_of).any(|own| own == nic);
+    Ok(known && ip::links()?.get(nic).is_some_and(|link| !link.up))
+}
+
+/// The bridge with the node's address.
+fn own_bridge(want: &Want) -> Option<&Bridge> {
+    let host = want.host.as_ref()?;
+    want.bridges.iter().find(|bridge| bridge.name == host.bridge)
+}
+
+/// At boot: gives the kernel some time to find a NIC for the node's address. One that comes later is brought up by
+/// pc-ovs-nic@.service.
+fn await_nic(want: &Want) -> Result<()> {
+    let Some(bridge) = own_bridge(want) else { return Ok(()) };
+    let nics: Vec<&str> = nics_of(bridge).collect();
+    let found = || Ok::<_, anyhow::Error>(ip::links()?.keys().any(|link| nics.contains(&link.as_str())));
+    if nics.is_empty() || found()? {
+        return Ok(());
+    }
+    log::info(format_args!("uplink {}: waiting for {}", bridge.uplink, nics.join(", ")));
+    let until = Instant::now() + FOUND;
+    while !found()? {
+        if Instant::now() >= until {
+            log::warning(format_args!("uplink {}: no {}", bridge.uplink, nics.join(", no ")));
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
 /// At boot: gives the link of the node's address some time, so that network-online.target means something. A
 /// cable that is not there must not hold the boot.
 pub fn await_carrier(want: &Want) -> Result<()> {
-    let Some(host) = &want.host else { return Ok(()) };
-    let bridge = want.bridges.iter().find(|bridge| bridge.name == host.bridge);
+    let bridge = own_bridge(want);
     let until = Instant::now() + CARRIER;
     while let Some(bridge) = bridge {
         let links = ip::links()?;

@@ -1,6 +1,7 @@
 //! Open vSwitch bridges, bonds, VLANs and host addresses of one node, and the cluster's zones in OVN, over OVSDB.
 //!
-//! Never changes or removes a bridge, port, interface or row of OVN that it did not make; never touches a NIC that
+//! Never changes or removes a bridge, port, interface or row of OVN that it did not make; never makes OVN's databases a
+//! second time by itself; never touches a NIC that
 //! somebody else configures without `--take-over`, and then keeps a copy of every file it changes; never
 //! depends on a peer, a volume or a name server; never runs `ovs-vsctl`; never decides at boot, by asking the
 //! network, whether to go back.
@@ -13,11 +14,13 @@ mod apply;
 mod change;
 mod claims;
 mod connection;
+mod counters;
 mod dns;
 mod guard;
 mod host;
 mod ip;
 mod model;
+mod ovn;
 mod ovsdb;
 mod plan;
 mod probation;
@@ -89,6 +92,9 @@ enum Verb {
         /// Go back after this long (60s, 5m) unless a peer, the router, a Tang server or `pc-ovs confirm` answers
         #[arg(long, value_name = "TIME", value_parser = duration)]
         confirm: Option<Duration>,
+        /// This card has just come: nothing is done unless it is one of the file's, and down
+        #[arg(long, hide = true, value_name = "NIC", conflicts_with_all = ["plan", "take_over", "confirm"])]
+        came: Option<String>,
     },
     /// Keep the change that is on probation
     Confirm,
@@ -112,6 +118,11 @@ enum Verb {
     Zones {
         #[command(subcommand)]
         verb: zones::Verb,
+    },
+    /// What zones need of this node: OVN's databases, ovn-northd, settings of ovn-controller
+    Ovn {
+        #[command(subcommand)]
+        verb: ovn::Verb,
     },
     /// Tell which line of the file decides whether a connection is possible
     Explain {
@@ -156,13 +167,14 @@ fn run(cli: Cli) -> Result<Exit> {
             undo::rollback(&host, Occasion::Expired).map(|()| Exit::Done)
         }
         Verb::Zones { verb } => zones::run(&verb, &common, &load(&common)?),
+        Verb::Ovn { verb } => ovn::run(&verb, &common, &load(&common)?),
         Verb::Explain { from, to, port, exit_code } => {
             zones::explain(&common, (&from, &to), &port, exit_code)
         }
         Verb::Plan { take_over, exit_code } => print_plan(&common, &host, &datapath, take_over, exit_code),
-        Verb::Apply { plan, take_over, confirm } => {
+        Verb::Apply { plan, take_over, confirm, came } => {
             let only = plan.map(|_| Plan::from_stdin()).transpose()?;
-            let options = Options { take_over, confirm, only, boot: common.applied };
+            let options = Options { take_over, confirm, only, boot: common.applied, came };
             apply_file(&common, &host, &datapath, &options)
         }
         Verb::Status { exit_code } => print_status(&common, &host, &datapath, exit_code),
@@ -228,6 +240,11 @@ fn apply_file(common: &Common, host: &Host, datapath: &str, options: &Options) -
     let view = cluster.view(&common.node_name()?).map_err(refused)?;
     let want = wanted(&view, datapath)?;
     let started = Instant::now();
+    if let Some(nic) = &options.came {
+        if !apply::wants(&want, nic)? {
+            return Ok(Exit::Done);
+        }
+    }
     let applied = apply::apply(host, &view, &want, options);
     // Siblings read it; that it could not be written must not turn a working network into a failed unit.
     let seen = applied.as_ref().ok().and_then(|applied| applied.seen.as_ref());

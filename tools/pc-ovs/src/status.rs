@@ -1,12 +1,15 @@
 //! `pc-ovs status`: what is there, what is wrong with it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Result;
 use cluster::NodeView;
+use pc_cli::log;
 use serde::Serialize;
 
 use crate::claims::Claim;
+use crate::counters::{self, Counters};
 use crate::host::Host;
 use crate::model::{Have, OWNER};
 use crate::plan::plan;
@@ -78,6 +81,9 @@ pub struct Interface {
     pub ofport: Option<i64>,
     /// What the datapath could not do.
     pub error: Option<String>,
+    /// Packets that did not get through since it was made.
+    #[serde(flatten)]
+    pub counters: Counters,
 }
 
 /// The node's own address.
@@ -125,14 +131,14 @@ pub fn status(host: &Host, view: &NodeView, want: &Want, seen: Option<&(Switch, 
         probation,
     };
     if let Some((switch, have)) = seen {
-        fill(&mut status, switch, have, want);
+        fill(&mut status, host, (switch, have), want);
         status.healthy = status.errors.is_empty();
         return Ok(status);
     }
     match Switch::open(&host.socket()) {
         Ok(switch) => {
             let have = host.have(&switch, want)?;
-            fill(&mut status, &switch, &have, want);
+            fill(&mut status, host, (&switch, &have), want);
         }
         Err(error) => status.errors.push(format!("{error:#}").lines().next().unwrap_or_default().to_string()),
     }
@@ -140,11 +146,16 @@ pub fn status(host: &Host, view: &NodeView, want: &Want, seen: Option<&(Switch, 
     Ok(status)
 }
 
-fn fill(status: &mut Status, switch: &Switch, have: &Have, want: &Want) {
+fn fill(status: &mut Status, host: &Host, (switch, have): (&Switch, &Have), want: &Want) {
+    // All else is known without them.
+    let counters = counters::read(&host.socket()).unwrap_or_else(|error| {
+        log::warning(format_args!("what ports have dropped is not known: {error}"));
+        BTreeMap::new()
+    });
     let planned = plan(want, have, false);
     status.converged = planned.steps.is_empty() && planned.refusals.is_empty();
     status.errors.extend(planned.refusals.iter().map(|refusal| refusal.fault.clone()));
-    status.bridges = bridges(switch);
+    status.bridges = bridges(switch, &counters);
     status.claims.clone_from(&have.claims);
     status.errors.extend(switch.errors().into_iter().map(|(name, error)| format!("{name}: {error}")));
     status.errors.extend(dark_uplinks(status, want));
@@ -190,7 +201,7 @@ fn dark_uplinks(status: &Status, want: &Want) -> Vec<String> {
     dark
 }
 
-fn bridges(switch: &Switch) -> Vec<Bridge> {
+fn bridges(switch: &Switch, counters: &BTreeMap<String, Counters>) -> Vec<Bridge> {
     let replica = &switch.replica;
     let mut found = Vec::new();
     for (_, row) in replica.rows("Bridge") {
@@ -202,7 +213,7 @@ fn bridges(switch: &Switch) -> Vec<Bridge> {
                 ours: port.key("external_ids", OWNER).is_some(),
                 vlan: port.number("tag"),
                 active: port.text("bond_active_slave").filter(|mac| !mac.is_empty()).map(str::to_string),
-                interfaces: interfaces(switch, &port.references("interfaces")),
+                interfaces: interfaces(switch, &port.references("interfaces"), counters),
             })
             .collect();
         ports.sort_by(|one, other| one.name.cmp(&other.name));
@@ -212,7 +223,7 @@ fn bridges(switch: &Switch) -> Vec<Bridge> {
     found
 }
 
-fn interfaces(switch: &Switch, uuids: &[&str]) -> Vec<Interface> {
+fn interfaces(switch: &Switch, uuids: &[&str], counters: &BTreeMap<String, Counters>) -> Vec<Interface> {
     let rows = uuids.iter().filter_map(|uuid| switch.replica.row("Interface", uuid));
     let mut found: Vec<Interface> = rows
         .map(|row| Interface {
@@ -222,6 +233,7 @@ fn interfaces(switch: &Switch, uuids: &[&str]) -> Vec<Interface> {
             mtu_bytes: row.number("mtu"),
             ofport: row.number("ofport"),
             error: fault(row),
+            counters: row.text("name").and_then(|name| counters.get(name)).copied().unwrap_or_default(),
         })
         .collect();
     found.sort_by(|one, other| one.name.cmp(&other.name));

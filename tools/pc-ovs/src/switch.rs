@@ -13,8 +13,9 @@ use crate::model::{ADDRESS, Bridge, HaveBridge, Interface, OWNER, Port};
 use crate::ovsdb::{Client, Error, Replica, Row, Transaction};
 use crate::rows;
 
-const DATABASE: &str = "Open_vSwitch";
-/// Everything we look at. Statistics are left out: they change every few seconds.
+/// Name of the switch's database, and of its table with one row.
+pub const DATABASE: &str = "Open_vSwitch";
+/// Everything we look at. Statistics are left out: they change every few seconds (`counters`).
 const TABLES: [(&str, &[&str]); 4] = [
     ("Open_vSwitch", &["bridges", "next_cfg", "cur_cfg"]),
     ("Bridge", &["name", "ports", "fail_mode", "datapath_type", "other_config", "external_ids"]),
@@ -51,28 +52,8 @@ pub struct Switch {
 impl Switch {
     /// Connects and reads everything in one call. Not there yet means: try again later.
     pub fn open(socket: &Path) -> Result<Switch> {
-        let opened = Client::connect(socket, CALL).and_then(|mut client| {
-            let replica = Replica::monitor(&mut client, DATABASE, &TABLES)?;
-            Ok(Switch { client, replica })
-        });
-        let switch = match opened {
-            Ok(switch) => switch,
-            Err(error @ Error::NotThere { .. }) => {
-                return Err(try_again(format!("{error}\n  systemctl start openvswitch-switch")));
-            }
-            Err(error @ Error::TimedOut { .. }) => {
-                let restart = "systemctl restart ovsdb-server  # what is switched goes on meanwhile";
-                return Err(try_again(format!("{error}\n  {restart}")));
-            }
-            Err(error @ Error::Denied(_)) => return Err(pc_cli::refused(error)),
-            Err(error) => return Err(error).context("reading the switch"),
-        };
-        if switch.replica.rows("Open_vSwitch").next().is_none() {
-            return Err(try_again(
-                "the database is empty: Open vSwitch has not started yet\n  systemctl start openvswitch-switch",
-            ));
-        }
-        Ok(switch)
+        let (client, replica) = read(socket, &TABLES)?;
+        Ok(Switch { client, replica })
     }
 
     /// All bridges.
@@ -174,6 +155,32 @@ impl Switch {
         }
         Ok(())
     }
+}
+
+/// Connects, and reads the named columns of the switch's database.
+pub fn read(socket: &Path, tables: &[(&str, &[&str])]) -> Result<(Client, Replica)> {
+    let opened = Client::connect(socket, CALL).and_then(|mut client| {
+        let replica = Replica::monitor(&mut client, DATABASE, tables)?;
+        Ok((client, replica))
+    });
+    let (client, replica) = match opened {
+        Ok(opened) => opened,
+        Err(error @ Error::NotThere { .. }) => {
+            return Err(try_again(format!("{error}\n  systemctl start openvswitch-switch")));
+        }
+        Err(error @ Error::TimedOut { .. }) => {
+            let restart = "systemctl restart ovsdb-server  # what is switched goes on meanwhile";
+            return Err(try_again(format!("{error}\n  {restart}")));
+        }
+        Err(error @ Error::Denied(_)) => return Err(pc_cli::refused(error)),
+        Err(error) => return Err(error).context("reading the switch"),
+    };
+    if replica.rows("Open_vSwitch").next().is_none() {
+        return Err(try_again(
+            "the database is empty: Open vSwitch has not started yet\n  systemctl start openvswitch-switch",
+        ));
+    }
+    Ok((client, replica))
 }
 
 /// `error`, or an `ofport` of -1 (ovs-vswitchd.conf.db(5)).

@@ -1,7 +1,7 @@
 //! `OVN_Northbound` of this machine: read in one call, changed in one guarded transaction, then waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use super::plan::{Change, Found, Have, changed};
 use super::row::{Kind, OWNER, ROW, Row, TABLES, Table, table, written};
+use crate::ovn::{self, Side};
 use crate::ovsdb::{Client, Error, Replica, Transaction, map, named, set, uuid};
 
 const DATABASE: &str = "OVN_Northbound";
-/// Where `ovn-central` of Debian listens, below the root.
+/// Where `ovn-central` of Debian listens, below the root; where it is set up by hand.
 const SOCKET: &str = "run/ovn/ovnnb_db.sock";
 /// OVN's central part is installed: on Debian, on NixOS.
 const PROGRAMS: [&str; 2] = ["usr/bin/ovn-northd", "run/current-system/sw/bin/ovn-northd"];
@@ -23,8 +24,27 @@ const CALL: Duration = Duration::from_secs(20);
 /// How long ovn-northd may take to translate a change.
 const TRANSLATE: Duration = Duration::from_secs(60);
 
+/// Where the database is, and what runs it.
+struct Place {
+    socket: PathBuf,
+    server: &'static str,
+    northd: &'static str,
+}
+
+impl Place {
+    /// `pc-ovs ovn`'s where this node holds it, else `ovn-central`'s.
+    fn of(root: &Path) -> Place {
+        let socket = ovn::socket(root, Side::Nb);
+        if socket.exists() || ovn::file(root, Side::Nb).exists() {
+            return Place { socket, server: "pc-ovs-ovn@nb", northd: "pc-ovs-ovn@northd" };
+        }
+        Place { socket: root.join(SOCKET), server: "ovn-central", northd: "ovn-central" }
+    }
+}
+
 /// An open connection with everything read.
 pub struct North {
+    place: Place,
     client: Client,
     replica: Replica,
     cluster: String,
@@ -34,8 +54,8 @@ impl North {
     /// Connects and reads. `None`: nobody listens, and ovn-northd is not installed either.
     pub fn open(root: &Path, cluster: &str) -> Result<Option<North>> {
         let under = |path: &str| root.join(path);
-        let socket = under(SOCKET);
-        if !socket.exists() && !PROGRAMS.iter().any(|path| under(path).exists()) {
+        let place = Place::of(root);
+        if !place.socket.exists() && !PROGRAMS.iter().any(|path| under(path).exists()) {
             return Ok(None);
         }
         let columns: Vec<(&str, Vec<&str>)> =
@@ -43,24 +63,25 @@ impl North {
         let mut tables: Vec<(&str, &[&str])> =
             columns.iter().map(|(table, columns)| (*table, columns.as_slice())).collect();
         tables.push(("NB_Global", &["nb_cfg", "sb_cfg"]));
-        let opened = Client::connect(&socket, CALL).and_then(|mut client| {
+        let opened = Client::connect(&place.socket, CALL).and_then(|mut client| {
             let replica = Replica::monitor(&mut client, DATABASE, &tables)?;
-            Ok(North { client, replica, cluster: cluster.into() })
+            Ok((client, replica))
         });
-        let north = match opened {
-            Ok(north) => north,
+        let (client, replica) = match opened {
+            Ok(opened) => opened,
             Err(error @ (Error::NotThere { .. } | Error::TimedOut { .. })) => {
-                return Err(try_again(format!("{error}\n  systemctl restart ovn-central")));
+                return Err(try_again(format!("{error}\n  systemctl restart {}", place.server)));
             }
             Err(error @ Error::Denied(_)) => return Err(refused(error)),
             Err(error) => return Err(error).context("reading OVN_Northbound"),
         };
-        if north.replica.rows("NB_Global").next().is_none() {
-            return Err(try_again(
-                "OVN_Northbound is empty: ovn-northd has not started yet\n  systemctl start ovn-central",
-            ));
+        if replica.rows("NB_Global").next().is_none() {
+            return Err(try_again(format!(
+                "OVN_Northbound is empty: ovn-northd has not started yet\n  systemctl start {}",
+                place.northd
+            )));
         }
-        Ok(Some(north))
+        Ok(Some(North { place, client, replica, cluster: cluster.into() }))
     }
 
     /// Whether ovn-northd has translated the last change that somebody waits for: what was asked, and what is done.
@@ -132,7 +153,16 @@ impl North {
         // Whoever changes zones counts on, so that of two at the same time one plans anew.
         transaction.expect("NB_Global", &by_uuid(&id), &["nb_cfg"], &json!([{ "nb_cfg": asked }]));
         transaction.mutate("NB_Global", &by_uuid(&id), &json!([["nb_cfg", "+=", 1]]));
-        transaction.commit(&mut self.client, DATABASE).context("changing OVN_Northbound")?;
+        match transaction.commit(&mut self.client, DATABASE) {
+            // Without a majority of its holders the database takes changes in when there is one again.
+            Err(error @ Error::TimedOut { .. }) => {
+                let server = self.place.server;
+                return Err(try_again(format!(
+                    "changing OVN_Northbound: {error}\n  systemctl status {server}"
+                )));
+            }
+            done => done.context("changing OVN_Northbound")?,
+        };
         self.wait(asked.as_i64().unwrap_or_default() + 1)
     }
 
@@ -142,8 +172,9 @@ impl North {
             if !self.replica.follow(&mut self.client, until).context("waiting for ovn-northd")? {
                 return Err(try_again(format!(
                     "OVN_Northbound is changed, but ovn-northd has not translated it within {} s\n  \
-                     systemctl status ovn-central",
-                    TRANSLATE.as_secs()
+                     systemctl status {}",
+                    TRANSLATE.as_secs(),
+                    self.place.northd
                 )));
             }
         }

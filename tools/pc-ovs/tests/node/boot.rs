@@ -1,5 +1,7 @@
 //! What a boot meets: no database yet, a switch that made its devices anew, a NIC that someone else has again.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::machine::{FILE, INTERFACES, Machine};
@@ -80,6 +82,46 @@ fn a_nic_that_is_not_there_takes_nothing_down_and_is_added_when_it_comes() {
     machine.pc(&["apply", "--applied"]).with(0);
     assert_eq!(machine.vsctl(&["list-ports", "br-lan"]), "nic9\n");
     assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+}
+
+#[test]
+fn a_nic_that_the_kernel_finds_late_is_waited_for_and_brought_up() {
+    let machine = Machine::blank();
+    machine.write("var/lib/personal-cluster/applied.json", &as_json(&machine));
+    machine.pc(&["apply"]).with(0);
+    // The switch remembers its port, the machine has not found the card yet.
+    let away = format!("{}-peer", machine.namespace());
+    machine.ip(&format!("link set nic0 netns {away}"));
+    let mut boot = machine.command(&["apply", "--applied"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(boot.stderr.take().unwrap()).lines();
+    let waits = told.any(|line| line.unwrap().contains("uplink lan: waiting for nic0"));
+    assert!(waits, "it did not wait");
+    machine.peer(&format!("link set nic0 netns {}", machine.namespace()));
+    assert!(boot.wait().unwrap().success());
+    assert!(machine.ip("-brief link show nic0").contains(",UP"), "{}", machine.ip("-brief link show nic0"));
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+}
+
+#[test]
+fn a_nic_that_comes_after_the_boot_is_brought_up_by_the_next_run() {
+    let machine = Machine::blank();
+    machine.write("var/lib/personal-cluster/applied.json", &as_json(&machine));
+    machine.pc(&["apply"]).with(0);
+    let away = format!("{}-peer", machine.namespace());
+    machine.ip(&format!("link set nic0 netns {away}"));
+    // A machine without its card boots, with its address on the bridge.
+    let answer = machine.pc(&["apply", "--applied"]).with(0);
+    assert!(answer.err.contains("uplink lan: no nic0"), "{}", answer.err);
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+    machine.peer(&format!("link set nic0 netns {}", machine.namespace()));
+    // As udev says it: of each card, also of one that is none of ours, and of one that is up already.
+    let came = |nic: &str| machine.pc(&["apply", "--applied", "--came", nic]).with(0);
+    assert_eq!((came("nic1").out, came("nic7").out), (String::new(), String::new()));
+    assert!(!machine.ip("-brief link show nic0").contains(",UP"));
+    assert!(came("nic0").out.contains("1 step done"));
+    assert!(machine.ip("-brief link show nic0").contains(",UP"), "{}", machine.ip("-brief link show nic0"));
+    assert_eq!(machine.vsctl(&["list-ports", "br-lan"]), "nic0\n");
+    assert_eq!(came("nic0").out, "");
 }
 
 #[test]

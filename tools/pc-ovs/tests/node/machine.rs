@@ -100,6 +100,11 @@ impl Machine {
         }
     }
 
+    /// The node's network namespace; its peer's is called `-peer`.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// `ip` in the node's namespace.
     #[track_caller]
     pub fn ip(&self, line: &str) -> String {
