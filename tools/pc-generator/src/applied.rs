@@ -1,6 +1,8 @@
 //! What the applied file says about this node, read as tolerantly as a boot deserves: unknown keys are a
 //! newer version's, and an entry that makes no sense costs that entry only.
 
+use std::collections::BTreeMap;
+
 use cluster::{Brick, DevicePath, Name, Use};
 use serde_json::Value;
 
@@ -15,6 +17,8 @@ pub struct Want {
     pub peers: Vec<String>,
     /// VMs that this node starts; none once pacemaker is the only starter.
     pub vms: Vec<Name>,
+    /// Of those, which are started before another one.
+    pub after: BTreeMap<Name, Vec<Name>>,
     /// Secrets that pc-exporter is to have, of those that lie open.
     pub credentials: Vec<&'static str>,
 }
@@ -51,11 +55,27 @@ pub fn read(text: &str, node: &str, ha_enabled: bool, faults: &mut Vec<String>) 
             }
         }
     }
+    want.after = after(&file, &want.vms);
     let of_exporter = |key: &str| file.get("exporter").and_then(|exporter| exporter.get(key)?.as_bool());
     for (key, secret) in [("tls", "node.key"), ("token", "exporter.token")] {
         want.credentials.extend((of_exporter(key) == Some(true)).then_some(secret));
     }
     Some(want)
+}
+
+/// Which VMs of this node come before another one of it; what is no VM of this node's is nothing that it could wait for.
+fn after(file: &Value, vms: &[Name]) -> BTreeMap<Name, Vec<Name>> {
+    let mut order = BTreeMap::new();
+    for vm in vms {
+        let section = file.get("vm").and_then(|all| all.get(vm.as_str()));
+        let named = section.and_then(|own| own.get("after")?.as_array()).into_iter().flatten();
+        let own = named.filter_map(|name| vms.iter().find(|vm| Some(vm.as_str()) == name.as_str()));
+        let own: Vec<Name> = own.filter(|first| *first != vm).cloned().collect();
+        if !own.is_empty() {
+            order.insert(vm.clone(), own);
+        }
+    }
+    order
 }
 
 fn bricks(file: &Value, own: &Value, faults: &mut Vec<String>) -> Vec<Brick> {
@@ -146,6 +166,17 @@ mod tests {
         assert_eq!(vms(r#","ha":{}"#, false), 1, "nobody else would start it");
         assert_eq!(vms("", true), 1, "a marker that was left behind says nothing");
         assert_eq!(vms(r#","ha":null"#, true), 1);
+    }
+
+    #[test]
+    fn a_vm_waits_for_those_that_its_own_node_starts() {
+        let (want, faults) = read_one(
+            r#"{"node":[{"name":"a"},{"name":"b"}],"vm":{
+                "web":{"after":["db","far","gone","web",7]},"db":{"after":"web"},"far":{"home":"b"},"log":{"after":[]}}}"#,
+        );
+        let named = |name: &str| Name::try_from(name.to_string()).unwrap();
+        assert_eq!(want.unwrap().after, BTreeMap::from([(named("web"), vec![named("db")])]));
+        assert_eq!(faults, Vec::<String>::new());
     }
 
     #[test]

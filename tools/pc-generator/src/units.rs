@@ -35,6 +35,7 @@ pub fn all(want: &Want) -> Vec<Entry> {
     }
     entries.extend(want.volumes.iter().map(|volume| volume_entry(volume, &want.peers)));
     entries.extend(want.vms.iter().map(vm_entry));
+    entries.extend(want.after.iter().map(|(vm, first)| order_entry(vm, first)));
     entries.extend(credentials_entry(&want.credentials));
     entries
 }
@@ -128,6 +129,20 @@ OOMScoreAdjust=-900
 fn vm_entry(vm: &Name) -> Entry {
     let path = format!("pc-vm.service.wants/pc-vm@{vm}.service");
     Entry { path, what: What::Link("/usr/lib/systemd/system/pc-vm@.service".into()) }
+}
+
+/// The first try of each comes in this order, and so does the end, the other way round; later tries are pc-vm's to hold
+/// (`--in-order`), for a unit that waits for its next try is nothing that systemd orders after.
+fn order_entry(vm: &Name, first: &[Name]) -> Entry {
+    let units: Vec<String> = first.iter().map(|first| format!("pc-vm@{first}.service")).collect();
+    let text = format!(
+        "{MADE_BY}
+[Unit]
+After={}
+",
+        units.join(" ")
+    );
+    Entry { path: format!("pc-vm@{vm}.service.d/50-after.conf"), what: What::Unit(text) }
 }
 
 /// What lies open for root alone, for a program that runs as nobody. Only where the file wants it: with the node's key

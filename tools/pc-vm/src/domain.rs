@@ -1,11 +1,14 @@
 //! A VM as a libvirt domain (libvirt, docs/formatdomain.rst). Pure: the same file and the same kind of host
 //! give the same text on every node.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use cluster::{Cluster, Firmware, Name, Network, Vm, bridge_name, identity, zones};
+use cluster::{Cluster, DiskBus, Firmware, Name, Network, Vm, bridge_name, identity, zones};
 use sha2::{Digest, Sha256};
 
+use crate::cpu;
+use crate::devices;
 use crate::facts::HostFacts;
 use crate::places::Places;
 
@@ -62,6 +65,8 @@ struct Own<'a> {
     networks: &'a [Name],
     /// There is a cloud-init seed.
     seed: bool,
+    /// It has the devices of its node.
+    devices: bool,
     /// What it boots from while its disk does not boot.
     cdrom: Option<&'a str>,
 }
@@ -83,7 +88,7 @@ pub struct Rehearsal<'a> {
 /// not pc-vm's to look after.
 pub fn render_copy(guest: &Guest, host: &HostFacts, copy: &Rehearsal) -> String {
     let places = Places { serial_log: copy.console.into(), ..Places::of_copy(copy.directory) };
-    let own = Own { places, networks: &[], seed: copy.seed, cdrom: None };
+    let own = Own { places, networks: &[], seed: copy.seed, devices: false, cdrom: None };
     let kind = escape(&host.domain_type);
     let body = body(guest, host, &own);
     format!("<domain type='{kind}'>\n  <name>{}</name>\n{body}</domain>\n", escape(copy.name))
@@ -92,7 +97,13 @@ pub fn render_copy(guest: &Guest, host: &HostFacts, copy: &Rehearsal) -> String 
 /// Renders the definition for a host.
 pub fn render(guest: &Guest, host: &HostFacts) -> Definition {
     let vm = guest.vm;
-    let own = Own { places: guest.places(), networks: &vm.networks, seed: true, cdrom: vm.cdrom.as_deref() };
+    let own = Own {
+        places: guest.places(),
+        networks: &vm.networks,
+        seed: true,
+        devices: true,
+        cdrom: vm.cdrom.as_deref(),
+    };
     let uuid = guest.uuid();
     let head = format!(
         "<domain type='{}'>\n  <name>{}</name>\n  <uuid>{uuid}</uuid>\n",
@@ -116,27 +127,37 @@ fn body(guest: &Guest, host: &HostFacts, own: &Own) -> String {
     let _ = writeln!(xml, "  <memory unit='KiB'>{}</memory>", vm.memory.0.div_ceil(1024));
     let _ = writeln!(xml, "  <vcpu placement='static'>{}</vcpu>", vm.cpus);
     xml.push_str(&os(guest, host, own));
-    xml.push_str(if host.is_x86() {
-        "  <features>\n    <acpi/>\n    <apic/>\n  </features>\n"
-    } else {
-        "  <features>\n    <acpi/>\n  </features>\n"
-    });
-    xml.push_str(&cpu(host));
+    // Only what runs in system management mode writes the variables that Secure Boot believes.
+    let features = match (host.is_x86(), vm.secure_boot) {
+        (true, false) => "    <acpi/>\n    <apic/>\n",
+        (true, true) => "    <acpi/>\n    <apic/>\n    <smm state='on'/>\n",
+        (false, _) => "    <acpi/>\n",
+    };
+    let _ = writeln!(xml, "  <features>\n{features}  </features>");
+    xml.push_str(&cpu::cpu(vm.cpu.as_deref(), host));
     xml.push_str(if host.is_x86() { CLOCK_X86 } else { "  <clock offset='utc'/>\n" });
     xml.push_str(
         "  <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>\n  <on_crash>restart</on_crash>\n",
     );
     xml.push_str("  <devices>\n");
-    xml.push_str(&disk(&own.places));
+    xml.push_str(&disk(&own.places, vm.disk_bus));
     if own.seed {
         xml.push_str(&seed(&own.places));
     }
-    xml.push_str(&cdrom(own, host));
-    xml.push_str("    <controller type='usb' model='none'/>\n");
+    xml.push_str(&cdrom(own, host, vm.disk_bus));
+    let has_usb = vm.display || own.devices && !vm.usb.is_empty();
+    let usb = if has_usb { "qemu-xhci" } else { "none" };
+    let _ = writeln!(xml, "    <controller type='usb' model='{usb}'/>");
     for network in own.networks {
         xml.push_str(&interface(guest, network));
     }
     xml.push_str(&serial(&own.places, host));
+    if vm.display {
+        xml.push_str(if host.is_x86() { DISPLAY_X86 } else { DISPLAY_ARM });
+    }
+    if own.devices {
+        xml.push_str(&devices::hostdevs(vm));
+    }
     xml.push_str(DEVICES);
     xml.push_str("  </devices>\n");
     xml
@@ -152,6 +173,16 @@ const DEVICES: &str = "    <channel type='unix'>\n      \
     <memballoon model='virtio'>\n      <stats period='10'/>\n    </memballoon>\n    \
     <rng model='virtio'>\n      <backend model='random'>/dev/urandom</backend>\n    </rng>\n";
 
+/// A screen without a network listener: libvirt makes the socket below the domain's own directory. The pointer is absolute,
+/// so that it is where the viewer's is; a PC has a keyboard by itself.
+const DISPLAY_X86: &str = "    <input type='tablet' bus='usb'/>\n    \
+    <graphics type='vnc'>\n      <listen type='socket'/>\n    </graphics>\n    \
+    <video>\n      <model type='vga'/>\n    </video>\n";
+
+const DISPLAY_ARM: &str = "    <input type='tablet' bus='usb'/>\n    <input type='keyboard' bus='usb'/>\n    \
+    <graphics type='vnc'>\n      <listen type='socket'/>\n    </graphics>\n    \
+    <video>\n      <model type='virtio'/>\n    </video>\n";
+
 fn os(guest: &Guest, host: &HostFacts, own: &Own) -> String {
     // The virt machine of arm64 has no other firmware.
     let uefi = guest.vm.firmware == Firmware::Uefi || !host.is_x86();
@@ -164,48 +195,33 @@ fn os(guest: &Guest, host: &HostFacts, own: &Own) -> String {
     if !uefi {
         return format!("  <os>\n{kind}{boot}  </os>\n");
     }
-    // Without Secure Boot: libvirt would otherwise pick the image with Microsoft's keys, which boots no home-made kernel.
+    // Said either way: libvirt would otherwise pick the image with Microsoft's keys, which boots no home-made kernel.
+    let secure = if guest.vm.secure_boot {
+        "      <feature enabled='yes' name='enrolled-keys'/>\n      <feature enabled='yes' name='secure-boot'/>\n"
+    } else {
+        "      <feature enabled='no' name='secure-boot'/>\n"
+    };
     format!(
-        "  <os firmware='efi'>\n{kind}    <firmware>\n      <feature enabled='no' name='secure-boot'/>\n    \
-         </firmware>\n    <nvram>{}</nvram>\n{boot}  </os>\n",
+        "  <os firmware='efi'>\n{kind}    <firmware>\n{secure}    </firmware>\n    <nvram>{}</nvram>\n{boot}  </os>\n",
         escape(&own.places.nvram)
     )
 }
 
-/// A model that every node of a kind can offer, so that a guest may move: plain qemu64, with the features of
-/// x86-64-v2 (x86-64 psABI) where the host has them. AMD's nested virtualisation is left out: it does not migrate.
-fn cpu(host: &HostFacts) -> String {
-    if !host.is_x86() {
-        return if host.domain_type == "kvm" {
-            "  <cpu mode='host-passthrough'/>\n".into()
-        } else {
-            "  <cpu mode='custom' match='exact' check='none'>\n    <model>cortex-a57</model>\n  </cpu>\n"
-                .into()
-        };
-    }
-    let mut xml = String::from(
-        "  <cpu mode='custom' match='exact' check='none'>\n    <model fallback='forbid'>qemu64</model>\n",
-    );
-    if host.x86_64_v2 {
-        for feature in ["cx16", "lahf_lm", "pni", "popcnt", "sse4.1", "sse4.2", "ssse3"] {
-            let _ = writeln!(xml, "    <feature policy='require' name='{feature}'/>");
-        }
-    }
-    xml.push_str("    <feature policy='disable' name='svm'/>\n  </cpu>\n");
-    xml
-}
-
 /// The disk bypasses the host's page cache, so that what a guest has flushed is on the volume when another node
-/// opens it. An I/O error stops the guest instead of reaching it. QEMU's image lock (its default) stays on.
-fn disk(places: &Places) -> String {
+/// opens it. An I/O error stops the guest instead of reaching it. QEMU's image lock (its default) stays on. Its name is the
+/// same on every bus: archives and checkpoints know it by that.
+fn disk(places: &Places, bus: DiskBus) -> String {
     format!(
         "    <disk type='file' device='disk'>\n      \
          <driver name='qemu' type='raw' cache='none' error_policy='stop' io='threads' discard='unmap'/>\n      \
-         <source file='{}'/>\n      <target dev='{DISK}' bus='virtio'/>\n    </disk>\n",
-        escape(&places.disk)
+         <source file='{}'/>\n      <target dev='{DISK}' bus='{}'/>\n    </disk>\n",
+        escape(&places.disk),
+        bus.word()
     )
 }
 
+/// On virtio whatever the disk is on: who runs cloud-init has a driver for that, and Windows installs its own when it finds
+/// such a disk, after which the VM's may be one too.
 fn seed(places: &Places) -> String {
     format!(
         "    <disk type='file' device='disk'>\n      \
@@ -217,12 +233,14 @@ fn seed(places: &Places) -> String {
 
 /// Any system can boot from this one. A file that is missing when the guest starts is left out: nothing that was installed
 /// needs it.
-fn cdrom(own: &Own, host: &HostFacts) -> String {
+fn cdrom(own: &Own, host: &HostFacts, disk: DiskBus) -> String {
     let Some(path) = own.cdrom else { return String::new() };
     let (path, bus) = (escape(path), if host.is_x86() { "sata" } else { "scsi" });
+    // libvirt makes the port on the bus out of the letter: the first one is the disk's.
+    let name = if disk == DiskBus::Sata { "sdb" } else { "sda" };
     format!(
         "    <disk type='file' device='cdrom'>\n      <driver name='qemu' type='raw'/>\n      \
-         <source file='{path}' startupPolicy='optional'/>\n      <target dev='sda' bus='{bus}'/>\n      \
+         <source file='{path}' startupPolicy='optional'/>\n      <target dev='{name}' bus='{bus}'/>\n      \
          <readonly/>\n    </disk>\n"
     )
 }
@@ -244,20 +262,36 @@ fn interface(guest: &Guest, name: &Name) -> String {
         guest.mac(name)
     );
     if let Some(network) = network.filter(|_| !zone) {
-        // Never none: Open vSwitch takes a port without a tag for a trunk, which hears and speaks on every VLAN.
-        let tag = network.vlan.unwrap_or(UNTAGGED);
-        let _ = writeln!(xml, "      <vlan>\n        <tag id='{tag}'/>\n      </vlan>");
+        xml.push_str(&vlan(guest, name, network));
     }
     let port = identity::interface_id(&guest.cluster.name, guest.name, name);
     let _ = writeln!(
         xml,
         "      <virtualport type='openvswitch'>\n        <parameters interfaceid='{port}'/>\n      </virtualport>"
     );
-    xml.push_str("      <model type='virtio'/>\n");
+    let _ = writeln!(xml, "      <model type='{}'/>", guest.vm.nic_model.word());
     if let Some(mtu) = network.and_then(|network| network.mtu) {
         let _ = writeln!(xml, "      <mtu size='{mtu}'/>");
     }
     xml.push_str("    </interface>\n");
+    xml
+}
+
+/// What a port lets through. Never all: Open vSwitch takes a port without a tag for a trunk, which hears and speaks on
+/// every VLAN. So a trunk names its VLANs, and what comes untagged is the card's own network.
+fn vlan(guest: &Guest, name: &Name, network: &Network) -> String {
+    let own = network.vlan.unwrap_or(UNTAGGED);
+    let tagged = guest.vm.trunk.get(name).into_iter().flatten();
+    let tagged = tagged.filter_map(|network| guest.cluster.networks.get(network)?.vlan);
+    let tagged: BTreeSet<u16> = tagged.collect();
+    if tagged.is_empty() {
+        return format!("      <vlan>\n        <tag id='{own}'/>\n      </vlan>\n");
+    }
+    let mut xml = format!("      <vlan trunk='yes'>\n        <tag id='{own}' nativeMode='untagged'/>\n");
+    for tag in tagged {
+        let _ = writeln!(xml, "        <tag id='{tag}'/>");
+    }
+    xml.push_str("      </vlan>\n");
     xml
 }
 
@@ -269,7 +303,7 @@ fn serial(places: &Places, host: &HostFacts) -> String {
 }
 
 /// Text that stands in an XML attribute or element.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -74,6 +74,22 @@ fn no_card_is_a_trunk() {
     assert_eq!(tags, ["0", "20"]);
 }
 
+/// A router VM: the VLANs that the file names, no other, and untagged what the card is on.
+#[test]
+fn a_trunk_names_its_vlans() {
+    let file = FILE.replace(
+        "networks = [\"lan\", \"mail\"]",
+        "networks = [\"lan\"]\ntrunk = { lan = [\"web\", \"mail\"] }",
+    );
+    let file = file.replace(
+        "mtu = 9000\n",
+        "[network.web]\nuplink = \"lan\"\nvlan = 10\n[network.guests]\nuplink = \"lan\"\nvlan = 30\n",
+    );
+    let cluster = cluster::parse("test", &file).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("mail").unwrap();
+    golden("domain-trunk.xml", &render(&Guest { cluster: &cluster, name, vm }, &pc("kvm", true)));
+}
+
 /// OVN finds the port by its id and knows the VLAN: nothing but its own bridge carries it.
 #[test]
 fn a_card_on_a_zone_goes_to_the_bridge_of_ovn() {
@@ -106,6 +122,67 @@ fn an_iso_image_boots_while_the_disk_does_not() {
     golden("domain-cdrom.xml", &render(&guest, &pc("kvm", true)));
     let arm = HostFacts { arch: "aarch64".into(), domain_type: "kvm".into(), x86_64_v2: false };
     assert!(render(&guest, &arm).xml.contains("<target dev='sda' bus='scsi'/>"));
+}
+
+/// What is moved here from elsewhere and has no virtio drivers; its CD-ROM is not on the disk's port.
+#[test]
+fn a_guest_without_virtio_drivers_has_what_every_system_knows() {
+    let old =
+        "[vm.mail]\ndisk_bus = \"sata\"\nnic_model = \"e1000e\"\ncdrom = \"/mnt/vms/iso/virtio-win.iso\"\n";
+    let cluster = cluster::parse("test", &FILE.replace("[vm.mail]\n", old)).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("mail").unwrap();
+    let definition = render(&Guest { cluster: &cluster, name, vm }, &pc("kvm", true));
+    golden("domain-sata.xml", &definition);
+    assert!(definition.xml.contains("<target dev='sdb' bus='sata'/>"));
+    let cards = definition.xml.matches("<model type='e1000e'/>").count();
+    assert_eq!((cards, definition.xml.matches("<model type='virtio'/>").count()), (2, 0));
+}
+
+#[test]
+fn a_processor_that_the_file_names() {
+    let file = FILE.replace("[vm.mail]\n", "[vm.mail]\ncpu = \"x86-64-v3\"\n");
+    let cluster = cluster::parse("test", &file).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("mail").unwrap();
+    golden("domain-cpu.xml", &render(&Guest { cluster: &cluster, name, vm }, &pc("kvm", true)));
+}
+
+/// Nothing of it listens on a network.
+#[test]
+fn a_screen_is_a_socket() {
+    let file = FILE.replace("[vm.tiny]\n", "[vm.tiny]\ndisplay = true\n");
+    let cluster = cluster::parse("test", &file).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("tiny").unwrap();
+    let guest = Guest { cluster: &cluster, name, vm };
+    let definition = render(&guest, &pc("kvm", true));
+    golden("domain-display.xml", &definition);
+    for listener in ["port=", "autoport", "address="] {
+        let graphics = definition.xml.split("<graphics").nth(1).unwrap().split("</graphics>").next().unwrap();
+        assert!(!graphics.contains(listener), "{graphics}");
+    }
+    let arm = HostFacts { arch: "aarch64".into(), domain_type: "kvm".into(), x86_64_v2: false };
+    golden("domain-display-arm.xml", &render(&guest, &arm));
+}
+
+/// The VM has them for itself; a copy of it that is only looked at must not take them away.
+#[test]
+fn devices_of_the_node_are_the_vm_s_and_no_copy_s() {
+    let keys = "[vm.tiny]\nhome = \"node1\"\nusb = [\"10C4:ea60\"]\npci = [\"3b:1f.7\", \"0001:00:02.0\"]\n";
+    let cluster = cluster::parse("test", &FILE.replace("[vm.tiny]\n", keys)).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("tiny").unwrap();
+    let guest = Guest { cluster: &cluster, name, vm };
+    golden("domain-devices.xml", &render(&guest, &pc("kvm", true)));
+    let copy =
+        Rehearsal { name: "pc-drill.tiny", directory: "/mnt/vms/pc-drill", seed: true, console: "/run/c" };
+    let copy = render_copy(&guest, &pc("kvm", true), &copy);
+    assert!(!copy.contains("<hostdev") && copy.contains("<controller type='usb' model='none'/>"), "{copy}");
+}
+
+#[test]
+fn secure_boot_has_its_keys_and_its_mode() {
+    let file = FILE.replace("firmware = \"uefi\"\n", "firmware = \"uefi\"\nsecure_boot = true\n");
+    let cluster = cluster::parse("test", &file).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("tiny").unwrap();
+    golden("domain-secure-boot.xml", &render(&Guest { cluster: &cluster, name, vm }, &pc("kvm", true)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::site::{Site, now};
 use crate::spare;
 use crate::store::Store;
 use crate::systemd;
+use crate::together::together;
 
 type Seen = BTreeMap<String, Live>;
 
@@ -119,6 +120,7 @@ pub fn status(site: &Site) -> Result<Status> {
         reachable_by_peers,
         problems,
         misfits: spare::misfits(site.cluster()),
+        together: together(site.cluster(), vms.iter().filter(|vm| vm.here).map(|vm| vm.name.as_str())),
         vms,
     })
 }

@@ -3,7 +3,10 @@
 //! Never starts a VM that another node may be running, never writes to a disk that exists, never touches a domain
 //! that it did not make, never deletes a disk that it was not told to in so many words, never edits the distribution's libvirt configuration.
 
+mod baseline;
+mod cpu;
 mod curl;
+mod devices;
 mod disk;
 mod domain;
 mod facts;
@@ -17,6 +20,7 @@ mod listen;
 mod machine;
 mod migrate;
 mod nodes;
+mod order;
 mod others;
 mod owner;
 mod places;
@@ -33,6 +37,7 @@ mod start;
 mod stop;
 mod store;
 mod systemd;
+mod together;
 mod virsh;
 
 use std::path::{Path, PathBuf};
@@ -87,6 +92,8 @@ enum Verb {
     },
     /// Print all VMs of the cluster and where they run
     List,
+    /// Print which processor every node can give a guest, as `cpu` of a VM is written
+    Baseline,
     /// Start a VM on this node, unless another node may be running it
     Start {
         /// The VM
@@ -216,6 +223,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         Verb::List => {
             emit(json, &gather::list(site))?;
             Ok(Exit::Done)
+        }
+        Verb::Baseline => {
+            require_root()?;
+            baseline::baseline(site)
         }
         Verb::Start { name, options } => {
             require_root()?;

@@ -13,6 +13,7 @@ use crate::hypervisor::QUICK;
 use crate::owner::{Answer, Owner};
 use crate::site::{Site, now, tell};
 use crate::store::Store;
+use crate::together;
 
 /// How long somebody else may be at work on the VM: whoever asks for a move would stop and start it instead.
 const OTHERS: Duration = Duration::from_secs(120);
@@ -70,6 +71,12 @@ pub fn migrate(site: &Site, name: &str, node: &str, options: &Options) -> Result
             "vm {name}: its disk is on {home}, on a volume that every node has for itself, and does not move\n  pc-vm list"
         )));
     }
+    if guest.vm.has_devices() {
+        let home = site.home_of(&guest);
+        return Err(refused(format!(
+            "vm {name}: has devices of {home} (usb, pci), which do not move with it\n  pc-vm list"
+        )));
+    }
     let uuid = guest.uuid();
     let Some(from) = site.nodes.runs_on(&uuid).with_context(|| format!("vm {name}"))? else {
         return Err(refused(format!(
@@ -87,6 +94,9 @@ pub fn migrate(site: &Site, name: &str, node: &str, options: &Options) -> Result
         data_bytes: None,
     };
     if from.name != to.name {
+        if let Some(there) = guest.vm.apart.as_ref().and_then(|_| site.nodes.of(to).ok()) {
+            together::warn(&guest, to.name.as_str(), &there);
+        }
         tell(&format!("moving vm {name} from {} to {}", from.name, to.name));
         carry(site, &guest, from, to, options.by_pacemaker)?;
         answer.seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;

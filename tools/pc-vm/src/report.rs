@@ -6,6 +6,7 @@ use cluster::Bytes;
 use serde::Serialize;
 
 use crate::spare::Misfit;
+use crate::together::Together;
 
 /// `pc.vm.list/1`: every VM of the file, as far as the nodes answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -120,6 +121,8 @@ pub struct Status {
     pub problems: Vec<String>,
     /// Nodes whose loss the others have no room for; no fault of now.
     pub misfits: Vec<Misfit>,
+    /// VMs that the file keeps apart, and that run here all the same; no fault while nodes are away.
+    pub together: Vec<Together>,
     /// By name: every VM of the file, and what of ours this libvirt knows besides.
     pub vms: Vec<StatusVm>,
 }
@@ -168,6 +171,9 @@ impl fmt::Display for Status {
         self.problems.iter().try_for_each(|line| writeln!(f, "problem: {line}"))?;
         self.misfits.iter().try_for_each(|Misfit { node, vms }| {
             writeln!(f, "note: were {node} lost, no other node would have the memory for {}", vms.join(", "))
+        })?;
+        self.together.iter().try_for_each(|Together { group, vms }| {
+            writeln!(f, "note: {} run here together, group {group} keeps them apart", vms.join(" and "))
         })
     }
 }

@@ -41,6 +41,7 @@ fn status() -> Status {
         reachable_by_peers: true,
         problems: vec!["vm mail is paused: I/O error on its disk".into()],
         misfits: vec![Misfit { node: "node2".into(), vms: vec!["db".into(), "web".into()] }],
+        together: vec![Together { group: "dns".into(), vms: vec!["ns1".into(), "ns2".into()] }],
         vms: vec![StatusVm {
             name: "mail".into(),
             defined: true,
@@ -91,6 +92,16 @@ fn samples_of_every_output() {
             seconds: 4.021,
         },
     );
+    golden(
+        "baseline.json",
+        &crate::baseline::Baseline {
+            schema: "pc.vm.baseline/1",
+            levels: vec!["x86-64-v2".into(), "x86-64-v2-aes".into()],
+            model: None,
+            reason: Some("internal error: CPU vendors do not match".into()),
+            nodes: vec![crate::baseline::NodeCpu { name: "node1".into(), model: "Westmere".into() }],
+        },
+    );
     let cost = pc_run::Cost { seconds: 41.5, external_calls: 4, external_seconds: 41.25 };
     golden(
         "disk.json",
@@ -139,6 +150,7 @@ node3 does not answer: connection refused
         status().to_string(),
         "node1: not healthy\nvm mail: paused (I/O error on its disk), by an older definition: the file's takes effect at its \
          next start\nproblem: vm mail is paused: I/O error on its disk\n\
-         note: were node2 lost, no other node would have the memory for db, web\n"
+         note: were node2 lost, no other node would have the memory for db, web\n\
+         note: ns1 and ns2 run here together, group dns keeps them apart\n"
     );
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cluster::{Bytes, Cluster, Use};
+use cluster::{Bytes, Cluster};
 use serde::Serialize;
 
 /// VMs that would be down until a node is back.
@@ -37,9 +37,8 @@ fn homeless(cluster: &Cluster, memory: &BTreeMap<&str, Bytes>, lost: &str) -> Ve
     for (name, vm) in &cluster.vms {
         let home = cluster.home_of(vm).map_or("", |node| node.name.as_str());
         if home == lost {
-            // Its disk is lost with the node.
-            let is_local = cluster.volumes.get(&vm.volume).is_some_and(|volume| volume.purpose == Use::Local);
-            if !is_local {
+            // What is on the node alone is lost with it.
+            if !cluster.stays_home(vm) {
                 moving.push((name, vm));
             }
         } else if let Some(left) = room.get_mut(home) {

@@ -8,11 +8,13 @@ use crate::disk::resize;
 use crate::domain::{Definition, Guest};
 use crate::host::Host;
 use crate::image::{Source, create_disk};
+use crate::order;
 use crate::owner::{Answer, Owner, Verdict, decide};
 use crate::places::IMAGE_CACHE;
 use crate::seed;
 use crate::site::{Clue, Site, now, tell, unreachable};
 use crate::store::Store;
+use crate::together;
 
 /// How a start was asked for.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -27,6 +29,9 @@ pub struct Options {
     /// Called by pacemaker's agent, the only starter once [ha] is enabled
     #[arg(long, hide = true)]
     pub by_pacemaker: bool,
+    /// Called by pc-vm@.service: not while a VM that comes before it is being started
+    #[arg(long, hide = true)]
+    pub in_order: bool,
 }
 
 /// Starts a VM on this node.
@@ -44,9 +49,13 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         log::debug(format_args!("vm {name} runs here already"));
         return Ok(Exit::Done);
     }
+    if options.in_order {
+        order::wait_for_others(site, &guest)?;
+    }
     let _lock = store.lock()?;
     claim(site, &store, &guest, options)?;
     prepare(site, &host, &store, &guest, &definition)?;
+    together::warn(&guest, site.nodes.me(), &host.hypervisor);
     // The lock is only as good as the bricks that keep it: the claim must still be ours after a long copy.
     let owner = store.owner()?.map(|owner| owner.node);
     if owner.as_deref() != Some(site.nodes.me()) {
@@ -68,6 +77,12 @@ fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
         return Err(refused(format!(
             "vm {name}: its disk is on {home}, for every node has a volume {volume} of its own, and this is {me}\n  \
              on {home}: pc-vm start {name}"
+        )));
+    }
+    if home != me && guest.vm.has_devices() {
+        return Err(refused(format!(
+            "vm {0}: has devices of {home}, and this is {me}\n  on {home}: pc-vm start {0}",
+            guest.name
         )));
     }
     if home == me || options.here || options.by_pacemaker {

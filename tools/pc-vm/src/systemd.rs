@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-pub use systemd_jobs::{is_active, is_stopping};
+pub use systemd_jobs::{is_active, is_stopping, starting};
 
 /// libvirtd stops when its last client's call has ended.
 const DEADLINE: Duration = Duration::from_secs(180);

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 use pc_cli::try_again;
 
+use crate::hypervisor::QUICK;
+
 const REMEDY: &str = "running virsh\n  apt-get install libvirt-clients";
 
 fn virsh(uri: &str) -> Command {
@@ -20,6 +22,39 @@ fn virsh(uri: &str) -> Command {
 /// Becomes `virsh console`; gives why it did not.
 pub fn console(uri: &str, domain: &str) -> Error {
     Error::new(virsh(uri).args(["console", "--", domain]).exec()).context(REMEDY)
+}
+
+/// What kind of guest a processor is for, in libvirt's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// `x86_64`.
+    pub arch: String,
+    /// `kvm` or `qemu`.
+    pub domain_type: String,
+}
+
+impl Kind {
+    fn arguments(&self) -> [&str; 6] {
+        ["--arch", &self.arch, "--virttype", &self.domain_type, "--machine", "q35"]
+    }
+}
+
+/// What QEMU on a node can give a guest, XML; the processor that is nearest to the node's own is in it.
+pub fn domain_capabilities(uri: &str, kind: &Kind) -> Result<String, pc_run::Error> {
+    let mut command = virsh(uri);
+    command.arg("domcapabilities").args(kind.arguments());
+    pc_run::run(command).deadline(QUICK).read()
+}
+
+/// The processor that all those can give which `given` describes, one behind the other, XML. A guest can take it along.
+/// With `features` also those are in it that the model has by itself.
+pub fn cpu_baseline(uri: &str, kind: &Kind, given: &str, features: bool) -> Result<String, pc_run::Error> {
+    let mut command = virsh(uri);
+    command.args(["hypervisor-cpu-baseline", "--migratable", "--file", "/dev/stdin"]).args(kind.arguments());
+    if features {
+        command.arg("--features");
+    }
+    pc_run::run(command).stdin(given).deadline(QUICK).read()
 }
 
 /// Looks out for the event by which libvirt tells that a guest was reset, whoever did it.
