@@ -1,11 +1,12 @@
 #!/bin/sh
-# What must hold of this directory; needs promtool (Debian: prometheus), jq, curl and cargo. PROMTOOL names another one.
+# What must hold of this directory; needs promtool (Debian: prometheus), amtool (prometheus-alertmanager), jq, curl and cargo. PROMTOOL names another one.
 set -eu
 cd "$(dirname "$0")"
 promtool=${PROMTOOL:-promtool}
 "$promtool" check rules rules/*.yml > /dev/null
 "$promtool" test rules tests/*.yml > /dev/null
 "$promtool" check config prometheus.yml > /dev/null
+amtool check-config alertmanager.yml > /dev/null
 
 faults=0
 fault() { echo "telemetry: $1" >&2; faults=1; }

@@ -13,6 +13,8 @@ mod format;
 mod http;
 mod jobs;
 mod metric;
+mod monitor;
+mod node_exporter;
 mod nouns;
 mod page;
 mod reader;
@@ -87,6 +89,14 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         install: Option<PathBuf>,
     },
+    /// Write all that Prometheus and Alertmanager read on the machine that watches
+    Monitor(monitor::Manner),
+    /// Write the arguments of Prometheus' node-exporter on this node
+    NodeExporter {
+        /// Have the one that runs started anew where they changed
+        #[arg(long)]
+        reload: bool,
+    },
     /// Name every metric there is
     Metrics {
         /// With type, unit, labels and meaning
@@ -115,6 +125,8 @@ fn run(cli: Cli) -> Result<Exit> {
         }
         Verb::Rules { install: None } => emit_raw(rules::all().as_bytes())?,
         Verb::Rules { install: Some(directory) } => rules::install(&directory)?,
+        Verb::Monitor(manner) => monitor::run(&common, &load(&common)?, &manner)?,
+        Verb::NodeExporter { reload } => node_exporter::run(&common, reload)?,
         Verb::Metrics { describe } => emit(common.json, &Metrics::new(describe))?,
     }
     Ok(Exit::Done)

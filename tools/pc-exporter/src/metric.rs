@@ -29,8 +29,9 @@ pub struct Family {
 }
 
 /// Units that end a name. The first three are Prometheus' base units; entries and the like count things.
-const UNITS: &[&str] =
-    &["seconds", "bytes", "ratio", "celsius", "entries", "sectors", "votes", "members", "problems"];
+const UNITS: &[&str] = &[
+    "seconds", "bytes", "ratio", "celsius", "entries", "sectors", "votes", "members", "packets", "problems",
+];
 
 impl Family {
     /// The unit, which is the last word of the name; a truth (0 or 1) and a number without a unit have none.

@@ -10,6 +10,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("backups.yml", include_str!("../../../telemetry/rules/backups.yml")),
     ("exporter.yml", include_str!("../../../telemetry/rules/exporter.yml")),
     ("ha.yml", include_str!("../../../telemetry/rules/ha.yml")),
+    ("monitor.yml", include_str!("../../../telemetry/rules/monitor.yml")),
     ("nodes.yml", include_str!("../../../telemetry/rules/nodes.yml")),
     ("storage.yml", include_str!("../../../telemetry/rules/storage.yml")),
     ("units.yml", include_str!("../../../telemetry/rules/units.yml")),
@@ -86,7 +87,7 @@ mod tests {
         std::fs::write(directory.path().join("nodes.yml"), "mine").unwrap();
         install(directory.path()).unwrap();
         assert_eq!(written("units.yml"), first);
-        assert_eq!(std::fs::read_to_string(directory.path().join("nodes.yml")).unwrap(), FILES[3].1);
+        assert_eq!(std::fs::read_to_string(directory.path().join("nodes.yml")).unwrap(), FILES[4].1);
         assert!(install(Path::new("/nonexistent/rules")).is_err());
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Our port: node-exporter's, and beyond the range in which exporters of all kinds are registered.
 pub const PORT: u16 = 19100;
 /// node-exporter's port.
-const NODE_EXPORTER: u16 = 9100;
+pub const NODE_EXPORTER: u16 = 9100;
 
 /// Which exporters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -93,14 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_what_the_example_file_gives() {
-        let example = std::fs::read_to_string("../../telemetry/targets/home.json").unwrap();
-        let example: serde_json::Value = serde_json::from_str(&example).unwrap();
-        assert_eq!(
-            of("home", Of::All),
-            example,
-            "pc-exporter targets --file examples/home.toml > telemetry/targets/home.json"
-        );
+    fn all_is_both() {
+        let groups = |name| of("home", name).as_array().unwrap().clone();
+        let (all, mut both) = (groups(Of::All), groups(Of::NodeExporter));
+        both.extend(groups(Of::PcExporter));
+        assert_eq!(all.len(), 7);
+        assert!(both.len() == 7 && both.iter().all(|group| all.contains(group)), "{all:?}");
+        assert_eq!(all[6]["labels"]["role"], "tang");
     }
 
     #[test]

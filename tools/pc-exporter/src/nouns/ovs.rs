@@ -18,6 +18,10 @@ families! {
     LINK: Gauge "pc_ovs_interface_link_up" ["bridge", "port", "interface"] "1 when the interface has a link.";
     ERROR: Gauge "pc_ovs_interface_error" ["bridge", "port", "interface"] "1 when the datapath could not make the interface, or says that it is in error.";
     MTU: Gauge "pc_ovs_interface_mtu_bytes" ["bridge", "port", "interface"] "Largest frame of the interface.";
+    RECEIVE_DROPPED: Counter "pc_ovs_interface_receive_dropped_packets_total" ["bridge", "port", "interface"] "Packets that the interface has dropped on the way in.";
+    TRANSMIT_DROPPED: Counter "pc_ovs_interface_transmit_dropped_packets_total" ["bridge", "port", "interface"] "Packets that the interface has dropped on the way out.";
+    RECEIVE_ERRORS: Counter "pc_ovs_interface_receive_errors_total" ["bridge", "port", "interface"] "Faulty packets that the interface has received.";
+    TRANSMIT_ERRORS: Counter "pc_ovs_interface_transmit_errors_total" ["bridge", "port", "interface"] "Packets that the interface could not send.";
     BOND: Gauge "pc_ovs_bond_members" ["bridge", "port"] "Members of a bond.";
     BOND_UP: Gauge "pc_ovs_bond_up_members" ["bridge", "port"] "Members of a bond that have a link.";
 }
@@ -60,6 +64,10 @@ struct Interface {
     mtu_bytes: Option<u64>,
     ofport: Option<i64>,
     error: Option<String>,
+    received_dropped: Option<u64>,
+    sent_dropped: Option<u64>,
+    received_errors: Option<u64>,
+    sent_errors: Option<u64>,
 }
 
 /// `pc.ovs.status/1`.
@@ -90,6 +98,16 @@ fn port_of(samples: &mut Samples, bridge: &Bridge, port: &Port) {
         samples.truth(&ERROR, &labels, interface.error.is_some() || interface.ofport == Some(-1));
         if let Some(bytes) = interface.mtu_bytes {
             samples.count(&MTU, &labels, bytes);
+        }
+        for (family, packets) in [
+            (&RECEIVE_DROPPED, interface.received_dropped),
+            (&TRANSMIT_DROPPED, interface.sent_dropped),
+            (&RECEIVE_ERRORS, interface.received_errors),
+            (&TRANSMIT_ERRORS, interface.sent_errors),
+        ] {
+            if let Some(packets) = packets {
+                samples.count(family, &labels, packets);
+            }
         }
     }
     if port.interfaces.len() > 1 {

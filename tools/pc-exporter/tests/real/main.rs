@@ -5,6 +5,8 @@
 mod answers;
 mod dashboards;
 mod hangs;
+mod mail;
+mod queries;
 mod service;
 mod serving;
 mod tls;
