@@ -84,8 +84,8 @@ fn is_ours(object: &Node) -> bool {
     };
     match object.tag_name().name() {
         "cluster_property_set" => id == OPTIONS,
-        "rsc_order" => id.starts_with("pc-order-"),
-        "rsc_colocation" => id.starts_with("pc-with-"),
+        "rsc_order" => id.starts_with("pc-order-") || id.starts_with("pc-after-"),
+        "rsc_colocation" => id.starts_with("pc-with-") || id.starts_with("pc-apart-"),
         "rsc_location" => id.starts_with("pc-home-") || id.starts_with("pc-not-"),
         _ => of_ours(),
     }

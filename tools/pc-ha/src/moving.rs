@@ -112,7 +112,10 @@ pub fn empty(common: &Common, want: &Want, node: &str, patience: Duration) -> Re
     let pinned = engine.vms_on(node).into_iter().filter(|vm| want.vm(vm).is_some_and(|vm| vm.pinned));
     let stopping: Vec<String> = pinned.collect();
     if !stopping.is_empty() {
-        log::warning(format_args!("{}: stops, its disk is on {node} only", stopping.join(", ")));
+        log::warning(format_args!(
+            "{}: stops, for its disk or a device of it is on {node} only",
+            stopping.join(", ")
+        ));
     }
     let moved = engine.vms_on(node);
     pacemaker::standby(node, true)?;
@@ -212,10 +215,12 @@ pub fn move_vm(common: &Common, want: &Want, vm: &str, node: &str, patience: Dur
     let (started, engine) = (Instant::now(), host::engine()?);
     may_take(&engine, node)?;
     if let Some(pinned) = want.vm(vm).filter(|vm| vm.pinned && vm.home != node) {
-        return Err(refused(format!(
-            "vm {vm}: its disk is on {} only (volume {})",
-            pinned.home, pinned.volume
-        )));
+        let (home, volume) = (&pinned.home, &pinned.volume);
+        return Err(refused(if pinned.devices {
+            format!("vm {vm}: has devices of {home} (usb, pci), which do not move with it")
+        } else {
+            format!("vm {vm}: its disk is on {home} only (volume {volume})")
+        }));
     }
     let from = engine.vm(&resource).and_then(|at| at.nodes.first().cloned());
     if from.is_none() {

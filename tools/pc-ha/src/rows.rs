@@ -14,6 +14,9 @@ pub const PROVIDER: &str = "personal-cluster";
 /// Where a VM is wanted when it can choose, against how much it wants to stay: it is not moved back by itself.
 const HOME: u32 = 50;
 const STICKINESS: u32 = 100;
+/// More than home and staying together, so that those who had to share a node part again when there is another. Not
+/// forbidden: while one node is left all of them run there.
+const APART: i32 = -1000;
 
 /// One object of the CIB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +80,37 @@ pub fn rows(want: &Want) -> Vec<Row> {
         if vm.pinned {
             let others = want.members.iter().filter(|member| member.name != vm.home);
             rows.extend(others.map(|member| never(&resource, &member.name)));
+        }
+    }
+    rows.extend(want.vms.iter().flat_map(after));
+    rows.extend(apart(&want.vms));
+    rows
+}
+
+/// A row for each VM that comes before this one. Optional: it holds where both are to be started, or stopped, at the same
+/// time. One that fails, moves or is stopped by hand takes nobody along, and who cannot start keeps nobody down.
+fn after(vm: &Vm) -> Vec<Row> {
+    let row = |first: &String| {
+        let id = format!("pc-after-{}.{first}", vm.name);
+        let (first, then) = (vm_resource(first), vm_resource(&vm.name));
+        let xml = format!(r#"<rsc_order id="{id}" kind="Optional" first="{first}" then="{then}"/>"#);
+        Row { id, scope: "constraints", xml }
+    };
+    vm.after.iter().map(row).collect()
+}
+
+/// A row for each two VMs of a group. The more important one is placed first, the other one away from it.
+fn apart(vms: &[Vm]) -> Vec<Row> {
+    let mut vms: Vec<&Vm> = vms.iter().filter(|vm| vm.apart.is_some()).collect();
+    vms.sort_by_key(|vm| (std::cmp::Reverse(vm.priority), &vm.name));
+    let mut rows = Vec::new();
+    for (index, second) in vms.iter().enumerate() {
+        for first in vms[..index].iter().filter(|first| first.apart == second.apart) {
+            let id = format!("pc-apart-{}.{}", second.name, first.name);
+            let (one, other) = (vm_resource(&second.name), vm_resource(&first.name));
+            let xml =
+                format!(r#"<rsc_colocation id="{id}" score="{APART}" rsc="{one}" with-rsc="{other}"/>"#);
+            rows.push(Row { id, scope: "constraints", xml });
         }
     }
     rows

@@ -37,8 +37,14 @@ pub struct Vm {
     pub priority: u32,
     /// Its memory.
     pub memory_bytes: u64,
-    /// Its disk is on one node only.
+    /// Its disk, or a device of it, is on one node only.
     pub pinned: bool,
+    /// It has devices of its home.
+    pub devices: bool,
+    /// VMs that are started before it.
+    pub after: Vec<String>,
+    /// It is kept apart from other VMs with the same one.
+    pub apart: Option<String>,
 }
 
 /// Everything this tool wants, seen from one node.
@@ -111,7 +117,10 @@ fn wanted_vm(file: &Cluster, name: &Name, vm: &cluster::Vm) -> Vm {
         home: file.home_of(vm).map(|node| node.name.to_string()).unwrap_or_default(),
         priority: vm.priority,
         memory_bytes: vm.memory.0,
-        pinned: file.volumes.get(&vm.volume).is_some_and(|volume| volume.purpose == Use::Local),
+        after: vm.after.iter().map(Name::to_string).collect(),
+        apart: vm.apart.as_ref().map(Name::to_string),
+        pinned: file.stays_home(vm),
+        devices: vm.has_devices(),
     }
 }
 

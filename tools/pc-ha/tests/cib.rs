@@ -126,6 +126,71 @@ fn vms_start_at_home_and_a_lost_node_s_move_to_the_others() {
     assert!(line(&lost, "pc-vm-lab").contains("Stopped"), "{lost}");
 }
 
+/// The file of the stage and two name servers that are kept apart, at home on the first two nodes.
+fn name_servers() -> String {
+    let server = |name: &str, home: &str| {
+        format!(
+            "[vm.{name}]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\nvolume = \"vms\"\nhome = \"{home}\"\napart = \"dns\"\n"
+        )
+    };
+    stage::FILE.replace("[ha]", &format!("{}{}[ha]", server("ns1", "node1"), server("ns2", "node2")))
+}
+
+#[test]
+fn vms_of_a_group_run_apart_while_there_are_two_nodes() {
+    let stage = Stage::new();
+    stage.write("cluster.toml", &name_servers());
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    assert!(stage.steps().is_empty(), "{:?}", stage.steps());
+    let node = |state: &str, vm: &str| {
+        let line = line(state, vm);
+        ["node1", "node2", "node3"].into_iter().find(|node| line.contains(&format!("Started {node}")))
+    };
+    let up = stage.simulate(&["--node-up", "node1", "--node-up", "node2", "--node-up", "node3"]);
+    assert_eq!((node(&up, "pc-vm-ns1"), node(&up, "pc-vm-ns2")), (Some("node1"), Some("node2")), "{up}");
+    let lost = stage.simulate(&["--node-fail", "node2"]);
+    assert_eq!(
+        (node(&lost, "pc-vm-ns1"), node(&lost, "pc-vm-ns2")),
+        (Some("node1"), Some("node3")),
+        "{lost}"
+    );
+    // One node that takes VMs: better together than down. The other one comes back: they part.
+    stage.pacemaker("crm_attribute", &["--node", "node1", "--name", "standby", "--update", "on"]);
+    let one = stage.simulate(&[]);
+    assert_eq!((node(&one, "pc-vm-ns1"), node(&one, "pc-vm-ns2")), (Some("node3"), Some("node3")), "{one}");
+    stage.pacemaker("crm_attribute", &["--node", "node1", "--name", "standby", "--update", "off"]);
+    let two = stage.simulate(&[]);
+    assert_ne!(node(&two, "pc-vm-ns1"), node(&two, "pc-vm-ns2"), "{two}");
+    // Out of the group again: the row goes, somebody else's stays.
+    stage.write("cluster.toml", &name_servers().replace("apart = \"dns\"\n", ""));
+    assert_eq!(stage.steps(), ["cib/pc-apart-ns2.ns1"]);
+}
+
+/// In one transition: what is started first, by the order in which the simulator executes it.
+#[test]
+fn vms_start_in_their_order_and_one_that_cannot_keeps_nobody_down() {
+    let stage = Stage::new();
+    let ordered = stage::FILE.replace("[vm.lab]\n", "[vm.lab]\nafter = [\"mail\"]\n");
+    stage.write("cluster.toml", &ordered);
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    let (up, _) = stage.simulated(&["--node-up", "node1", "--node-up", "node2", "--node-up", "node3"]);
+    let place = |of: &str| {
+        let wanted =
+            |line: &str| line.contains("Resource action") && line.contains(of) && line.contains(" start ");
+        up.lines().position(wanted).unwrap_or_else(|| panic!("{of}: {up}"))
+    };
+    assert!(place("pc-vm-mail") < place("pc-vm-lab"), "{up}");
+    // Stopped by hand, it takes the other one not along.
+    let resource = ["--resource", "pc-vm-mail"];
+    let stop = ["--meta", "--set-parameter", "target-role", "--parameter-value", "Stopped"];
+    stage.pacemaker("crm_resource", &[&resource[..], &stop].concat());
+    let stopped = stage.simulate(&[]);
+    assert!(line(&stopped, "pc-vm-mail").contains("Stopped"), "{stopped}");
+    assert!(line(&stopped, "pc-vm-lab").contains("Started"), "{stopped}");
+    stage.write("cluster.toml", stage::FILE);
+    assert_eq!(stage.steps(), ["cib/pc-after-lab.mail"]);
+}
+
 #[test]
 fn a_vm_leaves_a_node_whose_volume_fails() {
     let stage = Stage::running();
@@ -208,6 +273,21 @@ fn a_vm_is_moved_where_it_can_run_only() {
         assert!(said(&output).contains(told), "{}", said(&output));
     }
     assert_eq!(stage.json(&["move", "mail", "node2"])["to"], "node2", "it is there already");
+}
+
+/// Its disk is on every node, its stick on one.
+#[test]
+fn a_vm_with_a_device_of_its_home_runs_there_only() {
+    let stage = Stage::new();
+    stage.write("cluster.toml", &stage::FILE.replace("[vm.mail]\n", "[vm.mail]\nusb = [\"10c4:ea60\"]\n"));
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    let up = stage.simulate(&["--node-up", "node1", "--node-up", "node2", "--node-up", "node3"]);
+    assert!(line(&up, "pc-vm-mail").contains("Started node2"), "{up}");
+    let output = stage.pc_ha(&["move", "mail", "node1"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("has devices of node2"), "{}", said(&output));
+    let lost = stage.simulate(&["--node-fail", "node2"]);
+    assert!(line(&lost, "pc-vm-mail").contains("Stopped"), "{lost}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub struct NodeAnswer {
     pub state: String,
     /// VMs that move away, or did.
     pub moved: Vec<String>,
-    /// VMs that stop: their disk is on this node only.
+    /// VMs that stop: their disk, or a device of them, is on this node only.
     pub stops: Vec<String>,
     /// What its upgrade runs; empty when that is not known, or no longer of interest.
     pub commands: Vec<Vec<String>>,

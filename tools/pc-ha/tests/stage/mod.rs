@@ -205,6 +205,11 @@ impl Stage {
 
     /// What pacemaker's scheduler makes of the CIB; the new state becomes the CIB. Gives the status it ends with.
     pub fn simulate(&self, events: &[&str]) -> String {
+        self.simulated(events).1
+    }
+
+    /// The same, with what pacemaker did before, in its order.
+    pub fn simulated(&self, events: &[&str]) -> (String, String) {
         let cib = self.at("cib.xml");
         let out = self.at("simulated.xml");
         let output = Command::new("crm_simulate")
@@ -219,7 +224,8 @@ impl Stage {
         assert!(output.status.success(), "{}", said(&output));
         fs::rename(out, cib).unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        text.split("Revised Cluster Status:").last().unwrap().to_string()
+        let (did, is) = text.rsplit_once("Revised Cluster Status:").unwrap();
+        (did.to_string(), is.to_string())
     }
 
     /// Three nodes that run what they should.
