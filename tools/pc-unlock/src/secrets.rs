@@ -65,6 +65,10 @@ impl Secrets {
     /// Seals `plaintext` under a name. `false` when the same is already sealed to the same servers.
     pub fn seal(&self, client: &Client, name: &str, pin: &Pin, plaintext: &[u8]) -> Result<bool> {
         check_name(name).map_err(refused)?;
+        // What a program that failed has written must not take the place of a secret.
+        if plaintext.is_empty() {
+            return Err(refused(format!("standard input holds nothing to seal as {name}")));
+        }
         if let Ok(policy) = self.policy(name) {
             let same = policy.is_of(pin)
                 && pc_run::timed(|| client.decrypt(&policy)).is_ok_and(|old| old.as_slice() == plaintext);
@@ -94,6 +98,7 @@ impl Secrets {
 
     /// Opens one secret into the tmpfs. `false` when the same is there already.
     pub fn unseal(&self, client: &Client, name: &str) -> Result<bool> {
+        check_name(name).map_err(refused)?;
         self.put(name, &self.decrypt(client, name)?)
     }
 

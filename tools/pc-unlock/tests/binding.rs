@@ -195,6 +195,25 @@ fn unbind_never_takes_the_last_keyslot() {
 }
 
 #[test]
+fn nothing_is_no_secret_and_a_path_is_no_name() {
+    let (tang, machine) = (Tang::start("P-521"), Machine::new());
+    machine.file(1, &[&tang], &[]);
+    machine.ok(&["seal", "borg"], b"passphrase");
+    let sealed = machine.root.path().join("etc/personal-cluster/sealed/borg.jwe");
+    let before = std::fs::read(&sealed).unwrap();
+    let answer = machine.unlock(&["seal", "borg"], b"");
+    assert_eq!(answer.code, 2, "{}", answer.err);
+    assert!(answer.err.contains("standard input holds nothing to seal as borg"), "{}", answer.err);
+    assert_eq!(std::fs::read(&sealed).unwrap(), before);
+    // Beside the directory lies what opens, and its name would lead out of the directory of the open ones too.
+    std::fs::copy(&sealed, machine.root.path().join("etc/personal-cluster/borg.jwe")).unwrap();
+    let answer = machine.unlock(&["unseal", "../borg"], b"");
+    assert_eq!(answer.code, 2, "{}", answer.err);
+    assert!(answer.err.contains("\"../borg\" is not a usable name"), "{}", answer.err);
+    assert!(!machine.root.path().join("run/personal-cluster/borg").exists());
+}
+
+#[test]
 fn rotation_rebinds_disks_and_secrets() {
     let (tang, machine) = (Tang::start("P-521"), Machine::new());
     machine.disk("ata-A");
