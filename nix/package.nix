@@ -68,7 +68,7 @@ let
         }
     '';
   siblings = lib.subtractLists wanted (known.closure wanted);
-  packages = wanted ++ lib.optional (tools == null) "personal-cluster";
+  packages = wanted ++ lib.optionals (tools == null) [ "personal-cluster" "personal-cluster-monitor" ];
   substitutions = import ./units.nix {
     out = placeholder "out";
     inherit procps;

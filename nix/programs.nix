@@ -21,6 +21,10 @@ pkgs: {
   lvs = pkgs.lvm2;
   "mkfs.xfs" = pkgs.xfsprogs;
   mount = pkgs.util-linux;
+  ovn-northd = pkgs.ovn;
+  ovsdb-client = pkgs.openvswitch;
+  ovsdb-server = pkgs.openvswitch;
+  ovsdb-tool = pkgs.openvswitch;
   pvs = pkgs.lvm2;
   qemu-img = pkgs.qemu-utils;
   qemu-nbd = pkgs.qemu-utils;

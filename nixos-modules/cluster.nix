@@ -13,12 +13,17 @@ let
     else
       value;
   file = present cfg.settings;
-  written = format.generate "cluster.json" file;
   # A bad file fails the build, not the boot.
-  checked = pkgs.runCommand "personal-cluster.json" { } ''
-    ${lib.getExe' cfg.package "pc-config"} check --file ${written}
-    cp ${written} $out
-  '';
+  check =
+    settings:
+    let
+      written = format.generate "cluster.json" (present settings);
+    in
+    pkgs.runCommand "personal-cluster.json" { } ''
+      ${lib.getExe' cfg.package "pc-config"} check --file ${written}
+      cp ${written} $out
+    '';
+  checked = check cfg.settings;
   # NixOS links packaged units but ignores [Install]: it is read back from the unit itself.
   wantedBy =
     unit:
@@ -48,6 +53,13 @@ in
       type = lib.types.package;
       default = checked;
       description = "The cluster file after `pc-config check`.";
+    };
+    check = lib.mkOption {
+      internal = true;
+      readOnly = true;
+      type = lib.types.functionTo lib.types.package;
+      default = check;
+      description = "Settings as a cluster file after `pc-config check`.";
     };
     file = lib.mkOption {
       internal = true;

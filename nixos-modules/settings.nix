@@ -123,6 +123,16 @@ in
           description = "Size of the disk.";
         };
         cpus = optional types.ints.positive "Virtual processors; 1 when unset.";
+        after = optional (types.listOf name) "VMs that are started before it, and stopped after it.";
+        apart = optional name "VMs with the same one are kept on different nodes, while there are enough.";
+        cpu = optional types.str "Which processor it sees: a level such as `x86-64-v2-aes`, `host`, or a model with features; x86-64-v2 where the node has it when unset.";
+        trunk = optional (types.attrsOf (types.listOf name)) "By a network of `networks`: networks that come tagged over the same card.";
+        secure_boot = optional types.bool "With `firmware = \"uefi\"`: only what Microsoft's keys have signed boots.";
+        disk_bus = optional (types.enum [ "virtio" "sata" ]) "What its disk hangs on; `virtio` when unset.";
+        display = optional types.bool "A screen, a keyboard and a pointer, over VNC on a socket of its node.";
+        usb = optional (types.listOf (types.strMatching "[0-9a-fA-F]{4}:[0-9a-fA-F]{4}")) "USB devices of its home, by vendor and product.";
+        pci = optional (types.listOf types.str) "PCI devices of its home, by their place, such as `03:00.0`.";
+        nic_model = optional (types.enum [ "virtio" "e1000e" "e1000" ]) "What its network cards are; `virtio` when unset.";
         volume = mkOption {
           type = name;
           description = "Where its disk lies.";

@@ -37,9 +37,13 @@ class Faults(list[str]):
             self.append(fault)
 
 
+# In nixpkgs (pkgs/by-name/ov/ovn), which has no module that names it.
+BARE = ("ovn",)
+
+
 def names(tree: Path) -> list[str]:
-    """Every word of the modules: whatever they call a package is among them."""
-    found: set[str] = set()
+    """Every word of the modules: whatever they call a package is among them, but for those that have no module."""
+    found: set[str] = set(BARE)
     for file in (tree / "nixos").rglob("*.nix"):
         found |= set(re.findall(r"[A-Za-z_][A-Za-z0-9_-]*", file.read_text(errors="replace")))
     return sorted(found)
@@ -141,6 +145,28 @@ def firewall(seen: dict[str, Any], faults: Faults) -> None:
     faults.expect(line in seen["nftables"], f"nftables: {seen['nftables']}")
 
 
+def monitor(seen: dict[str, Any], faults: Faults) -> None:
+    """The tang box watches: both daemons are started with what pc-exporter has written, in the user of their own modules."""
+    units = seen["nodes"]["tang"]["units"]
+    for name in ("prometheus", "alertmanager"):
+        text = units.get(f"{name}.service", {}).get("text", "")
+        lines = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+        faults.expect(len(lines) == 1 and f"/bin/{name} $ARGS --storage" in lines[0], f"{name}.service: {lines}")
+        faults.expect(f"-personal-cluster-monitor/{name}.env" in text, f"{name}.service: not with our arguments: {text}")
+    faults.expect("prometheus.service" not in seen["nodes"]["node1"]["units"], "node1 runs a Prometheus that nobody asked for")
+    scraped = seen["scraped"]
+    for message in scraped["failed"]:
+        faults.append(f"scraped: {message}")
+    text = scraped["units"].get("prometheus-node-exporter.service", {}).get("text", "")
+    arguments = (REPOSITORY / "telemetry/node-exporter.args").read_text().split()
+    for argument in [*arguments[1:], "--web.listen-address 192.168.0.50:9100"]:
+        faults.expect(argument.replace("$", "$$") in text, f"node-exporter is not started with {argument}: {text}")
+    faults.expect(text.count("--collector.systemd ") == 1, f"node-exporter refuses a flag that is given twice: {text}")
+    for port in ("9100", "19100"):
+        rule = f"iptables -A nixos-fw -p tcp -s 192.168.0.2 --dport {port} -j nixos-fw-accept"
+        faults.expect(rule in scraped["firewall"], f"who watches does not reach port {port}")
+
+
 def contradictions(seen: dict[str, Any], faults: Faults) -> None:
     """Each planted one is refused, by one assertion, with the remedy; each wrong type is."""
     for name, case in seen["refused"].items():
@@ -221,7 +247,7 @@ def with_tree(tree: Path, write: bool) -> Iterator[str]:
     """All that needs the module tree."""
     seen = evaluate(tree)
     faults = Faults()
-    for check in (cluster, understood, node, firewall, contradictions, differences, alone, vm, flake, runtime):
+    for check in (cluster, understood, node, firewall, monitor, contradictions, differences, alone, vm, flake, runtime):
         check(seen, faults)
     yield from faults
     yield from merged.faults(REPOSITORY, seen["nodes"]["node1"], seen["substitutions"])

@@ -36,7 +36,7 @@ let
       ];
     };
   failed = system: map (item: item.message) (lib.filter (item: !item.assertion) system.config.assertions);
-  ours = "(pc-.*|personal-cluster.*|glusterd.*|libvirt.*|ovs.*|sshd.*|tangd.*|virtlogd.*|network.*target|network-.*|dhcpcd.*)";
+  ours = "(pc-.*|personal-cluster.*|glusterd.*|libvirt.*|ovs.*|sshd.*|tangd.*|virtlogd.*|prometheus.*|alertmanager.*|network.*target|network-.*|dhcpcd.*)";
   facts =
     system:
     let
@@ -139,6 +139,7 @@ in
 {
   nodes = lib.mapAttrs (_: facts) example;
   nftables = (node "node1" { networking.nftables.enable = true; }).config.networking.firewall.extraInputRules;
+  scraped = facts (node "node1" { services.personal-cluster.exporter.scrapers = [ "192.168.0.2" ]; });
   alone = lib.mapAttrs (
     _: extra:
     facts (nixosSystem {
