@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from lab import places, processes, report
+from lab import emulator, places, processes, report
 
 PATIENCE_S = 12
 
@@ -36,7 +36,7 @@ def _probe(image: Path) -> str | None:
         return "/dev/kvm is not there or not ours"
     console = places.run() / "probe.console"
     console.unlink(missing_ok=True)
-    argv = ["qemu-system-x86_64", "-machine", "pc", "-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults"]
+    argv = [*emulator.command(image), "-machine", "pc", "-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults"]
     argv += ["-no-user-config", "-display", "none", "-serial", f"file:{console}"]
     argv += ["-kernel", str(image / "guest-vmlinuz"), "-initrd", str(image / "guest-initrd")]
     argv += ["-append", "console=ttyS0 quiet panic=1"]

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import places
+from lab import emulator, places
 
 # Network interfaces beside eth0, the driver's own: eth1 carries the cluster, eth2 is a second segment.
 SEGMENTS = ("lan", "wan")
@@ -59,7 +59,7 @@ class Start:
     """What differs from one start to the next."""
 
     disks: Path  # directory of NAME.qcow2
-    kernel: Path  # directory of vmlinuz and initrd
+    image: Path  # directory of vmlinuz, initrd and the emulator
     accelerator: str  # "kvm" or "tcg"
     ssh_port: int
     clock_utc: str  # of the machine's hardware clock, ISO 8601
@@ -77,12 +77,6 @@ def create_disks(box: Box, disks: Path, image: Path) -> None:
         subprocess.run(argv, check=True, timeout=60)
 
 
-def qemu_version() -> str:
-    """Snapshots fit only the QEMU that made them."""
-    argv = ["qemu-system-x86_64", "--version"]
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=20).stdout.splitlines()[0]
-
-
 def arguments(box: Box, start: Start) -> list[str]:
     """QEMU's command line."""
     run = places.run()
@@ -93,10 +87,10 @@ def arguments(box: Box, start: Start) -> list[str]:
     )
     # Five-level page tables make every emulated memory access dearer and serve nobody here.
     cpu = "host" if start.accelerator == "kvm" else "max,la57=off"
-    argv = ["qemu-system-x86_64", "-name", box.name, "-machine", "pc", "-cpu", cpu, "-smp", str(box.cpus)]
+    argv = [*emulator.command(start.image), "-name", box.name, "-machine", "pc", "-cpu", cpu, "-smp", str(box.cpus)]
     argv += ["-accel", "kvm" if start.accelerator == "kvm" else "tcg,thread=multi", "-m", str(box.memory_mib)]
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-rtc", f"base={start.clock_utc},clock=vm"]
-    argv += ["-kernel", str(start.kernel / "vmlinuz"), "-initrd", str(start.kernel / "initrd"), "-append", command_line]
+    argv += ["-kernel", str(start.image / "vmlinuz"), "-initrd", str(start.image / "initrd"), "-append", command_line]
     for disk in box.disks:
         short = disk.removeprefix(f"{box.name}-")
         file = start.disks / f"{disk}.qcow2"

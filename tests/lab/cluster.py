@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from lab import accelerator, boxes, monitor, node_image, places, processes, report, segment, state
+from lab import accelerator, boxes, emulator, monitor, node_image, places, processes, report, segment, state
 from lab.boxes import Box
 from lab.remote import Remote, free_port
 from lab.state import BoxState, Snapshot, State
@@ -47,7 +47,7 @@ class Cluster:
         Cluster.recover()
         image = node_image.directory()
         chosen = accelerator.choose(image)
-        hardware = (Path(boxes.__file__), boxes.qemu_version(), chosen)
+        hardware = (Path(boxes.__file__), emulator.version(image), chosen)
         instance = places.cache() / "instance" / places.digest(image.name, *hardware)
         if not (instance / "complete").exists():
             shutil.rmtree(instance, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from lab import boxes, monitor, places, report
 from lab.cluster import Cluster
-from lab.remote import Remote
+from lab.remote import Remote, looking
 
 
 class Machine:
@@ -70,7 +70,7 @@ class Machine:
     def _repeat(self, word: str, command: str, how: str, timeout: float) -> str:
         """The loop runs in the machine: a login for each look would keep an emulated one busy."""
         inner = f"bash -euo pipefail -c {shlex.quote(command)} 2> /run/lab-wait.$$"
-        loop = f"{word} output=$({inner}); do sleep 2; done; printf '%s\\n' \"$output\""
+        loop = f"{looking(word, inner)}; printf '%s\\n' \"$output\""
         deadline = time.monotonic() + timeout
         while True:
             result = self._remote.run(loop, max(5, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""The disk image all machines begin from: the base with the lab's few files, and the guest's image in it.
+"""The disk image all machines begin from: the base with the lab's few files, and the guest's image in it; and their QEMU.
 
 `python3 -m lab.node_image BASE OUT` is run as root, or as root of a user namespace, so that owners come out right;
 it mounts nothing.
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab import base, guest_image, initramfs, places, report
+from lab import base, emulator, guest_image, initramfs, places, report, translators
 
 SIZE = "8G"
 # Each only costs time in an emulated machine that lives for an hour. Daemons of the product stay as Debian has them.
@@ -34,7 +34,8 @@ MASKED_GENERATORS = (
 
 def key() -> str:
     """Changes with everything that goes into the image."""
-    code = (Path(__file__), Path(guest_image.__file__), Path(initramfs.__file__), places.HERE / "node-init")
+    modules = (Path(str(one.__file__)) for one in (emulator, guest_image, initramfs, translators))
+    code = (Path(__file__), *modules, places.HERE / "node-init")
     return places.digest(base.key(), places.HERE / "node", places.HERE / "guest", *code, _public_key())
 
 
@@ -46,7 +47,7 @@ def _public_key() -> str:
 
 
 def directory() -> Path:
-    """The directory with `node.img`, `vmlinuz`, `initrd` and the guest's files; made when missing."""
+    """The directory with `node.img`, `vmlinuz`, `initrd`, the emulator and the guest's files; made when missing."""
     out = places.cache() / "image" / key()
     if out.exists():
         return out
@@ -79,6 +80,7 @@ def _build(tarball: Path, out: Path) -> None:
     guest_image.build(root, cloud, out, images / "lab-guest.raw")
     shutil.copyfile(root / "boot" / f"vmlinuz-{generic}", out / "vmlinuz")
     (out / "initrd").write_bytes(_initramfs(root, generic))
+    emulator.copy(root, out)
     _drop_kernel(root, cloud)
     _configure(root)
     image = out / "node.img"
@@ -123,6 +125,7 @@ def _configure(root: Path) -> None:
     # glusterd runs it a dozen times at each start, for a minute when emulated; geo-replication is not used here, and
     # without the program glusterd takes it for not installed.
     (root / "usr/lib/x86_64-linux-gnu/glusterfs/gsyncd").unlink()
+    translators.keep(root)
     # A blank machine has no cluster: their packages enable them, corosync with an example of a cluster that pulls sbd in,
     # which arms the watchdog. pc-ha needs no such links: pc-ha.service wants pacemaker.
     for unit in ("corosync", "pacemaker"):

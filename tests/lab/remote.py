@@ -117,6 +117,15 @@ class Remote:
         return result.output
 
 
+def looking(word: str, command: str) -> str:
+    """A shell loop, `until` or `while`, that leaves the machine four fifths of the time between two looks: an emulated
+    one has other work. The command's output is in $output."""
+    return (
+        f"began=$EPOCHSECONDS; {word} output=$({command}); do pause=$(( 4 * (EPOCHSECONDS - began) )); "
+        "sleep $(( pause < 2 ? 2 : pause > 20 ? 20 : pause )); began=$EPOCHSECONDS; done"
+    )
+
+
 def free_port() -> int:
     """A port on loopback that nobody listens on."""
     with socket.socket() as probe:

@@ -14,6 +14,7 @@ from lab import boxes, evening, places, report
 from lab.boxes import NODES, TANG, Box
 from lab.cluster import Cluster, together
 from lab.evening import Evening
+from lab.remote import looking
 
 REPOSITORY_IN_NODES = "/srv/personal-cluster-apt"
 FILE = places.HERE / "cluster.toml"
@@ -145,10 +146,11 @@ def first_evening(cluster: Cluster) -> None:
         together(lambda box: cluster.remote(box).must(joins[box.name], JOIN_S), others)
     on_every_node(cluster, lines.take_over, TAKE_OVER_S)
     on_every_node(cluster, lines.enable, BRICKS_S)
-    wait(cluster, "bricks", BRICKS_S, "systemctl is-active --quiet pc-brick.service && "
-         "[ $(findmnt -rn -o TARGET | grep -c ^/srv/bricks/) = 3 ] && mountpoint -q /mnt/local")
-    wait(cluster, "volumes: pc-storage.target", STORAGE_S, "systemctl is-active --quiet pc-storage.target && "
-         "mountpoint -q /mnt/vms && mountpoint -q /mnt/backup")
+    # What costs least is looked at first.
+    wait(cluster, "bricks", BRICKS_S, "[ $(grep -c ' /srv/bricks/' /proc/mounts) = 3 ] && mountpoint -q /mnt/local && "
+         "systemctl is-active --quiet pc-brick.service")
+    wait(cluster, "volumes: pc-storage.target", STORAGE_S, "grep -q ' /mnt/vms ' /proc/mounts && "
+         "grep -q ' /mnt/backup ' /proc/mounts && systemctl is-active --quiet pc-storage.target")
     with report.stage("the VM's heart beats") as stage:
         stage.note(heartbeat(cluster))
 
@@ -202,7 +204,7 @@ def wait(cluster: Cluster, what: str, timeout_s: float, command: str, on: tuple[
     def one(box: Box) -> str:
         begun = time.monotonic()
         # The loop runs in the machine: a login for each look would keep an emulated one busy.
-        if cluster.remote(box).run(f"until {command}; do sleep 5; done", timeout_s).status != 0:
+        if cluster.remote(box).run(looking("until", command), timeout_s).status != 0:
             raise report.Failure(f"{box.name}: {what}: not within {timeout_s:.0f} s: `{command}`")
         return f"{box.name} {time.monotonic() - begun:.0f} s"
 

@@ -83,6 +83,12 @@ with subtest("no unit failed, no ordering cycle"):
         assert failed == "", f"{node.name}: {failed}"
         node.fail("journalctl -b | grep -i 'ordering cycle'")
 
+with subtest("a network card that goes away and comes back carries the node again"):
+    node3.succeed("card=$(dirname $(readlink -f /sys/class/net/eth1/device)) && echo 1 > $card/remove")
+    node3.fail("ping -c 1 -W 5 10.10.0.1")
+    node3.succeed("echo 1 > /sys/bus/pci/rescan")
+    node3.wait_until_succeeds("ping -c 1 -W 5 10.10.0.1", timeout=300)
+
 with subtest("reboot of node3: back with no hands"):
     node3.reboot()
     back(node3)

@@ -44,10 +44,12 @@ const TEST: &[&str] = &[
     "openssl",
     "openvswitch-switch",
     "ovn-central",
+    "ovn-host",
     "pacemaker",
     "pacemaker-cli-utils",
     "procps",
     "prometheus",
+    "prometheus-alertmanager",
     "python3-jsonschema",
     "qemu-system-x86",
     "qemu-utils",
@@ -102,6 +104,7 @@ const STAGES: &[(&str, Run)] = &[
                 "--quiet",
                 "lab.records_test",
                 "lab.drill_test",
+                "lab.translators_test",
             ],
         )?;
         run(sh, &[&mypy[..], &["tests/bad-input/check.py"]].concat())?;
@@ -123,12 +126,13 @@ const STAGES: &[(&str, Run)] = &[
 ];
 
 const FIRST: &[&str] = &["packages", "format", "tidy", "clippy", "build"];
-/// Side by side: one lane calculates, the other mostly waits.
-const CALCULATES: &[&str] = &["tests", "https", "python", "json", "telemetry", "nix", "pipes", "bad input"];
+/// Side by side, on two cores: one lane calculates, the others wait for daemons and virtual machines half of the time.
+const CALCULATES: &[&str] = &["tests", "python", "json", "telemetry", "nix"];
 const CALCULATES_FOR_LAB: &[&str] = &["lab machines"];
 const WAITS: &[&str] = &["gluster"];
 const WAITS_FOR_PACKAGES: &[&str] = &["debs", "lintian", "packages alone"];
 const WAITS_FOR_QEMU: &[&str] = &["two nodes"];
+const ASKS: &[&str] = &["https", "pipes", "bad input"];
 /// It has the machine for itself.
 const LAST: &[&str] = &["lab smoke"];
 
@@ -141,12 +145,13 @@ pub fn main(args: &[String]) -> Result<()> {
         other => bail!("unknown arguments {other:?}: --quick and --no-lab are known"),
     };
     FIRST.iter().try_for_each(|name| stage(name))?;
-    let mut waits = WAITS.to_vec();
-    waits.extend(packages.then_some(WAITS_FOR_PACKAGES).into_iter().flatten());
-    waits.extend(lab.then_some(WAITS_FOR_QEMU).into_iter().flatten());
     let mut calculates = CALCULATES.to_vec();
     calculates.extend(lab.then_some(CALCULATES_FOR_LAB).into_iter().flatten());
-    lanes(&[&calculates, &waits])?;
+    let mut waits = WAITS.to_vec();
+    waits.extend(packages.then_some(WAITS_FOR_PACKAGES).into_iter().flatten());
+    let mut asks: Vec<&str> = lab.then_some(WAITS_FOR_QEMU).into_iter().flatten().copied().collect();
+    asks.extend(ASKS);
+    lanes(&[&calculates, &waits, &asks])?;
     if lab { LAST.iter().try_for_each(|name| stage(name)) } else { Ok(()) }
 }
 

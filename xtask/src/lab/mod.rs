@@ -20,7 +20,6 @@ const HOST: &[&str] = &[
     "mtools",
     "openssh-client",
     "python3",
-    "qemu-system-x86",
     "qemu-utils",
     "syslinux",
     "uidmap",
