@@ -31,9 +31,11 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(luks2::Header::Luks2(metadata)) = luks2::parse(&mut std::io::Cursor::new(&whole)) else { return };
     let _ = (metadata.free_keyslot(), metadata.free_token(), metadata.of_kind("clevis").count());
-    // What is cut off comes back as zeros, and a second cut takes nothing more. Large areas only cost time.
+    // What is cut off comes back as zeros, and a second cut takes nothing more but zeros: there are some at the end where a
+    // keyslot lies beyond what the header says it has. Large areas only cost time.
     if metadata.header_size() <= 1 << 20 {
         let cut = image::cut(whole.into());
-        assert!(image::cut(image::whole(&cut)) == cut);
+        let again = image::cut(image::whole(&cut));
+        assert!(again.starts_with(&cut) && again[cut.len()..].iter().all(|byte| *byte == 0));
     }
 });

@@ -21,7 +21,7 @@ for binary in $(echo "$files" | grep -E '^/usr/bin/pc-' || true); do
   man=/usr/share/man/man8/$(basename "$binary").8.gz
   [ -f "$man" ] || fail "$man is missing"
 done
-units=$(echo "$files" | grep -E '^/usr/lib/systemd/system/[^/]+\.(service|target|timer|socket)$' || true)
+units=$(echo "$files" | grep -E '^/usr/lib/systemd/system/[^/]+\.(service|target|timer|socket|path)$' || true)
 for unit in $units; do
   case $unit in *@.service) unit=$(echo "$unit" | sed 's/@\.service/@test.service/') ;; esac
   systemd-analyze verify --man=no --recursive-errors=one "$unit" > /verify.log 2>&1 || { cat /verify.log >&2; fail "$unit"; }

@@ -2,6 +2,7 @@
 //! its caller waiting for up to two minutes.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,6 +21,11 @@ const CHANGE: Duration = Duration::from_secs(300);
 /// So much later than the program's own limit it is killed: its words are better than our silence.
 const LATER: Duration = Duration::from_secs(5);
 
+/// Management TLS is on.
+const SECURE_ACCESS: &str = "var/lib/glusterd/secure-access";
+/// The key, a link to where pc-unlock opens it: on Debian, on NixOS.
+const KEYS: [&str; 2] = ["usr/lib/ssl/glusterfs.key", "etc/ssl/glusterfs.key"];
+
 fn call(arguments: &[&str], deadline: Duration) -> Result<String> {
     let sh = Shell::new().context("finding the working directory")?;
     let verb = arguments.iter().take(2).copied().collect::<Vec<_>>().join(" ");
@@ -30,9 +36,7 @@ fn call(arguments: &[&str], deadline: Duration) -> Result<String> {
     // 1 is what the program ends with when it cannot reach glusterd, which it says on stdout.
     match run.deadline(deadline + LATER).allow(&[1]).output() {
         Ok(output) if output.code == 0 || output.text().contains("<cliOutput>") => Ok(output.text()),
-        Ok(output) if output.text().contains("onnection failed") => {
-            Err(try_again("glusterd does not answer on this node\n  systemctl start glusterd"))
-        }
+        Ok(output) if output.text().contains("onnection failed") => Err(try_again(silence(Path::new("/")))),
         Ok(output) => {
             let said = [output.text(), output.stderr].concat();
             Err(anyhow::anyhow!("gluster {verb}: {}", said.split_whitespace().collect::<Vec<_>>().join(" ")))
@@ -43,6 +47,15 @@ fn call(arguments: &[&str], deadline: Duration) -> Result<String> {
         Err(error @ pc_run::Error::TimedOut { .. }) => Err(try_again(format!("gluster {verb}: {error}"))),
         Err(error) => Err(anyhow::Error::new(error).context(format!("gluster {verb}"))),
     }
+}
+
+/// Why nobody answers: with TLS glusterd is not started before the node's key is open (units/glusterd.service.d).
+fn silence(root: &Path) -> &'static str {
+    let is_there = |path: &&str| root.join(path).exists();
+    if is_there(&SECURE_ACCESS) && !KEYS.iter().any(is_there) {
+        return "glusterd waits for this node's key, which is not open yet\n  pc-unlock status";
+    }
+    "glusterd does not answer on this node\n  systemctl start glusterd"
 }
 
 /// What only needs time, or another node, to succeed. Substrings of messages in glusterd's sources; there
@@ -145,4 +158,27 @@ fn copies(set_size: usize, arbiter: bool) -> Vec<String> {
         words.extend(["arbiter".to_string(), "1".to_string()]);
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_its_key_is_not_to_be_started() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        assert!(silence(root.path()).ends_with("systemctl start glusterd"));
+        for directory in ["var/lib/glusterd", "usr/lib/ssl"] {
+            fs::create_dir_all(path(directory)).unwrap();
+        }
+        fs::write(path(SECURE_ACCESS), "").unwrap();
+        symlink(path("node.key"), path(KEYS[0])).unwrap();
+        assert!(silence(root.path()).ends_with("pc-unlock status"));
+        fs::write(path("node.key"), "").unwrap();
+        assert!(silence(root.path()).ends_with("systemctl start glusterd"));
+    }
 }
