@@ -29,6 +29,8 @@ pub struct Advertisement {
     pub keys: Vec<Key>,
     /// The payload, as a JWE embeds it.
     pub payload: Map<String, Value>,
+    /// The whole JWS as the server gave it: `adv` of a [`crate::pin::Tang`] that is not to be asked again.
+    pub jws: Value,
 }
 
 impl Advertisement {
@@ -66,7 +68,7 @@ pub fn verify(text: &[u8], trust: &Trust<'_>) -> Result<Advertisement, Error> {
     let payload = json::parse_object("the advertisement's payload", &json::decode(WHAT, payload_text)?)?;
     let signatures = signatures(&jws, payload_text)?;
     let keys = jwk::parse_set("an advertised key", &payload)?;
-    let advertisement = Advertisement { keys, payload };
+    let advertisement = Advertisement { keys, payload, jws: Value::Object(jws.clone()) };
     let mut signers: Vec<&Key> = Vec::new();
     for key in advertisement.signing_keys() {
         if !signatures.iter().any(|signature| signature.is_by(key)) {

@@ -20,6 +20,7 @@ use crate::device::{self, Binding, CLEVIS, Device};
 use crate::luks2::Metadata;
 use crate::proof::{self, Proof};
 use crate::settings::classify;
+use crate::vouched::Present;
 
 const PENDING: &str = "personal-cluster-pending";
 
@@ -30,20 +31,26 @@ pub fn passphrase() -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(Base64UrlUnpadded::encode_string(bytes.as_ref())))
 }
 
-/// Binds `device` to `pin`, unless it is bound to it, or to its servers' `present` keys; `existing` is any passphrase it has now, read only when it is needed.
+/// Binds `device` to `pin`, unless it is bound to it, or to its servers' `present` keys; `existing` is any passphrase it
+/// has now, read only when it is needed and every server is there.
 pub fn bind(
     client: &Client,
     device: &Device,
     pin: &Pin,
-    present: &Pin,
+    present: &Present,
     existing: impl FnOnce() -> Result<Zeroizing<Vec<u8>>>,
 ) -> Result<()> {
     clean(client, device)?;
     for binding in
-        device.bindings()?.into_iter().filter(|binding| is_of(binding, pin) || is_of(binding, present))
+        device.bindings()?.into_iter().filter(|binding| is_of(binding, pin) || is_of(binding, &present.pin))
     {
         match proof::of(client, device, &binding) {
-            Proof::Fits(_) => return Ok(()),
+            Proof::Fits(_) => {
+                let slot = binding.keyslot.unwrap_or_default();
+                let pin = binding.policy.as_ref().map(Policy::describe).unwrap_or_default();
+                log::info(format_args!("{}: is bound to {pin} already, by keyslot {slot}", device.name));
+                return Ok(());
+            }
             Proof::Unknown(error) => {
                 return Err(error).with_context(|| format!("proving the binding of {}", device.name));
             }
@@ -55,13 +62,14 @@ pub fn bind(
             )),
         }
     }
+    let present = present.whole().with_context(|| format!("sealing a passphrase for {}", device.name))?;
     add(client, device, present, &existing()?, &[]).map(drop)
 }
 
-/// Whether a binding to `pin` could be made now, as far as the servers are concerned. Nothing is sealed that anybody keeps.
-pub fn would_seal(client: &Client, pin: &Pin) -> Result<()> {
-    let sealed = pc_run::timed(|| client.encrypt(pin, b"", false, &[]));
-    sealed.map(drop).map_err(|error| classify(&error)).context("asking the unlock servers for a binding")
+/// Whether a binding could be made now, as far as the servers are concerned. Nothing is sealed that anybody keeps.
+pub fn would_seal(client: &Client, present: &Present) -> Result<()> {
+    let seal = |pin| client.encrypt(pin, b"", false, &[]).map(drop).map_err(|error| classify(&error));
+    present.whole().and_then(seal).context("asking the unlock servers for a binding")
 }
 
 fn is_of(binding: &Binding, pin: &Pin) -> bool {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cluster::DevicePath;
-use pc_cli::{Common, try_again};
+use pc_cli::{Common, log, try_again};
 use serde_json::Value;
 use tang_client::{Jwe, Policy};
 
@@ -75,6 +75,18 @@ impl Device {
                 bail!("{} is LUKS version 1\n  cryptsetup convert --type luks2 {0}", self.name)
             }
             Header::None => bail!("{} is not a LUKS device", self.name),
+        }
+    }
+
+    /// One sound copy of the header is enough to open it, but a disk that loses the other will lose more.
+    pub fn tell_of_damage(&self) {
+        if let Some(which) = luks2::open(&self.path).ok().and_then(|mut file| luks2::damaged_copy(&mut file))
+        {
+            log::warning(format_args!(
+                "{0}: the {which} of the two copies of its LUKS header is damaged, the other one is used\n  \
+                 cryptsetup repair {0}, and look at the disk's health: smartctl --all {0}",
+                self.name
+            ));
         }
     }
 

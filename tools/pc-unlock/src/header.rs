@@ -114,7 +114,13 @@ fn refresh(common: &Common, device: &Device) {
             Err(anyhow!("the recovery key is not at hand"))
         }
         // There was none: whoever formats the disk makes the first one.
-        None => Ok(()),
+        None => {
+            log::info(format_args!(
+                "{0}: no backup of its header is kept yet\n  pc-unlock header backup {0} --recovery-key-file -",
+                device.name
+            ));
+            Ok(())
+        }
     };
     if let Err(error) = made {
         log::warning(format_args!(

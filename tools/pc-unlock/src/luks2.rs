@@ -197,6 +197,31 @@ pub fn parse(file: &mut (impl Read + Seek)) -> Result<Header> {
     fault.map_or(Ok(Header::None), Err)
 }
 
+/// Of the two copies of a LUKS2 header, the one that is damaged while the other is sound.
+pub fn damaged_copy(file: &mut (impl Read + Seek)) -> Option<&'static str> {
+    let mut binary = [0; BINARY];
+    at(file, 0, &mut binary).ok()?;
+    let first = binary.starts_with(b"LUKS\xba\xbe\x00\x02").then(|| copy(file, 0, &binary));
+    if let Some(Ok(metadata)) = first {
+        let second = at(file, metadata.size, &mut binary).is_ok()
+            && binary.starts_with(b"SKUL\xba\xbe\x00\x02")
+            && copy(file, metadata.size, &binary).is_ok();
+        return (!second).then_some("second");
+    }
+    let by_second =
+        !binary.starts_with(b"LUKS\xba\xbe\x00\x01") && matches!(parse(file), Ok(Header::Luks2(_)));
+    by_second.then_some("first")
+}
+
+fn cut_short(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => {
+            Error::new(ErrorKind::UnexpectedEof, "the device ends before its header does")
+        }
+        _ => error,
+    }
+}
+
 fn at(file: &mut (impl Read + Seek), offset: usize, bytes: &mut [u8]) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(offset as u64))?;
     file.read_exact(bytes)
@@ -213,7 +238,7 @@ fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> 
         bail!("it says that it stands elsewhere");
     }
     let mut whole = vec![0; size];
-    at(file, offset, &mut whole)?;
+    at(file, offset, &mut whole).map_err(cut_short)?;
     let stored: Vec<u8> = whole[CHECKSUM].to_vec();
     whole[CHECKSUM].fill(0);
     let name: Vec<u8> = binary[72..104].iter().copied().take_while(|byte| *byte != 0).collect();

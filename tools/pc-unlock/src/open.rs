@@ -162,6 +162,7 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
             return vec![device.failed(format!("{error:#}"), false)];
         }
     }
+    device.tell_of_damage();
     let bindings = match device.bindings() {
         Ok(bindings) if bindings.is_empty() => {
             let reason = format!(

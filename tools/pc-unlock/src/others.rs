@@ -48,11 +48,16 @@ fn told<T>(result: Result<T>) -> Result<T, Failure> {
 }
 
 /// A later attempt may succeed: too late, a stick that is away or does not read, a TPM that says no (it may be locked for a
-/// while). What is damaged, not installed or not permitted stays so.
+/// while). What is damaged, a directory, not installed or not permitted stays so.
 fn is_temporary(error: &anyhow::Error) -> bool {
     use pc_run::Error::{Failed, TimedOut};
     error.chain().any(|cause| {
-        let lasting = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::StorageFull];
+        let lasting = [
+            ErrorKind::PermissionDenied,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::StorageFull,
+            ErrorKind::IsADirectory,
+        ];
         cause.is::<Late>()
             || cause.downcast_ref().is_some_and(|run| matches!(run, Failed { .. } | TimedOut { .. }))
             || cause.downcast_ref::<std::io::Error>().is_some_and(|error| !lasting.contains(&error.kind()))

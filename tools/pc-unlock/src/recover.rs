@@ -24,11 +24,11 @@ pub fn key(common: &Common, file: Option<&Path>) -> Result<Key> {
             return at_hand(common).unwrap_or_else(|| {
                 if common.under_root(paths::SEALED).join("recovery-key.jwe").exists() {
                     return Err(try_again(
-                        "the secret recovery-key is still sealed\n  --recovery-key-file - reads it from standard input",
+                        "the secret recovery-key is still sealed\n  or add --recovery-key-file FILE (`-`: standard input)",
                     ));
                 }
                 Err(refused(
-                    "no recovery key at hand\n  pc-unlock recover --recovery-key-file -    (reads it from standard input)",
+                    "no recovery key at hand\n  add --recovery-key-file FILE (`-`: standard input)",
                 ))
             });
         }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::rotate;
 use crate::settings::classify;
+use crate::vouched::Present;
 
 /// Where a node keeps its secrets.
 #[derive(Debug, Clone)]
@@ -62,13 +63,19 @@ impl Secrets {
         Jwe::parse(&text).and_then(Policy::read).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// Seals `plaintext` under a name. `false` when the same is already sealed to the same servers.
-    pub fn seal(&self, client: &Client, name: &str, pin: &Pin, plaintext: &[u8]) -> Result<bool> {
+    /// Refuses what could not be sealed, before anybody is asked: a name that is none, or nothing at all, which a program
+    /// that failed has written, and which must not take the place of a secret.
+    pub fn may_be_sealed(name: &str, plaintext: &[u8]) -> Result<()> {
         check_name(name).map_err(refused)?;
-        // What a program that failed has written must not take the place of a secret.
         if plaintext.is_empty() {
             return Err(refused(format!("standard input holds nothing to seal as {name}")));
         }
+        Ok(())
+    }
+
+    /// Seals `plaintext` under a name. `false` when the same is already sealed to the same servers.
+    pub fn seal(&self, client: &Client, name: &str, present: &Present, plaintext: &[u8]) -> Result<bool> {
+        let pin = &present.pin;
         if let Ok(policy) = self.policy(name) {
             let same = policy.is_of(pin)
                 && pc_run::timed(|| client.decrypt(&policy)).is_ok_and(|old| old.as_slice() == plaintext);
@@ -76,9 +83,8 @@ impl Secrets {
                 return self.reopen(name, plaintext).map(|()| false);
             }
         }
-        let jwe = pc_run::timed(|| client.encrypt(pin, plaintext, false, &[]))
-            .map_err(|error| classify(&error))
-            .with_context(|| format!("sealing {name}"))?;
+        let seal = |pin| client.encrypt(pin, plaintext, false, &[]).map_err(|error| classify(&error));
+        let jwe = present.whole().and_then(seal).with_context(|| format!("sealing {name}"))?;
         self.store(name, &jwe)?;
         self.reopen(name, plaintext).map(|()| true)
     }

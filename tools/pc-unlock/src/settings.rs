@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use cluster::{Cluster, Unlock};
-use pc_cli::{Common, refused};
+use pc_cli::{Common, log, refused};
 use tang_client::pin::Tang;
 use tang_client::url::Url;
 use tang_client::{Budget, Client, Pin};
@@ -33,8 +33,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// A slow machine (an emulated one) sets these once, for every tool that runs this one.
-fn of_environment(which: &str) -> Option<Duration> {
-    seconds(&std::env::var(format!("PC_UNLOCK_{which}_TIME")).ok()?).ok()
+fn of_environment(which: &str) -> Result<Option<Duration>> {
+    let name = format!("PC_UNLOCK_{which}_TIME");
+    let Some(text) = std::env::var_os(&name) else { return Ok(None) };
+    let read = text.to_str().ok_or_else(|| "not UTF-8".to_string()).and_then(seconds);
+    read.map(Some).map_err(|why| {
+        refused(format!(
+            "environment variable {name}: {text:?} is {why}\n  for example {name}=2.5, or unset {name}"
+        ))
+    })
 }
 
 impl Times {
@@ -56,13 +63,26 @@ impl Times {
 
     fn asked(&self) -> (Option<Duration>, Option<Duration>) {
         (
-            self.server_time.or_else(|| of_environment("SERVER")),
-            self.attempt_time.or_else(|| of_environment("ATTEMPT")),
+            self.server_time.or_else(|| of_environment("SERVER").ok().flatten()),
+            self.attempt_time.or_else(|| of_environment("ATTEMPT").ok().flatten()),
         )
     }
 
-    /// Refuses an attempt that ends before its first server may: one of the two is not what was meant.
-    pub fn check(&self) -> Result<()> {
+    /// Refuses what cannot be meant. A service that opens the disks at boot is told, and goes on with what is usual: nobody
+    /// is there to mend a typing error of last month.
+    pub fn check(&self, forever: bool) -> Result<()> {
+        let checked = of_environment("SERVER").and(of_environment("ATTEMPT")).and_then(|_| self.agree());
+        match checked {
+            Err(error) if forever => {
+                log::warning(format_args!("{error:#}"));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// An attempt that ends before its first server may: one of the two is not what was meant.
+    fn agree(&self) -> Result<()> {
         match self.asked() {
             (Some(server), Some(attempt)) if attempt < server => Err(refused(format!(
                 "an attempt of {} s ends before the {} s of one server\n  \
@@ -82,27 +102,31 @@ pub fn load(common: &Common) -> Result<Cluster> {
     loaded.map_err(refused)
 }
 
-/// `pc.unlock.servers/1`: the file's servers, which would take a new binding now.
+/// `pc.unlock.servers/1`: the file's servers, and whether they would take a new binding now.
 #[derive(Debug, serde::Serialize)]
-pub struct Ready {
+pub struct Readiness {
     schema: &'static str,
     threshold: u64,
     servers: Vec<String>,
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
-impl Ready {
-    /// Those of the file.
-    pub fn of(common: &Common) -> Result<Ready> {
+impl Readiness {
+    /// Those of the file, and why not.
+    pub fn of(common: &Common, fault: Option<&anyhow::Error>) -> Result<Readiness> {
         let unlock = load(common)?.unlock;
         let (threshold, tang) =
             unlock.map_or((0, Vec::new()), |unlock| (unlock.threshold.into(), unlock.tang));
         let servers = tang.into_iter().map(|server| server.url).collect();
-        Ok(Ready { schema: "pc.unlock.servers/1", threshold, servers })
+        let reason = fault.map(|error| format!("{error:#}"));
+        Ok(Readiness { schema: "pc.unlock.servers/1", threshold, servers, ready: reason.is_none(), reason })
     }
 }
 
 /// Nothing: silence means that all is well.
-impl std::fmt::Display for Ready {
+impl std::fmt::Display for Readiness {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         Ok(())
     }

@@ -96,7 +96,9 @@ pub fn adv(client: &Client, url: &str, pinned: Option<&str>) -> Result<Keys> {
     let trust = pinned.map_or(Trust::FirstUse, Trust::Pinned);
     let advertisement =
         pc_run::timed(|| client.advertisement(url, &trust)).map_err(|error| classify(&error))?;
-    Ok(keys(url, &advertisement))
+    // As the cluster file wants it.
+    let url = if url.contains("://") { url.to_string() } else { format!("http://{url}") };
+    Ok(keys(&url, &advertisement))
 }
 
 fn keys(url: &str, advertisement: &Advertisement) -> Keys {

@@ -29,7 +29,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
 }
 
 fn verb(cli: &Cli) -> Result<Exit> {
-    cli.times.check()?;
+    cli.times.check(matches!(cli.verb, Verb::Open { forever: true, .. }))?;
     let (common, client) = (&cli.common, &cli.times.client());
     match &cli.verb {
         Verb::Open { forever: true, .. } => {
@@ -39,10 +39,16 @@ fn verb(cli: &Cli) -> Result<Exit> {
         }
         Verb::Open { devices, test, .. } => work(cli, devices, if *test { Task::Test } else { Task::Open }),
         Verb::Check { servers: true, .. } => {
-            let pin = vouched::present(common, client, &settings::pin(common, None)?, &[]);
-            bind::would_seal(client, &pin)?;
-            pc_cli::emit(common.json, &settings::Ready::of(common)?)?;
-            Ok(Exit::Done)
+            let present = vouched::present(common, client, &settings::pin(common, None)?, &[]);
+            let asked = bind::would_seal(client, &present);
+            let ready = settings::Readiness::of(common, asked.as_ref().err())?;
+            // How it ended counts, even when nobody reads the answer.
+            if asked.is_err() {
+                drop(pc_cli::emit_heard(common.json, &ready));
+            } else {
+                pc_cli::emit(common.json, &ready)?;
+            }
+            asked.map(|()| Exit::Done)
         }
         Verb::Check { devices, .. } => work(cli, devices, Task::Check),
         Verb::Status { exit_code } => {
@@ -83,8 +89,10 @@ fn verb(cli: &Cli) -> Result<Exit> {
         }
         Verb::Seal { name, pin } => {
             own_secrets(common)?;
-            let pin = vouched::present(common, client, &settings::pin(common, pin.as_deref())?, &[]);
-            Secrets::new(common).seal(client, name, &pin, &text::stdin("the secret")?)?;
+            let (pin, secret) = (settings::pin(common, pin.as_deref())?, text::stdin("the secret")?);
+            Secrets::may_be_sealed(name, &secret)?;
+            let present = vouched::present(common, client, &pin, &[]);
+            Secrets::new(common).seal(client, name, &present, &secret)?;
             Ok(Exit::Done)
         }
         Verb::Unseal { names } => {
@@ -120,7 +128,12 @@ fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
     accessible(&devices)?;
     let report = open::run(&cli.times.client(), &devices, task);
     for (device, reason) in report.failures() {
-        log::error(format_args!("{device}: {reason}"));
+        // One that says itself which device it is about says it once.
+        if reason.starts_with(&device) {
+            log::error(reason);
+        } else {
+            log::error(format_args!("{device}: {reason}"));
+        }
     }
     if task == Task::Open {
         let left = Status::look(&chosen(&cli.common, &[]).unwrap_or(devices), &Secrets::new(&cli.common))
@@ -164,7 +177,7 @@ fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
     let sealed = names.iter().filter_map(|name| secrets.policy(name).ok());
     let mut known = seen(&devices);
     known.extend(sealed.flat_map(|policy| vouched::keys(&policy)));
-    let pin = pin.map(|pin| vouched::present(common, client, &pin, &known));
+    let pin = pin.map(|pin| vouched::present(common, client, &pin, &known).pin);
     let disk =
         |device| header::change(common, device, || rotate::rotate(common, client, device, pin.as_ref()));
     let disks = devices.iter().map(|device| (device.name.as_str(), disk(device)));
@@ -191,7 +204,10 @@ fn names_no_servers(common: &pc_cli::Common) -> Result<bool> {
 
 /// Goes through all of them, whatever one says; all errors are told.
 fn each<'a, T>(work: impl Iterator<Item = (&'a str, Result<T>)>) -> Result<Exit> {
-    let errors = work.filter_map(|(name, result)| Some(result.err()?.context(name.to_string())));
+    let named = |name: &str, error: anyhow::Error| {
+        if format!("{error:#}").contains(name) { error } else { error.context(name.to_string()) }
+    };
+    let errors = work.filter_map(|(name, result)| Some(named(name, result.err()?)));
     pc_cli::together(errors).map(|()| Exit::Done)
 }
 

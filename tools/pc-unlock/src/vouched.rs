@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use cluster::view::paths;
 use pc_cli::{Common, log};
 use serde_json::Value;
@@ -11,37 +12,70 @@ use tang_client::jwk::Key;
 use tang_client::pin::{Node, Tang};
 use tang_client::{Client, Error, Pin, Policy};
 
-/// `pin` by the keys that its servers have now. A server that does not answer, or whose keys nothing vouches for, stays
-/// as it was pinned, and whoever uses it is told. `seen` are keys of older bindings.
-pub fn present(common: &Common, client: &Client, pin: &Pin, seen: &[Value]) -> Pin {
-    match pin {
-        Pin::Sss(threshold, pins) => Pin::Sss(
-            *threshold,
-            std::thread::scope(|scope| {
-                let ask = |pin| move || present(common, client, pin, seen);
-                let threads: Vec<_> = pins.iter().map(|pin| (pin, scope.spawn(ask(pin)))).collect();
-                threads.into_iter().map(|(pin, thread)| thread.join().unwrap_or(pin.clone())).collect()
-            }),
-        ),
-        Pin::Tang(tang) if tang.advertisement.is_none() => {
-            Pin::Tang(Tang { thumbprint: now(common, client, tang, seen), ..tang.clone() })
+use crate::settings::classify;
+
+/// A pin by the keys that its servers have now.
+#[derive(Debug, Clone)]
+pub struct Present {
+    /// With the advertisements of those that answered, which are asked no second time. One that did not, or whose keys
+    /// nothing vouches for, stays as it was pinned.
+    pub pin: Pin,
+    /// Why the first of those stays so.
+    missing: Option<Error>,
+}
+
+impl Present {
+    fn of(pin: Pin) -> Present {
+        Present { pin, missing: None }
+    }
+
+    /// What can be sealed to: every server has shown its keys.
+    pub fn whole(&self) -> Result<&Pin> {
+        match &self.missing {
+            None => Ok(&self.pin),
+            Some(error) => Err(classify(error)),
         }
-        other => other.clone(),
     }
 }
 
-fn now(common: &Common, client: &Client, tang: &Tang, seen: &[Value]) -> Option<String> {
-    let pinned = tang.thumbprint.clone()?;
-    let mut raw: Vec<Value> = kept(common, &pinned).into_iter().chain(seen.iter().cloned()).collect();
+/// Asks all servers of `pin` at once. `seen` are keys of older bindings.
+pub fn present(common: &Common, client: &Client, pin: &Pin, seen: &[Value]) -> Present {
+    match pin {
+        Pin::Sss(threshold, pins) => {
+            let found: Vec<Present> = std::thread::scope(|scope| {
+                let ask = |pin| move || present(common, client, pin, seen);
+                let threads: Vec<_> = pins.iter().map(|pin| (pin, scope.spawn(ask(pin)))).collect();
+                let join = |(pin, thread): (&Pin, std::thread::ScopedJoinHandle<'_, Present>)| {
+                    thread.join().unwrap_or_else(|_| Present::of(pin.clone()))
+                };
+                threads.into_iter().map(join).collect()
+            });
+            let missing = found.iter().find_map(|present| present.missing.clone());
+            Present {
+                pin: Pin::Sss(*threshold, found.into_iter().map(|present| present.pin).collect()),
+                missing,
+            }
+        }
+        Pin::Tang(tang) if tang.advertisement.is_none() => match &tang.thumbprint {
+            Some(pinned) => now(common, client, tang, pinned, seen),
+            None => Present::of(pin.clone()),
+        },
+        other => Present::of(other.clone()),
+    }
+}
+
+fn now(common: &Common, client: &Client, tang: &Tang, pinned: &str, seen: &[Value]) -> Present {
+    let mut raw: Vec<Value> = kept(common, pinned).into_iter().chain(seen.iter().cloned()).collect();
     let known: Vec<Key> = raw.iter().filter_map(key).collect();
-    let trust = Trust::PinnedOrKnown(&pinned, &known);
-    let mut thumbprint = pinned.clone();
-    match pc_run::timed(|| client.advertisement(&tang.url, &trust)) {
+    let trust = Trust::PinnedOrKnown(pinned, &known);
+    let mut thumbprint = pinned.to_string();
+    let asked = pc_run::timed(|| client.advertisement(&tang.url, &trust));
+    match &asked {
         Ok(advertisement) => {
             let listed = advertisement.payload.get("keys").and_then(Value::as_array);
             raw.extend(listed.into_iter().flatten().cloned());
             let mut signing = advertisement.signing_keys();
-            if !advertisement.signing_keys().any(|key| key.is(&pinned)) {
+            if !advertisement.signing_keys().any(|key| key.is(pinned)) {
                 thumbprint = signing.next().map_or(thumbprint, Key::thumbprint);
                 log::warning(format_args!(
                     "{}: its keys were rotated, the pinned one vouches for them until the server removes it\n  \
@@ -50,7 +84,7 @@ fn now(common: &Common, client: &Client, tang: &Tang, seen: &[Value]) -> Option<
                 ));
             }
         }
-        Err(Error::Server { reason, .. }) if matches!(*reason, Error::NotTrusted { .. }) => {
+        Err(Error::Server { reason, .. }) if matches!(**reason, Error::NotTrusted { .. }) => {
             log::warning(format_args!(
                 "{0}: signs with other keys than the pinned one\n  \
                  pc-unlock adv {0}    (compare with `tang-show-keys` on the server, then put that thumbprint into [unlock])",
@@ -60,8 +94,15 @@ fn now(common: &Common, client: &Client, tang: &Tang, seen: &[Value]) -> Option<
         // Whoever seals finds the same, and says so.
         Err(error) => log::debug(format_args!("{error}")),
     }
-    keep(common, &pinned, &raw);
-    Some(thumbprint)
+    keep(common, pinned, &raw);
+    match asked {
+        Ok(advertisement) => Present::of(Pin::Tang(Tang {
+            thumbprint: Some(thumbprint),
+            advertisement: Some(advertisement.jws),
+            ..tang.clone()
+        })),
+        Err(error) => Present { pin: Pin::Tang(tang.clone()), missing: Some(error) },
+    }
 }
 
 /// All keys that the servers of a policy showed when it was made.

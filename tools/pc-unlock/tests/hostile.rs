@@ -137,6 +137,47 @@ fn half_of_the_servers_dead_is_no_matter_and_all_of_them_is_told_one_by_one() {
 }
 
 #[test]
+fn a_silent_server_is_waited_for_once() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let (tang, machine, asked) = (Tang::start("P-256"), Machine::new(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&asked);
+    let silent = serve(move |_stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_secs(3600));
+    });
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.disk("ata-A");
+    let path = machine.root.path().join("etc/personal-cluster/cluster.toml");
+    let file = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, file.replace(&tang.url, &silent)).unwrap();
+    let name = device("ata-A");
+    for (verb, input) in [
+        (&["bind", &name][..], PASSPHRASE),
+        (&["seal", "x"], "secret"),
+        (&["--json", "check", "--servers"], ""),
+    ] {
+        asked.store(0, Ordering::SeqCst);
+        let answer = machine.unlock(&[&TIMES[..], verb].concat(), input.as_bytes());
+        assert_eq!(answer.code, 75, "{verb:?}: {}", answer.err);
+        assert!(answer.err.contains("timed out after 1 s"), "{verb:?}: {}", answer.err);
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "{verb:?}");
+        if verb[0] == "--json" {
+            let said: serde_json::Value = serde_json::from_slice(&answer.out).unwrap();
+            assert_eq!((&said["ready"], &said["servers"][0]), (&false.into(), &silent.clone().into()));
+            assert!(said["reason"].as_str().unwrap().contains("timed out"), "{said}");
+        } else {
+            assert!(answer.out.is_empty());
+        }
+    }
+    // What nobody could seal is not asked for.
+    asked.store(0, Ordering::SeqCst);
+    for (name, input) in [("x", ""), ("../x", "secret")] {
+        assert_eq!(machine.unlock(&["seal", name], input.as_bytes()).code, 2);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn a_wrong_thumbprint_is_refused_said_and_not_for_later() {
     let (tang, other, machine) = (Tang::start("P-521"), Tang::start("P-521"), Machine::new());
     machine.disk("ata-A");

@@ -164,6 +164,62 @@ fn a_short_attempt_shortens_its_servers_too() {
 }
 
 #[test]
+fn a_time_in_the_environment_that_is_none_is_refused() {
+    for (name, bad) in [("PC_UNLOCK_SERVER_TIME", "2s"), ("PC_UNLOCK_ATTEMPT_TIME", "-1")] {
+        let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_pc-unlock"));
+        let output = run.args(["adv", "http://127.0.0.1:9"]).env(name, bad).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains(name) && said.contains(&format!("{bad:?}")) && said.contains("unset"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_server_without_a_scheme_is_shown_as_the_file_wants_it() {
+    let tang = Tang::start("P-256");
+    let shown = unlock(&["adv", tang.url.trim_start_matches("http://")], b"");
+    assert!(text(&shown.out).contains(&format!("url = \"{}\"", tang.url)), "{}", text(&shown.out));
+}
+
+#[test]
+fn a_name_is_said_once_and_what_is_damaged_is_told() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    let name = device("ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    let path = machine.disk("ata-A");
+    let bound = machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+    assert!(bound.err.contains("no backup of its header is kept yet"), "{}", bound.err);
+    let again = machine.ok(&["bind", &name], b"no passphrase of it");
+    assert!(again.err.contains("is bound to tang("), "{}", again.err);
+    let whole = std::fs::read(&path).unwrap();
+    // The second copy stands behind the first, of 16 KiB.
+    for (place, which) in [(4096, "first"), (0x4000 + 4096, "second")] {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        let answer = machine.ok(&["open", "--test"], b"");
+        assert!(answer.err.contains(&format!("the {which} of the two copies")), "{}", answer.err);
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(machine.ok(&["open", "--test"], b"").err, "");
+    std::fs::write(&path, &whole[..0x3000]).unwrap();
+    let short = machine.unlock(&["open", "--test"], b"");
+    assert_eq!(short.code, 1, "{}", short.err);
+    assert!(short.err.contains("the device ends before its header does"), "{}", short.err);
+    std::fs::write(&path, "no header at all").unwrap();
+    for verb in [&["open", "--test"][..], &["rotate"]] {
+        let answer = machine.unlock(verb, b"");
+        assert_eq!((answer.code, answer.err.matches("ata-A").count()), (1, 1), "{}", answer.err);
+    }
+    let pin = r#"{"file":{"name":"/tmp"}}"#;
+    let directory = machine.unlock(&["seal", "x", "--pin", pin], b"secret");
+    assert_eq!(directory.code, 1, "{}", directory.err);
+}
+
+#[test]
 fn a_key_that_the_server_has_deleted_is_gone_for_good() {
     let tang = Tang::start("P-256");
     let sealed = unlock(&["encrypt", "tang", &tang.config()], b"x");
