@@ -10,16 +10,33 @@ pub const ROOTS: &[&str] = &["mmdebstrap", "uidmap"];
 
 /// Installs what is missing of `wanted`; nothing is started (policy-rc.d(8) through an environment of its own).
 pub fn ensure(sh: &Shell, wanted: &[&str]) -> Result<()> {
+    // apt may take away what was there in a version that does not fit what it installs (of backports, for example): once
+    // more, and that comes back in one that does.
+    for _ in 0..2 {
+        let missing = missing(sh, wanted)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        install(sh, &missing)?;
+    }
+    let missing = missing(sh, wanted)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("apt-get has installed everything, but not these beside each other: {}", missing.join(" "))
+}
+
+fn missing<'a>(sh: &Shell, wanted: &[&'a str]) -> Result<Vec<&'a str>> {
     let known = cmd!(sh, "dpkg-query -W -f '${Package} ${db:Status-Status}\\n' {wanted...}")
         .ignore_status()
         .ignore_stderr()
         .quiet()
         .read()?;
     let installed = |name: &&str| known.lines().any(|line| line == format!("{name} installed"));
-    let missing: Vec<&str> = wanted.iter().copied().filter(|name| !installed(name)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
+    Ok(wanted.iter().copied().filter(|name| !installed(name)).collect())
+}
+
+fn install(sh: &Shell, missing: &[&str]) -> Result<()> {
     eprintln!("installing missing Debian packages: {}", missing.join(" "));
     let root = cmd!(sh, "id -u").quiet().read()? == "0";
     let sudo: &[&str] = if root { &[] } else { &["sudo"] };
@@ -31,7 +48,7 @@ pub fn ensure(sh: &Shell, wanted: &[&str]) -> Result<()> {
     }
     let _held = HoldServices::new(sh, sudo)?;
     let script = "apt-get update -q && exec apt-get install -y -q --no-install-recommends \"$@\"";
-    let names = &missing;
+    let names = missing;
     cmd!(
         sh,
         "env {sudo...} env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l sh -c {script} sh {names...}"
