@@ -66,7 +66,7 @@ pub fn apply(host: &Host, view: &NodeView, want: &Want, options: &Options) -> Re
     if options.boot {
         await_nic(want)?;
     }
-    for _ in 0..ATTEMPTS {
+    let (planned, applied, record) = while_stale("the switch's database", || {
         let mut switch = Switch::open(&host.socket())?;
         let have = host.have(&switch, want)?;
         let planned = plan::plan(want, &have, options.take_over);
@@ -76,7 +76,7 @@ pub fn apply(host: &Host, view: &NodeView, want: &Want, options: &Options) -> Re
         }
         let steps = chosen(view, &have, &planned, options)?;
         if steps.is_empty() {
-            return finish(&planned, options, Applied { seen: Some((switch, have)), ..Applied::default() });
+            return Ok((planned, Applied { seen: Some((switch, have)), ..Applied::default() }, None));
         }
         let session = connection::session();
         let touched = through(session, &steps, &have);
@@ -91,18 +91,25 @@ pub fn apply(host: &Host, view: &NodeView, want: &Want, options: &Options) -> Re
         let actions: Vec<Action> = steps.into_iter().map(|step| step.action).collect();
         let probe = probe::targets(view, want, session.map(|session| session.client));
         let change = Change { have: &have, actions: &actions, confirm: options.confirm, probe };
-        match carry_out(host, &mut switch, &change) {
-            Ok(Some(record)) => {
-                drop(lock);
-                probation::settle(host, &record, options.confirm)?;
-                return finish(&planned, options, applied);
-            }
-            Ok(None) => return finish(&planned, options, applied),
+        let record = carry_out(host, &mut switch, &change)?;
+        Ok((planned, applied, record))
+    })?;
+    if let Some(record) = record {
+        drop(lock);
+        probation::settle(host, &record, options.confirm)?;
+    }
+    finish(&planned, options, applied)
+}
+
+/// Looks, plans and changes, and all of it anew while somebody else has changed the database in between.
+pub fn while_stale<T>(database: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..ATTEMPTS {
+        match attempt() {
             Err(error) if is_stale(&error) => log::debug(format_args!("{error:#}: planning anew")),
-            Err(error) => return Err(error),
+            done => return done,
         }
     }
-    Err(pc_cli::try_again(format!("the switch's database changed {ATTEMPTS} times while it was read")))
+    Err(pc_cli::try_again(format!("{database} changed {ATTEMPTS} times while it was read")))
 }
 
 /// A lost terminal must not stop a change half-way: these signals wait until the process ends by itself.

@@ -21,14 +21,12 @@ use self::chassis::Chassis;
 use self::daemon::Daemon;
 use self::plan::{Action, Have, Planned};
 use self::want::Want;
-use crate::apply::is_stale;
+use crate::apply::while_stale;
 use crate::host::Host;
 
 pub use self::database::{file, socket};
 pub use self::want::Side;
 
-/// How often a change starts anew when somebody else changed the switch meanwhile.
-const ATTEMPTS: u32 = 5;
 /// For systemd to queue a job.
 const QUEUE: Duration = Duration::from_secs(30);
 
@@ -124,17 +122,11 @@ fn start(unit: &str) -> Result<()> {
 
 fn apply(common: &Common, name: &str, want: Option<&Want>, node: &str) -> Result<Exit> {
     let started = Instant::now();
-    for _ in 0..ATTEMPTS {
+    while_stale("the switch's database", || {
         let (mut chassis, _, planned) = seen(common, name, want)?;
         refuse(&planned)?;
         let actions: Vec<&Action> = planned.steps.iter().map(|step| &step.action).collect();
-        match chassis.commit(&actions, name) {
-            Err(error) if is_stale(&error) => {
-                log::debug(format_args!("{error:#}: planning anew"));
-                continue;
-            }
-            done => done?,
-        }
+        chassis.commit(&actions, name)?;
         for step in &planned.steps {
             if let Action::Start { unit } = &step.action {
                 start(unit)?;
@@ -142,7 +134,6 @@ fn apply(common: &Common, name: &str, want: Option<&Want>, node: &str) -> Result
             log::info(&step.action);
         }
         let done = planned.steps.into_iter().map(|step| step.id).collect();
-        return Applied::new("pc.ovs.ovn.apply/1", node, done, Cost::since(started)).end(common.json, Ok(()));
-    }
-    Err(pc_cli::try_again(format!("the switch's database changed {ATTEMPTS} times while it was read")))
+        Applied::new("pc.ovs.ovn.apply/1", node, done, Cost::since(started)).end(common.json, Ok(()))
+    })
 }

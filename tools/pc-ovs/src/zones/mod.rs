@@ -26,10 +26,8 @@ use self::explain::{Source, Verdict};
 use self::lease::Kept;
 use self::north::North;
 use self::plan::{Change, Have, Planned};
-use crate::apply::is_stale;
+use crate::apply::while_stale;
 
-/// How often a change starts anew when somebody else changed the database meanwhile.
-const ATTEMPTS: u32 = 5;
 /// There are zones, and nothing to make them.
 const MISSING: &str = "the file has zones, and OVN's databases are not on this machine\n  \
      run it where they are, or: apt-get install ovn-central";
@@ -138,25 +136,17 @@ fn kept(have: &Have) -> Kept {
 /// A part of the steps would be a zone with some of its rules: there is no such thing.
 fn apply(common: &Common, cluster: &Cluster, node: &str) -> Result<Exit> {
     let started = Instant::now();
-    for _ in 0..ATTEMPTS {
+    while_stale("OVN_Northbound", || {
         let Seen { north, have, planned } = Seen::of(common, cluster)?.in_force()?;
         planned.notes.iter().for_each(log::warning);
         let steps = planned.steps;
         if let Some(mut north) = north.filter(|_| !steps.is_empty()) {
-            match north.commit(&have, &steps) {
-                Err(error) if is_stale(&error) => {
-                    log::debug(format_args!("{error:#}: planning anew"));
-                    continue;
-                }
-                done => done?,
-            }
+            north.commit(&have, &steps)?;
             for step in &steps {
                 log::info(&step.action);
             }
         }
         let done = steps.into_iter().map(|step| step.id).collect();
-        return Applied::new("pc.ovs.zones.apply/1", node, done, Cost::since(started))
-            .end(common.json, Ok(()));
-    }
-    Err(pc_cli::try_again(format!("OVN_Northbound changed {ATTEMPTS} times while it was read")))
+        Applied::new("pc.ovs.zones.apply/1", node, done, Cost::since(started)).end(common.json, Ok(()))
+    })
 }
