@@ -10,7 +10,7 @@ use super::nodes::of_nobody;
 use crate::model::{Cpu, Firmware, Network, Use, Vm};
 use crate::names::Name;
 use crate::net::is_end;
-use crate::tree::at;
+use crate::tree::{Step, at};
 use crate::units::Bytes;
 use crate::zones::Gateway;
 
@@ -39,6 +39,8 @@ impl<'a> Sense<'a> {
             if !is_url && !image.source.starts_with('/') {
                 let remedy = "write for example \"/var/lib/images/debian-13.qcow2\"";
                 self.error(&source, "is neither an absolute path nor an http(s) URL", remedy);
+            } else if !is_url {
+                self.file_name(&source, &image.source);
             }
             match &image.digest {
                 None if is_url => {
@@ -213,10 +215,23 @@ impl<'a> Sense<'a> {
     }
 
     fn cdrom(&mut self, name: &Name, vm: &Vm) {
-        if vm.cdrom.as_ref().is_some_and(|path| !path.starts_with('/')) {
+        let Some(path) = &vm.cdrom else { return };
+        let steps = at!["vm", name, "cdrom"];
+        if path.starts_with('/') {
+            self.file_name(&steps, path);
+        } else {
             let remedy =
                 format!("write where every node has it, for example \"/mnt/{}/iso/it.iso\"", vm.volume);
-            self.error(&at!["vm", name, "cdrom"], "is not an absolute path", remedy);
+            self.error(&steps, "is not an absolute path", remedy);
+        }
+    }
+
+    /// No file of anybody's, and no XML, has a name with control characters; a directory is no file.
+    fn file_name(&mut self, steps: &[Step], path: &str) {
+        if path.contains(char::is_control) {
+            self.error(steps, "holds control characters", "write the name of a file without them");
+        } else if path.ends_with('/') {
+            self.error(steps, "is a directory", "write the name of a file in it");
         }
     }
 
@@ -225,6 +240,8 @@ impl<'a> Sense<'a> {
             let remedy =
                 "write where the file is on every node, for example \"/etc/personal-cluster/mail.yaml\"";
             self.error(&at!["vm", name, "user_data"], "is not an absolute path", remedy);
+        } else if let Some(path) = &vm.user_data {
+            self.file_name(&at!["vm", name, "user_data"], path);
         }
         for (index, key) in vm.ssh_keys.iter().enumerate() {
             if key.contains("PRIVATE KEY") {
