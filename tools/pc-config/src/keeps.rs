@@ -1,7 +1,7 @@
 //! What a new file may not change of VMs that exist: which of them they are, and where their disk is. Pure.
 
 use anyhow::Result;
-use cluster::{Cluster, Name, Use, Vm};
+use cluster::{Cluster, Name, Use, Vm, paths};
 use pc_cli::refused;
 
 use crate::plan::Have;
@@ -10,7 +10,9 @@ use crate::plan::Have;
 pub fn keeps_vms(file: &str, have: &Have, new: &Cluster) -> Result<()> {
     let kept = have.kept.as_ref().and_then(|(kept, _)| cluster::parse("", &kept.file).ok());
     match kept {
-        Some(kept) => keeps_its_name(file, &kept, new).and_then(|()| keep_their_homes(file, &kept, new)),
+        Some(kept) => keeps_its_name(file, &kept, new)
+            .and_then(|()| keep_their_homes(file, &kept, new))
+            .and_then(|()| keep_their_volumes(file, &kept, new)),
         None => Ok(()),
     }
 }
@@ -43,6 +45,20 @@ fn keep_their_homes(file: &str, kept: &Cluster, new: &Cluster) -> Result<()> {
     )))
 }
 
+/// A VM whose disk is elsewhere would start with an empty one, and its backups would go on with that.
+fn keep_their_volumes(file: &str, kept: &Cluster, new: &Cluster) -> Result<()> {
+    let moved = |(name, vm): (&Name, &Vm)| {
+        let after = &new.vms.get(name)?.volume;
+        (*after != vm.volume).then(|| (name.clone(), vm.volume.clone(), after.clone()))
+    };
+    let Some((name, before, after)) = kept.vms.iter().find_map(moved) else { return Ok(()) };
+    let [from, to] = [&before, &after].map(|volume| format!("{}/vms/{name}", paths::volume_mount(volume)));
+    Err(refused(format!(
+        "{file}: vm.{name}: its volume would be {after}, and its disk is on {before}: it would start with an empty one\n  \
+         volume = \"{before}\"; or stop it, take [vm.{name}] out, push, move {from} to {to}, put it in again and push"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,31 +85,32 @@ mod tests {
     }
 
     #[test]
-    fn a_local_disk_stays_with_its_home() {
+    fn a_disk_stays_where_it_is() {
         const NODES: [&str; 2] = ["node1", "node2"];
         const TURNED: [&str; 2] = ["node2", "node1"];
         let (on1, on2) = ("volume = \"v\"\nhome = \"node1\"\n", "volume = \"v\"\nhome = \"node2\"\n");
         let (bare, to_w) = ("volume = \"v\"\n", "volume = \"w\"\nhome = \"node2\"\n");
-        for (what, kept, new, passes) in [
-            ("the same", ("local", NODES, on1), ("local", NODES, on1), true),
-            ("another home", ("local", NODES, on1), ("local", NODES, on2), false),
-            ("the first node is another", ("local", NODES, bare), ("local", TURNED, bare), false),
-            ("only written down", ("local", NODES, bare), ("local", TURNED, on1), true),
-            ("another home and volume", ("local", NODES, on1), ("local", NODES, to_w), false),
-            ("a replicated disk", ("vm", NODES, on1), ("vm", NODES, on2), true),
-            ("a new VM", ("local", NODES, "none"), ("local", NODES, on2), true),
-            ("taken out", ("local", NODES, on1), ("local", NODES, "none"), true),
+        let home = "its home would be node2, and its disk is on node1 alone: v is a local volume\n  home = \"node1\"; or ";
+        let volume = "its volume would be w, and its disk is on v: it would start with an empty one\n  volume = \"v\"; or ";
+        for (what, kept, new, said) in [
+            ("the same", ("local", NODES, on1), ("local", NODES, on1), None),
+            ("another home", ("local", NODES, on1), ("local", NODES, on2), Some(home)),
+            ("the first node is another", ("local", NODES, bare), ("local", TURNED, bare), Some(home)),
+            ("only written down", ("local", NODES, bare), ("local", TURNED, on1), None),
+            ("another home and volume", ("local", NODES, on1), ("local", NODES, to_w), Some(home)),
+            ("another volume", ("local", NODES, on2), ("local", NODES, to_w), Some(volume)),
+            ("another volume than a replicated one", ("vm", NODES, on1), ("vm", NODES, to_w), Some(volume)),
+            ("a replicated disk", ("vm", NODES, on1), ("vm", NODES, on2), None),
+            ("a new VM", ("local", NODES, "none"), ("local", NODES, on2), None),
+            ("taken out", ("local", NODES, on1), ("local", NODES, "none"), None),
         ] {
             let of = |(purpose, nodes, vm)| file(purpose, nodes, vm);
             let have = Have { kept: Some((Generation::new(1, &of(kept)), true)), ..Have::default() };
             let told = keeps_vms("x.toml", &have, &cluster::parse("x", &of(new)).unwrap());
-            assert_eq!(told.is_ok(), passes, "{what}: {told:?}");
-            if let Err(told) = told {
-                let told = told.to_string();
-                assert!(
-                    told.starts_with("x.toml: vm.mail: its home would be node2, and its disk is on node1 alone: v is a local volume\n  home = \"node1\"; or "),
-                    "{what}: {told}"
-                );
+            let told = told.err().map(|told| told.to_string());
+            assert_eq!(told.is_some(), said.is_some(), "{what}: {told:?}");
+            if let (Some(told), Some(said)) = (told, said) {
+                assert!(told.starts_with(&format!("x.toml: vm.mail: {said}")), "{what}: {told}");
             }
         }
     }

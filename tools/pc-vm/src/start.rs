@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::image::{Source, create_disk};
 use crate::order;
 use crate::owner::{Answer, Owner, Verdict, decide};
-use crate::places::IMAGE_CACHE;
+use crate::places::{IMAGE_CACHE, Places};
 use crate::seed;
 use crate::site::{Clue, Site, now, tell, unreachable};
 use crate::store::Store;
@@ -110,8 +110,11 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     let mut dead = options.owner_is_dead.clone();
     dead.extend(owner.iter().flat_map(|owner| owner.fenced(options.by_pacemaker)));
     runs_nowhere_else(site, store, guest, owner.as_ref(), &dead, options.by_pacemaker)?;
-    if site.is_local(guest) && !store.disk().exists() {
-        only_disk(site, guest)?;
+    if !store.disk().exists() {
+        nowhere_else(site, guest)?;
+        if site.is_local(guest) {
+            only_disk(site, guest)?;
+        }
     }
     if let Some(before) = owner.filter(|owner| owner.node != me) {
         log::info(format_args!("vm {name}: taking over from {}", before.node));
@@ -137,7 +140,7 @@ pub fn runs_nowhere_else(
         (Verdict::RunsOn(node), _) => {
             let remedy = if by_pacemaker {
                 "pc-ha status".to_string()
-            } else if site.is_local(guest) {
+            } else if site.is_local(guest) || guest.vm.has_devices() {
                 format!("on {node}: pc-vm stop {name}")
             } else {
                 format!("to have it here: pc-vm migrate {name} {}", site.nodes.me())
@@ -195,6 +198,22 @@ pub fn only_disk(site: &Site, guest: &Guest) -> Result<()> {
              once it is stopped: rsync -aS root@{0}:{directory}/ {directory}/",
             node.name
         )));
+    }
+    Ok(())
+}
+
+/// Refuses to make an empty disk for a VM whose disk is on another volume of this node: its `volume` was changed.
+fn nowhere_else(site: &Site, guest: &Guest) -> Result<()> {
+    let (name, volume) = (guest.name, &guest.vm.volume);
+    for other in site.cluster().volumes.keys().filter(|other| *other != volume) {
+        let (there, here) = (Places::of(name, other), guest.places());
+        if site.common.under_root(&there.disk).exists() {
+            return Err(refused(format!(
+                "vm {name}: has no disk on volume {volume}, and one on {other}\n  \
+                 mv {}/* {}/    (or remove it there, when it is to be lost for good)",
+                there.directory, here.directory
+            )));
+        }
     }
     Ok(())
 }

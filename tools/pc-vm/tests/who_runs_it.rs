@@ -125,6 +125,40 @@ fn no_second_disk_is_made_on_another_nodes_volume() {
     assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
 }
 
+/// Its `volume` was edited: it would go on with an empty disk, and its backups too.
+#[test]
+fn no_second_disk_is_made_on_another_volume() {
+    let scene = Scene::new("use = \"local\"\n[volume.old]\nuse = \"vm\"\nreplicas = 3");
+    let file = std::fs::read_to_string(scene.path("cluster.toml")).unwrap();
+    let disks = |node| {
+        format!(
+            "disks.old = [\"/dev/disk/by-id/nvme-{node}\"]\ndisks.vms = [\"/dev/disk/by-id/virtio-{node}\"]"
+        )
+    };
+    let with_both = NODES.iter().fold(file, |file, node| {
+        file.replace(&format!("disks.vms = [\"/dev/disk/by-id/virtio-{node}\"]"), &disks(*node))
+    });
+    fs::write(scene.path("cluster.toml"), with_both).unwrap();
+    let root = scene.root("n1");
+    for node in NODES {
+        scene.libvirt(node, Some(""));
+    }
+    let old = root.join("mnt/old/vms/mail");
+    fs::create_dir_all(&old).unwrap();
+    fs::write(old.join("disk.img"), vec![0; 8 << 20]).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!(exit, 2, "{said}");
+    let says = "vm mail: has no disk on volume vms, and one on old\n  mv /mnt/old/vms/mail/* /mnt/vms/vms/mail/    (or ";
+    assert!(said.contains(says), "{said}");
+    assert!(
+        !root.join("mnt/vms/vms/mail/disk.img").exists()
+            && !root.join("mnt/vms/vms/mail/owner.json").exists()
+    );
+    fs::rename(old.join("disk.img"), root.join("mnt/vms/vms/mail/disk.img")).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+}
+
 /// `systemctl start pc-vm@mail` would do nothing: the unit is still active from the start before.
 #[test]
 fn the_remedy_for_a_vm_that_should_run_starts_it() {
