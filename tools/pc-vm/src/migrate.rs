@@ -74,7 +74,8 @@ pub fn migrate(site: &Site, name: &str, node: &str, options: &Options) -> Result
     if guest.vm.has_devices() {
         let home = site.home_of(&guest);
         return Err(refused(format!(
-            "vm {name}: has devices of {home} (usb, pci), which do not move with it\n  pc-vm list"
+            "vm {name}: has devices of {home} (usb, pci), which do not move with it\n  \
+             pc-vm stop {name}, where it runs, then on {home}: pc-vm start {name}"
         )));
     }
     let uuid = guest.uuid();

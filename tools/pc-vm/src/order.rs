@@ -34,31 +34,45 @@ pub fn wait_for_others(site: &Site, guest: &Guest) -> Result<()> {
         })
     };
     let stamp = format!("run/personal-cluster/vm-{}.waits", guest.name);
-    hold(guest.name.as_str(), &starting, &site.common.root.join(stamp))
+    hold(guest.name.as_str(), &starting, &site.common.root.join(stamp), since_boot().unwrap_or_default())
 }
 
-/// `stamp` is as old as the wait.
-fn hold(vm: &str, starting: &[String], stamp: &Path) -> Result<()> {
-    let place = || format!("noting the wait of vm {vm} in {}", stamp.display());
+/// How long this machine has been up: no clock that somebody sets (`proc_uptime(5)`). What is below /run ends with it.
+fn since_boot() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/uptime").context("reading /proc/uptime")?;
+    read(&text).context("reading /proc/uptime: it holds no seconds")
+}
+
+fn read(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.split_whitespace().next()?.parse().ok()?).ok()
+}
+
+/// `stamp` says since when it waits.
+fn hold(vm: &str, starting: &[String], stamp: &Path, now: Duration) -> Result<()> {
     if starting.is_empty() {
-        return match fs::remove_file(stamp) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(place),
-            _ => Ok(()),
-        };
+        match fs::remove_file(stamp) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => unnoted(vm, stamp, &error),
+            _ => {}
+        }
+        return Ok(());
     }
     let others: Vec<&str> = starting.iter().map(|unit| name_of(unit)).collect();
     let others = others.join(" and ");
-    let waited = match fs::metadata(stamp).and_then(|meta| meta.modified()) {
-        // A clock that was set back: it is not known how long, and nobody waits for ever.
-        Ok(since) => since.elapsed().unwrap_or(PATIENCE),
+    let waited = match fs::read_to_string(stamp) {
+        // What is no time says nothing, and nobody waits for ever.
+        Ok(text) => read(&text).and_then(|since| now.checked_sub(since)).unwrap_or(PATIENCE),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if let Some(directory) = stamp.parent() {
-                fs::create_dir_all(directory).with_context(place)?;
+            let directory = stamp.parent().map_or(Ok(()), fs::create_dir_all);
+            if let Err(error) = directory.and_then(|()| fs::write(stamp, now.as_secs_f64().to_string())) {
+                unnoted(vm, stamp, &error);
+                return Ok(());
             }
-            fs::write(stamp, "").with_context(place)?;
             Duration::ZERO
         }
-        Err(error) => return Err(error).with_context(place),
+        Err(error) => {
+            unnoted(vm, stamp, &error);
+            return Ok(());
+        }
     };
     if waited >= PATIENCE {
         log::warning(format_args!(
@@ -73,6 +87,11 @@ fn hold(vm: &str, starting: &[String], stamp: &Path) -> Result<()> {
     )))
 }
 
+/// An order that cannot be kept keeps no VM down.
+fn unnoted(vm: &str, stamp: &Path, error: &std::io::Error) {
+    log::warning(format_args!("vm {vm}: noting how long it waits in {}: {error}", stamp.display()));
+}
+
 /// `mail` of `pc-vm@mail.service`.
 fn name_of(unit: &str) -> &str {
     unit.strip_prefix("pc-vm@").and_then(|rest| rest.strip_suffix(".service")).unwrap_or(unit)
@@ -80,8 +99,6 @@ fn name_of(unit: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     #[test]
@@ -89,24 +106,30 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let stamp = directory.path().join("run/vm-web.waits");
         let db = ["pc-vm@db.service".to_string()];
-        hold("web", &[], &stamp).unwrap();
-        for _ in 0..2 {
-            let error = hold("web", &db, &stamp).unwrap_err();
+        let at = Duration::from_secs_f64;
+        hold("web", &[], &stamp, at(30.0)).unwrap();
+        for now in [31.25, 35.0, 630.0] {
+            let error = hold("web", &db, &stamp, at(now)).unwrap_err();
             assert!(error.is::<pc_cli::TryAgain>());
             assert_eq!(
                 error.to_string(),
                 "vm web: starts after db, which is being started\n  journalctl -u pc-vm@db.service"
             );
         }
-        let file = fs::File::options().write(true).open(&stamp).unwrap();
-        file.set_modified(SystemTime::now() - PATIENCE).unwrap();
-        hold("web", &db, &stamp).unwrap();
-        // The clock was set back.
-        file.set_modified(SystemTime::now() + PATIENCE).unwrap();
-        hold("web", &db, &stamp).unwrap();
+        hold("web", &db, &stamp, at(631.25)).unwrap();
         // The other one runs: the next wait is a new one.
-        hold("web", &[], &stamp).unwrap();
+        hold("web", &[], &stamp, at(632.0)).unwrap();
         assert!(!stamp.exists());
-        assert!(hold("web", &db, &stamp).is_err());
+        assert!(hold("web", &db, &stamp, at(633.0)).is_err());
+        // What nobody can read, or write, keeps no VM down.
+        for text in ["", "soon", "-1", "1e300", "9999"] {
+            fs::write(&stamp, text).unwrap();
+            hold("web", &db, &stamp, at(634.0)).unwrap();
+        }
+        fs::remove_file(&stamp).unwrap();
+        fs::create_dir(&stamp).unwrap();
+        hold("web", &db, &stamp, at(635.0)).unwrap();
+        hold("web", &[], &stamp, at(635.0)).unwrap();
+        assert!(since_boot().unwrap() > Duration::ZERO);
     }
 }

@@ -34,8 +34,11 @@ pub fn clone(site: &Site, from: &str, to: &str, claims: &Claims) -> Result<Exit>
         only_disk(site, &target.guest)?;
     }
     tell(&format!("copying the disk of vm {from} to vm {to}"));
-    // Before the disk gets its name, so that a copy that is there is whole.
-    copy_variables(&source.store.nvram(), &target.store.nvram())?;
+    // Before the disk gets its name, so that a copy that is there is whole. Those of a VM without Secure Boot hold no keys
+    // for it: libvirt makes new ones.
+    if source.guest.vm.secure_boot == target.guest.vm.secure_boot {
+        copy_variables(&source.store.nvram(), &target.store.nvram())?;
+    }
     let (disk, input) = (target.store.disk(), Input::raw(&source.store.disk()));
     if !make_disk(&disk, wanted, |temporary| qemu_img::convert(&input, Format::Raw, temporary))? {
         return Err(refused(format!("vm {to}: {} has come into being meanwhile", disk.display())));
