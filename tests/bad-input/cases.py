@@ -157,6 +157,11 @@ until [ -e /run/silent ]; do sleep 0.1; done
 """
 
 
+HANGING_GLUSTERD = """printf '#!/bin/sh\\necho Error : Request timed out\\nexit 1\\n' > /run/gluster; chmod 755 /run/gluster
+mount --bind /run/gluster "$(command -v gluster)"
+"""
+
+
 def daemons() -> list[Case]:
     lo = "ip link set lo up; "
     tang = lo + SILENT % ("AF_INET", "('127.0.0.1', 7)")
@@ -171,6 +176,8 @@ def daemons() -> list[Case]:
         Case("tang hangs", "pc-trust", ["init", "cluster.toml"], 75, "timed out", tang),
         Case("glusterd is off", "pc-gluster", ["plan"], 75, "glusterd does not answer"),
         Case("glusterd is off", "pc-gluster", ["apply"], 75, "glusterd does not answer", lines=3),  # the brick that is not mounted is a line of its own
+        # What the program says once it has waited as long as it was told.
+        Case("glusterd hangs", "pc-gluster", ["plan"], 75, "no answer from glusterd within", HANGING_GLUSTERD),
         Case("ovsdb is off", "pc-ovs", ["plan"], 75, "db.sock: No such file"),
         Case("ovsdb is off", "pc-ovs", ["apply"], 75, "db.sock: No such file"),
         Case("ovsdb hangs", "pc-ovs", ["plan"], 75, "no answer within", ovsdb),

@@ -21,6 +21,9 @@ const CHANGE: Duration = Duration::from_secs(300);
 /// So much later than the program's own limit it is killed: its words are better than our silence.
 const LATER: Duration = Duration::from_secs(5);
 
+/// What `heal info` ends with when it reaches no glusterd: -ENOTCONN, as far as eight bits hold it.
+const NOT_CONNECTED: i32 = 149;
+
 /// Management TLS is on.
 const SECURE_ACCESS: &str = "var/lib/glusterd/secure-access";
 /// The key, a link to where pc-unlock opens it: on Debian, on NixOS.
@@ -33,10 +36,15 @@ fn call(arguments: &[&str], deadline: Duration) -> Result<String> {
     // By itself it waits two minutes: on a slow machine many options at once take longer on three nodes.
     let patience = format!("--timeout={}", deadline.as_secs());
     let run = pc_run::run(cmd!(sh, "gluster --mode=script --xml {patience} {arguments...}"));
-    // 1 is what the program ends with when it cannot reach glusterd, which it says on stdout.
-    match run.deadline(deadline + LATER).allow(&[1]).output() {
+    // 1 is what the program ends with when it cannot reach glusterd, or waited for its answer as long as it was told; it
+    // says which on stdout.
+    match run.deadline(deadline + LATER).allow(&[1, NOT_CONNECTED]).output() {
         Ok(output) if output.code == 0 || output.text().contains("<cliOutput>") => Ok(output.text()),
         Ok(output) if output.text().contains("onnection failed") => Err(try_again(silence(Path::new("/")))),
+        Ok(output) if output.text().contains("Request timed out") => Err(late(&verb, deadline)),
+        Ok(output) if output.code == NOT_CONNECTED => Err(try_again(format!(
+            "gluster {verb}: what it has to ask is not connected\n  pc-gluster status"
+        ))),
         Ok(output) => {
             let said = [output.text(), output.stderr].concat();
             Err(anyhow::anyhow!("gluster {verb}: {}", said.split_whitespace().collect::<Vec<_>>().join(" ")))
@@ -44,9 +52,16 @@ fn call(arguments: &[&str], deadline: Duration) -> Result<String> {
         Err(error) if error.is_missing() => {
             Err(anyhow::anyhow!("{error}\n  apt-get install glusterfs-server"))
         }
-        Err(error @ pc_run::Error::TimedOut { .. }) => Err(try_again(format!("gluster {verb}: {error}"))),
+        Err(pc_run::Error::TimedOut { .. }) => Err(late(&verb, deadline + LATER)),
         Err(error) => Err(anyhow::Error::new(error).context(format!("gluster {verb}"))),
     }
+}
+
+fn late(verb: &str, waited: Duration) -> anyhow::Error {
+    try_again(format!(
+        "gluster {verb}: no answer from glusterd within {} s\n  systemctl status glusterd",
+        waited.as_secs()
+    ))
 }
 
 /// Why nobody answers: with TLS glusterd is not started before the node's key is open (units/glusterd.service.d).
