@@ -186,7 +186,9 @@ impl Client {
                 format!("/adv/{}", checked(thumbprint)?)
             }
         };
-        let ask = |path: &str| http::ask(&parsed, path, Request::Get, self.budget.server);
+        // For both questions together.
+        let until = Instant::now() + self.budget.server.min(self.budget.attempt);
+        let ask = |path: &str| http::ask(&parsed, path, Request::Get, self.time(until));
         let answer = match (ask(&path), trust) {
             // It does not know the pinned key: say whose key it does sign with.
             (Err(Error::Status(404)), Trust::Pinned(_) | Trust::PinnedOrKnown(..)) => ask("/adv"),
@@ -208,7 +210,7 @@ impl Client {
         match pin {
             Pin::Tang(tang) => {
                 let advertisement = self.trusted(tang, first_use, known)?;
-                exchange::seal(&advertisement, &tang.url, plaintext)
+                exchange::seal(&advertisement, &tang.url, plaintext).map_err(|error| error.at(&tang.url))
             }
             Pin::Sss(threshold, pins) => {
                 let (cek, shares) = sss::split(*threshold, pins.len())?;
@@ -256,15 +258,23 @@ impl Client {
 
     /// Every server still advertises the key that `policy` was sealed to; `false` after a rotation.
     pub fn is_current(&self, policy: &Policy) -> Result<bool, Error> {
-        for sealed in policy.servers() {
-            let signers: Vec<_> = sealed.keys.iter().filter(|key| key.may("verify")).collect();
-            let pinned = signers.first().ok_or(Error::NoSigningKey)?.thumbprint();
-            let now = self.advertisement(&sealed.url, &Trust::PinnedOrKnown(&pinned, &sealed.keys))?;
-            if !now.exchange_keys().any(|key| key.is(&sealed.kid)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let answers: Vec<Result<bool, Error>> = std::thread::scope(|scope| {
+            let ask =
+                |sealed| std::thread::Builder::new().spawn_scoped(scope, move || self.advertises(sealed));
+            let threads: Vec<_> = policy.servers().into_iter().map(ask).collect();
+            let join = |thread: std::io::Result<ScopedJoinHandle<'_, _>>| {
+                thread.map_err(|error| no_thread(&error))?.join().unwrap_or(Err(Error::Tag))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        answers.into_iter().try_fold(true, |all, current| Ok(all && current?))
+    }
+
+    fn advertises(&self, sealed: &Sealed) -> Result<bool, Error> {
+        let signers: Vec<_> = sealed.keys.iter().filter(|key| key.may("verify")).collect();
+        let pinned = signers.first().ok_or(Error::NoSigningKey)?.thumbprint();
+        let now = self.advertisement(&sealed.url, &Trust::PinnedOrKnown(&pinned, &sealed.keys))?;
+        Ok(now.exchange_keys().any(|key| key.is(&sealed.kid)))
     }
 }
 

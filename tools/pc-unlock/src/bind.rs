@@ -7,20 +7,20 @@
 //! A repeat finds a pending token: when its passphrase fits its slot, it goes on with step 3; when the
 //! slot is free, or is somebody else's, only the pending token is removed.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use base64ct::{Base64UrlUnpadded, Encoding};
-use pc_cli::{log, refused};
+use pc_cli::{Exit, log, refused, try_again};
 use serde_json::{Value, json};
 use tang_client::jwk::Key;
 use tang_client::{Client, Pin, Policy};
 use zeroize::Zeroizing;
 
-use crate::cryptsetup;
 use crate::device::{self, Binding, CLEVIS, Device};
 use crate::luks2::Metadata;
 use crate::proof::{self, Proof};
 use crate::settings::classify;
 use crate::vouched::Present;
+use crate::{cryptsetup, unbind};
 
 const PENDING: &str = "personal-cluster-pending";
 
@@ -51,9 +51,7 @@ pub fn bind(
                 log::info(format_args!("{}: is bound to {pin} already, by keyslot {slot}", device.name));
                 return Ok(());
             }
-            Proof::Unknown(error) => {
-                return Err(error).with_context(|| format!("proving the binding of {}", device.name));
-            }
+            Proof::Unknown(error) => return Err(unproven(device, binding.keyslot, &error)),
             Proof::Other => log::warning(format_args!(
                 "{}: token {} does not work, another binding is made: {}",
                 device.name,
@@ -68,8 +66,14 @@ pub fn bind(
 
 /// Whether a binding could be made now, as far as the servers are concerned. Nothing is sealed that anybody keeps.
 pub fn would_seal(client: &Client, present: &Present) -> Result<()> {
-    let seal = |pin| client.encrypt(pin, b"", false, &[]).map(drop).map_err(|error| classify(&error));
-    present.whole().and_then(seal).context("asking the unlock servers for a binding")
+    let seal = |pin| {
+        let jwe = client.encrypt(pin, b"", false, &[])?;
+        // A server may show keys that it has no more.
+        Policy::read(jwe).and_then(|policy| client.decrypt(&policy)).map(drop)
+    };
+    let sealed =
+        present.whole().and_then(|pin| pc_run::timed(|| seal(pin)).map_err(|error| classify(&error)));
+    sealed.context("asking the unlock servers for a binding")
 }
 
 fn is_of(binding: &Binding, pin: &Pin) -> bool {
@@ -111,16 +115,29 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     }
     assign(device, token, slot, &jwe.to_json())?;
     let made = Binding { token, keyslot: Some(slot), policy: Policy::read(jwe) };
-    match proof::of(client, device, &made) {
-        Proof::Fits(_) => {}
-        Proof::Other => bail!("proving the new binding of {}: {}", device.name, proof::OTHER),
-        Proof::Unknown(error) => {
-            return Err(error).with_context(|| format!("proving the new binding of {}", device.name));
-        }
+    let policy = made.policy.as_ref().map_err(Clone::clone);
+    let opened = policy.and_then(|policy| pc_run::timed(|| client.decrypt(policy)));
+    // One that never opens anything is taken away again; of one that may, a repeat finds out.
+    if opened.as_ref().is_err_and(|error| !error.is_temporary()) {
+        unbind::remove(device, &made, &Proof::Fits(new.as_bytes().to_vec().into()))?;
+    }
+    let proving = || format!("proving the new binding of {}", device.name);
+    let passphrase = opened.map_err(|error| classify(&error)).with_context(proving)?;
+    if !proof::fits(device, Some(slot), &passphrase).with_context(proving)? {
+        bail!("{}: {}", proving(), proof::OTHER);
     }
     let pin = made.policy.as_ref().map(Policy::describe).unwrap_or_default();
     log::info(format_args!("{}: bound keyslot {slot} to {pin}", device.name));
     Ok(token)
+}
+
+fn unproven(device: &Device, slot: Option<u32>, error: &anyhow::Error) -> anyhow::Error {
+    let text = format!("proving the binding of {}: {error:#}", device.name);
+    if Exit::of(error) == Exit::TryAgain {
+        return try_again(text);
+    }
+    let slot = slot.unwrap_or_default();
+    anyhow!("{text}\n  pc-unlock unbind {} --slot {slot}    (when it is to be replaced)", device.name)
 }
 
 /// cryptsetup says only that it failed.

@@ -83,8 +83,8 @@ impl Device {
         if let Some(which) = luks2::open(&self.path).ok().and_then(|mut file| luks2::damaged_copy(&mut file))
         {
             log::warning(format_args!(
-                "{0}: the {which} of the two copies of its LUKS header is damaged, the other one is used\n  \
-                 cryptsetup repair {0}, and look at the disk's health: smartctl --all {0}",
+                "{0}: the {which} of the two copies of its LUKS header is damaged; cryptsetup mends it from the other one\n  \
+                 smartctl --all {0}    (tells how the disk is)",
                 self.name
             ));
         }

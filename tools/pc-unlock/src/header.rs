@@ -110,7 +110,7 @@ fn refresh(common: &Common, device: &Device) {
     let directories = directories(common);
     let made = match recover::at_hand(common) {
         Some(key) => key.and_then(|key| backup(device, &directories, key.text(), false)),
-        None if directories.iter().any(|directory| directory.join(file_name(device)).exists()) => {
+        None if directories.iter().any(|directory| places::is_there(directory.join(file_name(device)))) => {
             Err(anyhow!("the recovery key is not at hand"))
         }
         // There was none: whoever formats the disk makes the first one.

@@ -27,6 +27,11 @@ pub fn replicated(common: &Common, cluster: &Cluster) -> Option<PathBuf> {
     Some(common.under_root(&paths::header_copies(mounted, &node)))
 }
 
+/// Whether there is such a file. A volume that does not answer may have it.
+pub fn is_there(path: PathBuf) -> bool {
+    within(move || Ok(path.exists())).unwrap_or(true)
+}
+
 /// The content of a file that may not be there.
 pub fn read(path: PathBuf) -> Result<Option<Vec<u8>>> {
     let name = path.display().to_string();

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, anyhow};
 use pc_cli::{Common, log};
 use tang_client::jwk::Key;
+use tang_client::pin::Tang;
 use tang_client::{Client, Pin, Policy};
 
 use crate::device::{Binding, Device};
@@ -37,30 +38,68 @@ pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<
     if network.is_empty() && kept.is_empty() {
         return Err(anyhow!("{} has no binding to rotate\n  pc-unlock bind {0}", device.name));
     }
-    for binding in kept {
-        let Ok(policy) = &binding.policy else { continue };
-        rebind(common, client, device, std::slice::from_ref(&binding), &policy.pin()?)?;
+    for alike in alike(kept) {
+        rebind(common, client, device, &alike, None)?;
     }
     match wanted {
-        Some(pin) if !network.is_empty() => rebind(common, client, device, &network, pin),
+        Some(pin) if !network.is_empty() => rebind(common, client, device, &network, Some(pin)),
         _ => Ok(()),
     }
 }
 
-/// One binding to `pin` instead of these: the first of them that is that already, else a new one.
-fn rebind(common: &Common, client: &Client, device: &Device, bindings: &[Binding], pin: &Pin) -> Result<()> {
+/// Bindings to the same servers, whatever their keys were: a run that was interrupted leaves the one that it made beside
+/// the one that it was made from.
+fn alike(bindings: Vec<Binding>) -> Vec<Vec<Binding>> {
+    let mut groups: Vec<(Pin, Vec<Binding>)> = Vec::new();
+    for binding in bindings {
+        let Some(pin) = binding.policy.as_ref().ok().and_then(|policy| policy.pin().ok()) else { continue };
+        let servers = without_keys(pin);
+        match groups.iter_mut().find(|(pin, _)| *pin == servers) {
+            Some((_, group)) => group.push(binding),
+            None => groups.push((servers, vec![binding])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+fn without_keys(pin: Pin) -> Pin {
+    match pin {
+        Pin::Tang(tang) => Pin::Tang(Tang { thumbprint: None, ..tang }),
+        Pin::Sss(threshold, pins) => Pin::Sss(threshold, pins.into_iter().map(without_keys).collect()),
+        other @ Pin::Other(..) => other,
+    }
+}
+
+/// One binding to `wanted`, or to the servers they have, instead of these: the first of them that is that already, else a
+/// new one.
+fn rebind(
+    common: &Common,
+    client: &Client,
+    device: &Device,
+    bindings: &[Binding],
+    wanted: Option<&Pin>,
+) -> Result<()> {
     let policies: Vec<&Policy> = bindings.iter().filter_map(|binding| binding.policy.as_ref().ok()).collect();
     let mut keep = None;
     for (binding, policy) in bindings.iter().zip(&policies) {
-        if keep.is_none() && is_up_to_date(client, policy, pin)? && works(client, device, binding)? {
+        if keep.is_some() {
+            break;
+        }
+        let own = policy.pin()?;
+        if is_up_to_date(client, policy, wanted.unwrap_or(&own))? && works(client, device, binding)? {
             keep = Some(binding.token);
         }
     }
     let keep = if let Some(token) = keep {
         token
     } else {
-        let existing = passphrase(common, client, device, bindings)?;
-        bind::add(client, device, pin, &existing, &known(&policies))?
+        let (existing, known) = (passphrase(common, client, device, bindings)?, known(&policies));
+        let own = policies.iter().map(|policy| policy.pin()).collect::<Result<Vec<_>, _>>()?;
+        // Of several the one whose keys the servers still vouch for.
+        let trusted = |pin: &&Pin| own.len() == 1 || client.encrypt(pin, b"", false, &known).is_ok();
+        let pin = wanted.or_else(|| own.iter().find(trusted)).or(own.first());
+        let pin = pin.with_context(|| format!("{} has no binding to rotate", device.name))?;
+        bind::add(client, device, pin, &existing, &known)?
     };
     for binding in bindings.iter().filter(|binding| binding.token != keep) {
         unbind::remove(device, binding, &proof::of(client, device, binding))?;

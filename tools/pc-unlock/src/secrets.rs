@@ -4,9 +4,11 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use base64ct::{Base64UrlUnpadded, Encoding};
 use cluster::view::paths;
-use pc_cli::{Common, log, refused};
+use pc_cli::{Common, Exit, log, refused, try_again};
+use sha2::{Digest, Sha256};
 use tang_client::{Client, Error, Jwe, Pin, Policy};
 use zeroize::Zeroizing;
 
@@ -85,6 +87,7 @@ impl Secrets {
         }
         let seal = |pin| client.encrypt(pin, plaintext, false, &[]).map_err(|error| classify(&error));
         let jwe = present.whole().and_then(seal).with_context(|| format!("sealing {name}"))?;
+        proven(client, name, &jwe, plaintext)?;
         self.store(name, &jwe)?;
         self.reopen(name, plaintext).map(|()| true)
     }
@@ -97,6 +100,7 @@ impl Secrets {
     /// Without a newline: `clevis decrypt` takes none.
     fn store(&self, name: &str, jwe: &Jwe) -> Result<()> {
         private_directory(&self.sealed)?;
+        sweep(&self.sealed, &format!("{name}.jwe"));
         pc_cli::write_atomic(&self.sealed_path(name), jwe.to_compact().as_bytes(), 0o600)?;
         log::info(format_args!("sealed {}", self.sealed_path(name).display()));
         Ok(())
@@ -108,16 +112,51 @@ impl Secrets {
         self.put(name, &self.decrypt(client, name)?)
     }
 
-    /// `false` when the same is there already.
+    /// `false` when the same is there already. Beside it stands of which sealed file it is: killed anywhere, an open copy is
+    /// never taken for that of another one.
     fn put(&self, name: &str, plaintext: &[u8]) -> Result<bool> {
         private_directory(&self.open)?;
-        let path = self.open.join(name);
-        if std::fs::read(&path).map(Zeroizing::new).is_ok_and(|old| *old == plaintext) {
-            return Ok(false);
+        sweep(&self.open, name);
+        let (path, origin) = (self.open.join(name), self.origin_path(name));
+        let same = std::fs::read(&path).map(Zeroizing::new).is_ok_and(|old| *old == plaintext);
+        if !same {
+            match std::fs::remove_file(&origin) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("removing {}", origin.display()));
+                }
+                _ => {}
+            }
+            pc_cli::write_atomic(&path, plaintext, 0o600)?;
+            log::info(format_args!("opened {}", path.display()));
         }
-        pc_cli::write_atomic(&path, plaintext, 0o600)?;
-        log::info(format_args!("opened {}", path.display()));
-        Ok(true)
+        if let Some(digest) = self.digest(name) {
+            if std::fs::read_to_string(&origin).is_ok_and(|old| old == digest) {
+                return Ok(!same);
+            }
+            pc_cli::write_atomic(&origin, digest.as_bytes(), 0o600)?;
+        }
+        Ok(!same)
+    }
+
+    fn origin_path(&self, name: &str) -> PathBuf {
+        self.open.join(format!(".{name}.of"))
+    }
+
+    /// Of the sealed file as it is.
+    fn digest(&self, name: &str) -> Option<String> {
+        let sealed = std::fs::read(self.sealed_path(name)).ok()?;
+        Some(Base64UrlUnpadded::encode_string(&Sha256::digest(sealed)))
+    }
+
+    /// The open copy is of the sealed file as it is now. Whoever opened it otherwise (pc-trust, before it was sealed) left no
+    /// note: then it must not be the older one.
+    fn is_of_what_is_sealed(&self, name: &str) -> bool {
+        if let Ok(origin) = std::fs::read_to_string(self.origin_path(name)) {
+            return self.digest(name) == Some(origin);
+        }
+        let written = |path: PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        let (sealed, open) = (written(self.sealed_path(name)), written(self.open.join(name)));
+        sealed.zip(open).is_some_and(|(sealed, open)| open >= sealed)
     }
 
     fn decrypt(&self, client: &Client, name: &str) -> Result<tang_client::Plaintext> {
@@ -140,12 +179,9 @@ impl Secrets {
         let jwe = pc_run::timed(|| client.encrypt(pin, &plaintext, false, &rotate::known(&[&policy])))
             .map_err(|error| classify(&error))
             .with_context(|| format!("sealing {name}"))?;
-        let proven = Policy::read(jwe.clone()).and_then(|policy| pc_run::timed(|| client.decrypt(&policy)));
-        if proven.map_err(|error: Error| classify(&error))?.as_slice() != plaintext.as_slice() {
-            bail!("proving the new {name}: it holds something else");
-        }
+        proven(client, name, &jwe, &plaintext)?;
         self.store(name, &jwe)?;
-        Ok(true)
+        self.reopen(name, &plaintext).map(|()| true)
     }
 }
 
@@ -153,11 +189,46 @@ impl Secrets {
     /// What lies open, when the servers that it was sealed to are gone.
     fn opened(&self, name: &str, error: anyhow::Error) -> Result<Zeroizing<Vec<u8>>> {
         match std::fs::read(self.open.join(name)) {
+            // Sealing it would lose what is sealed.
+            Ok(_) if !self.is_of_what_is_sealed(name) => {
+                let text = format!(
+                    "{error:#}; its open copy is of something that was sealed before, and is not taken\n  \
+                     pc-unlock unseal {name}    (while its servers answer)"
+                );
+                Err(if Exit::of(&error) == Exit::TryAgain { try_again(text) } else { anyhow!(text) })
+            }
             Ok(text) => {
                 log::warning(format_args!("{name}: taken from its open copy: {error:#}"));
                 Ok(Zeroizing::new(text))
             }
             Err(_) => Err(error),
+        }
+    }
+}
+
+/// What nobody could open again must not take the place of a secret: a server may show keys that it has no more.
+fn proven(client: &Client, name: &str, jwe: &Jwe, plaintext: &[u8]) -> Result<()> {
+    let opened = Policy::read(jwe.clone()).and_then(|policy| pc_run::timed(|| client.decrypt(&policy)));
+    let opened = opened.map_err(|error: Error| classify(&error));
+    if opened.with_context(|| format!("proving the new {name}"))?.as_slice() != plaintext {
+        bail!("proving the new {name}: it holds something else");
+    }
+    Ok(())
+}
+
+/// Removes what a killed process of ours left half-written for `name`: it may be a secret.
+fn sweep(directory: &Path, name: &str) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let rest =
+            file.to_str().and_then(|file| file.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.'));
+        let process = rest.and_then(|rest| rest.split_once('.')).and_then(|(process, number)| {
+            number.parse::<u64>().ok()?;
+            process.parse::<u32>().ok()
+        });
+        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            // The next one tries again.
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

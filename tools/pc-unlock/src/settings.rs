@@ -11,7 +11,7 @@ use tang_client::url::Url;
 use tang_client::{Budget, Client, Pin};
 
 use crate::device::Device;
-use crate::{keyfile, text};
+use crate::{keyfile, text, tpm2};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -54,7 +54,8 @@ impl Times {
     fn budget(&self) -> Budget {
         let usual = Budget::default();
         match self.asked() {
-            (Some(server), Some(attempt)) => Budget { server, attempt },
+            // Only where nobody can mend it is one let through that is shorter than its servers.
+            (Some(server), Some(attempt)) => Budget { server, attempt: attempt.max(server) },
             (Some(server), None) => Budget { server, attempt: usual.attempt.max(server) },
             (None, Some(attempt)) => Budget { server: usual.server.min(attempt), attempt },
             (None, None) => usual,
@@ -86,7 +87,7 @@ impl Times {
         match self.asked() {
             (Some(server), Some(attempt)) if attempt < server => Err(refused(format!(
                 "an attempt of {} s ends before the {} s of one server\n  \
-                 --server-time {0}, or a longer --attempt-time",
+                 --server-time {0}, or a longer --attempt-time (in the environment: PC_UNLOCK_SERVER_TIME, PC_UNLOCK_ATTEMPT_TIME)",
                 attempt.as_secs_f32(),
                 server.as_secs_f32()
             ))),
@@ -132,13 +133,18 @@ impl std::fmt::Display for Readiness {
     }
 }
 
-/// The devices that were named, else all disks of this node.
-pub fn devices(common: &Common, named: &[String]) -> Result<Vec<Device>> {
-    if named.iter().any(String::is_empty) {
+/// The device that was named.
+pub fn device(common: &Common, name: &str) -> Result<Device> {
+    if name.is_empty() {
         return Err(refused("the name of a device is empty\n  pc-unlock status lists this node's"));
     }
+    Ok(Device::new(common, name))
+}
+
+/// The devices that were named, else all disks of this node.
+pub fn devices(common: &Common, named: &[String]) -> Result<Vec<Device>> {
     if !named.is_empty() {
-        return Ok(named.iter().map(|name| Device::new(common, name)).collect());
+        return named.iter().map(|name| device(common, name)).collect();
     }
     let cluster = load(common)?;
     let view = cluster.view(&common.node_name()?).map_err(refused)?;
@@ -183,6 +189,9 @@ pub fn usable(pin: &Pin, first_use: bool) -> Result<()> {
     match pin {
         Pin::Tang(tang) => {
             Url::parse(&tang.url).map_err(refused)?;
+            if tang.advertisement.as_ref().is_some_and(|adv| !adv.is_object()) {
+                return Err(refused("pin tang: adv is neither an object nor the name of a file"));
+            }
             match &tang.thumbprint {
                 Some(thumbprint) => check_thumbprint(thumbprint),
                 None if first_use || tang.advertisement.is_some() => Ok(()),
@@ -194,7 +203,9 @@ pub fn usable(pin: &Pin, first_use: bool) -> Result<()> {
             }
         }
         Pin::Sss(_, pins) => pins.iter().try_for_each(|pin| usable(pin, first_use)),
-        Pin::Other(name, _) if name == "tpm2" => Ok(()),
+        Pin::Other(name, config) if name == tpm2::PIN => {
+            tpm2::check(config).map_err(|error| refused(format!("pin tpm2: {error:#}")))
+        }
         Pin::Other(name, config) if name == keyfile::PIN => {
             let config =
                 config.as_object().ok_or_else(|| refused("pin file: its configuration is no object"))?;

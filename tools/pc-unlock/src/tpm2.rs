@@ -151,6 +151,13 @@ fn content_key(jwk: &[u8]) -> Result<Cek> {
     }
 }
 
+/// Refuses a configuration that no TPM could make right.
+pub fn check(config: &Value) -> Result<()> {
+    let config = config.as_object().context("the configuration is not an object")?;
+    ["hash", "key", "pcr_bank"].iter().try_for_each(|key| word(config, key).map(drop))?;
+    pcr_ids(config).map(drop)
+}
+
 /// Makes one.
 pub fn encrypt(config: &Value, text: &[u8], time: Duration) -> Result<Jwe> {
     let config = config.as_object().context("the configuration is not an object")?;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
-use pc_cli::{log, refused};
+use anyhow::{Result, anyhow};
+use pc_cli::{Exit, log, refused, try_again};
 use tang_client::Client;
 
 use crate::device::{self, Binding, Device};
@@ -77,14 +77,13 @@ pub fn unbind(client: &Client, device: &Device, only: Option<u32>) -> Result<()>
             }
             Proof::Unknown(error) if !begun && needs_proof(&metadata, &binding) => {
                 let remedy = binding.keyslot.map_or_else(String::new, |slot| {
-                    format!("\n  pc-unlock unbind {} --slot {slot}    wipes it all the same", device.name)
+                    format!("\n  pc-unlock unbind {} --slot {slot}    (wipes it all the same)", device.name)
                 });
-                return Err(error).with_context(|| {
-                    format!(
-                        "{}: token {} cannot be shown to own its keyslot{remedy}",
-                        device.name, binding.token
-                    )
-                });
+                let text = format!(
+                    "{}: token {} cannot be shown to own its keyslot: {error:#}{remedy}",
+                    device.name, binding.token
+                );
+                return Err(if Exit::of(&error) == Exit::TryAgain { try_again(text) } else { anyhow!(text) });
             }
             proof => proof,
         };

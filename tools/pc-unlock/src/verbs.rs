@@ -14,7 +14,7 @@ use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::target::Leave;
 use crate::{
-    Cli, HeaderVerb, Verb, bind, forever, header, luks2, open, places, recover, rotate, settings, text,
+    Cli, HeaderVerb, Verb, bind, forever, header, lock, luks2, open, places, recover, rotate, settings, text,
     typed, unbind, vouched,
 };
 
@@ -58,7 +58,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
         }
         Verb::Bind { device, pin } => {
             let pin = settings::pin(common, pin.as_deref())?;
-            let device = Device::new(common, device);
+            let device = settings::device(common, device)?;
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || {
                 let present = vouched::present(common, client, &pin, &seen([&device]));
@@ -67,7 +67,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Verb::Unbind { device, slot } => {
-            let device = Device::new(common, device);
+            let device = settings::device(common, device)?;
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || unbind::unbind(client, &device, *slot))?;
             Ok(Exit::Done)
@@ -159,7 +159,15 @@ fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
 fn unseal(cli: &Cli, names: &[String]) -> Result<Exit> {
     let secrets = Secrets::new(&cli.common);
     let names = if names.is_empty() { secrets.names()? } else { names.to_vec() };
-    each(names.iter().map(|name| (name.as_str(), secrets.unseal(&cli.times.client(), name))))
+    let client = cli.times.client();
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let (secrets, client) = (&secrets, &client);
+        let threads: Vec<_> =
+            names.iter().map(|name| scope.spawn(move || secrets.unseal(client, name))).collect();
+        let broken = |_| Err(anyhow!("an error in this program"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(broken)).collect()
+    });
+    each(names.iter().map(String::as_str).zip(outcomes))
 }
 
 fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
@@ -204,8 +212,10 @@ fn names_no_servers(common: &pc_cli::Common) -> Result<bool> {
 
 /// Goes through all of them, whatever one says; all errors are told.
 fn each<'a, T>(work: impl Iterator<Item = (&'a str, Result<T>)>) -> Result<Exit> {
-    let named = |name: &str, error: anyhow::Error| {
-        if format!("{error:#}").contains(name) { error } else { error.context(name.to_string()) }
+    // One that begins with its name says it once.
+    let named = |name: &str, error: anyhow::Error| match format!("{error:#}").strip_prefix(name) {
+        Some(rest) if rest.starts_with([' ', ':']) => error,
+        _ => error.context(name.to_string()),
     };
     let errors = work.filter_map(|(name, result)| Some(named(name, result.err()?)));
     pc_cli::together(errors).map(|()| Exit::Done)
@@ -250,7 +260,10 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let to = to.clone().map_or_else(|| header::directories(common), |directory| vec![directory]);
             each(devices.iter().map(|device| {
-                (device.name.as_str(), header::backup(device, &to, key.text(), *new_recovery_key))
+                // Whoever changes the header meanwhile has made a newer backup when this one is written.
+                let backed_up = lock::alone(common, device)
+                    .and_then(|_alone| header::backup(device, &to, key.text(), *new_recovery_key));
+                (device.name.as_str(), backed_up)
             }))
         }
         HeaderVerb::Restore {
@@ -260,7 +273,7 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             yes_destroy_all_data_on_it,
             recovery_key_file,
         } => {
-            let device = Device::new(common, device);
+            let device = settings::device(common, device)?;
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let from = from.clone().unwrap_or_else(|| places::local(common).join(header::file_name(&device)));
             if !from.exists() {

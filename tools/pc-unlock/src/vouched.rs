@@ -134,8 +134,12 @@ fn kept(common: &Common, thumbprint: &str) -> Option<Value> {
 /// A key that cannot be kept (not root, a full disk) is missed only after a rotation, and then the file has to name the new
 /// one.
 fn keep(common: &Common, thumbprint: &str, raw: &[Value]) {
-    let Some(path) = file(common, thumbprint).filter(|path| !path.exists()) else { return };
-    let is_it = |raw: &&Value| key(raw).is_some_and(|key| key.is(thumbprint));
+    let is_it = |raw: &&Value| key(raw).is_some_and(|key| key.is(thumbprint) && key.may("verify"));
+    // One that is damaged is as good as none.
+    if kept(common, thumbprint).as_ref().is_some_and(|raw| is_it(&raw)) {
+        return;
+    }
+    let Some(path) = file(common, thumbprint) else { return };
     let (Some(found), Some(directory)) = (raw.iter().find(is_it), path.parent()) else { return };
     let written = std::fs::create_dir_all(directory)
         .map_err(anyhow::Error::new)

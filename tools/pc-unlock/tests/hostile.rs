@@ -177,6 +177,46 @@ fn a_silent_server_is_waited_for_once() {
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
+/// An advertisement of yesterday, signed as it should be (a cache, a second tangd that is behind): what is sealed to it
+/// nobody opens.
+#[test]
+fn keys_that_the_server_has_no_more_seal_nothing_for_good() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.disk("ata-A");
+    machine.ok(&["seal", "x"], b"old");
+    let sealed = machine.root.path().join("etc/personal-cluster/sealed/x.jwe");
+    let before = (std::fs::read(&sealed).unwrap(), machine.shape("ata-A"));
+    let adv = text(&run("curl", &["-s", &format!("{}/adv", tang.url)], b""));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut request) = (stream.unwrap(), [0; 4096]);
+            let _ = stream.read(&mut request);
+            let gone = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_string();
+            let answer = if request.starts_with(b"GET ") { body(&adv) } else { gone };
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let path = machine.root.path().join("etc/personal-cluster/cluster.toml");
+    let file = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, file.replace(&tang.url, &url)).unwrap();
+    let name = device("ata-A");
+    for (verb, input) in
+        [(&["seal", "x"][..], "new"), (&["check", "--servers"], ""), (&["bind", &name], PASSPHRASE)]
+    {
+        let answer = machine.unlock(verb, input.as_bytes());
+        assert_eq!(answer.code, 1, "{verb:?}: {}", answer.err);
+        assert!(answer.err.contains(&url), "{verb:?}: {}", answer.err);
+        assert!(
+            before == (std::fs::read(&sealed).unwrap(), machine.shape("ata-A")),
+            "{verb:?}: {}",
+            answer.err
+        );
+    }
+}
+
 #[test]
 fn a_wrong_thumbprint_is_refused_said_and_not_for_later() {
     let (tang, other, machine) = (Tang::start("P-521"), Tang::start("P-521"), Machine::new());

@@ -84,7 +84,7 @@ fn a_slot_whose_servers_are_gone_is_wiped_only_when_it_is_named() {
     let before = std::fs::read(machine.path("ata-A")).unwrap();
     let answer = machine.unlock(&["unbind", &name], b"");
     assert_eq!(answer.code, 75, "{}", answer.err);
-    let remedy = format!("pc-unlock unbind {name} --slot 1    wipes it all the same");
+    let remedy = format!("pc-unlock unbind {name} --slot 1    (wipes it all the same)");
     assert!(answer.err.contains(&remedy), "{}", answer.err);
     assert!(std::fs::read(machine.path("ata-A")).unwrap() == before);
     let none = machine.unlock(&["unbind", &name, "--slot", "9"], b"");

@@ -127,3 +127,73 @@ fn a_lost_tang_is_replaced_while_disk_and_secrets_are_open() {
     machine.ok(&["seal", "node.key"], b"NEW");
     assert_eq!(std::fs::read(secrets.join("node.key")).unwrap(), b"NEW");
 }
+
+/// As a process that was killed between the two leaves it: sealed anew, and open as it was before.
+#[test]
+fn an_open_copy_of_something_older_is_never_sealed() {
+    let (a, b, machine) = two();
+    machine.file(1, &[&a], &[]);
+    machine.ok(&["seal", "x"], b"old");
+    machine.ok(&["unseal"], b"");
+    let directory = machine.root.path().join("run/personal-cluster/secrets");
+    let kept = |name: &str| std::fs::read(directory.join(name)).unwrap();
+    let (copy, origin) = (kept("x"), kept(".x.of"));
+    machine.ok(&["seal", "x"], b"new");
+    assert_eq!(kept("x"), b"new");
+    std::fs::write(directory.join("x"), copy).unwrap();
+    std::fs::write(directory.join(".x.of"), origin).unwrap();
+    machine.file(1, &[&b], &[]);
+    let (keys, url) = (a.keys.path().to_path_buf(), a.url.clone());
+    let hidden = keys.with_extension("away");
+    std::fs::rename(&keys, &hidden).unwrap();
+    let refused = machine.unlock(&["rotate"], b"");
+    assert_ne!(refused.code, 0, "{}", refused.err);
+    assert!(refused.err.contains("of something that was sealed before"), "{url}: {}", refused.err);
+    std::fs::rename(&hidden, &keys).unwrap();
+    machine.ok(&["unseal"], b"");
+    assert_eq!(kept("x"), b"new");
+    std::fs::rename(&keys, &hidden).unwrap();
+    // Now it is of what is sealed; twice, for a rotation opens it anew.
+    machine.ok(&["rotate"], b"");
+    std::fs::rename(&hidden, &keys).unwrap();
+    machine.file(1, &[&a], &[]);
+    machine.ok(&["rotate"], b"");
+    machine.ok(&["unseal"], b"");
+    assert_eq!(kept("x"), b"new");
+    // Half-written by a process that is gone.
+    std::fs::write(directory.join(".x.4194305.1"), "secret").unwrap();
+    machine.ok(&["unseal", "x"], b"");
+    assert!(!directory.join(".x.4194305.1").exists());
+}
+
+/// Without a file there is nothing that says which binding is wanted: the one that an interrupted run made is.
+#[test]
+fn a_rotation_that_is_killed_adds_one_binding_at_most() {
+    let (a, _b, machine) = two();
+    let name = device("ata-A");
+    let pin = format!(r#"{{"tang":{}}}"#, a.config());
+    machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+    a.rotate("P-256");
+    machine.cryptsetup("case \"$*\" in *luksKillSlot*) kill -9 $PPID; exit 1;; esac");
+    for _ in 0..3 {
+        assert_ne!(machine.unlock(&["rotate", &name], b"").code, 0);
+        assert_eq!(machine.shape("ata-A").0.len(), 3);
+    }
+    machine.real_cryptsetup();
+    machine.ok(&["rotate", &name], b"");
+    assert_eq!(machine.shape("ata-A"), (vec!["0".into(), "2".into()], vec!["clevis".into()]));
+    assert_eq!(pins(&machine), [format!("tang({})", a.url)]);
+}
+
+/// It could not be read when it is needed most, after a rotation.
+#[test]
+fn a_kept_key_that_is_damaged_is_kept_anew() {
+    let (a, _b, machine) = two();
+    machine.file(1, &[&a], &[]);
+    machine.ok(&["check", "--servers"], b"");
+    let path = machine.root.path().join(format!("var/lib/personal-cluster/tang-keys/{}.jwk", a.thumbprint()));
+    std::fs::write(&path, "").unwrap();
+    machine.ok(&["check", "--servers"], b"");
+    a.rotate("P-256");
+    machine.ok(&["check", "--servers"], b"");
+}

@@ -178,6 +178,22 @@ fn a_time_in_the_environment_that_is_none_is_refused() {
 }
 
 #[test]
+fn no_device_is_no_device_that_may_come_later() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    machine.file(1, &[&tang], &["ata-A"]);
+    for verb in [&["open", ""][..], &["bind", ""], &["unbind", ""], &["header", "restore", ""]] {
+        let answer = machine.unlock(verb, b"x");
+        assert_eq!(answer.code, 2, "{verb:?}: {}", answer.err);
+    }
+    for (pin, config) in [("tang", r#"{"url":"http://127.0.0.1:9","adv":5}"#), ("tpm2", r#"{"hash":"; rm"}"#)]
+    {
+        let answer = unlock(&["encrypt", pin, config], b"x");
+        assert_eq!((answer.code, answer.out.is_empty()), (2, true), "{}", answer.err);
+        assert!(answer.err.contains(&format!("pin {pin}: ")), "{}", answer.err);
+    }
+}
+
+#[test]
 fn a_server_without_a_scheme_is_shown_as_the_file_wants_it() {
     let tang = Tang::start("P-256");
     let shown = unlock(&["adv", tang.url.trim_start_matches("http://")], b"");

@@ -31,16 +31,32 @@ fn a_typed_passphrase_fits_without_its_newline_and_with_it() {
     machine.ok(&bind, b"with a newline\n");
 }
 
-/// A terminal of its own, by script(1).
 #[test]
 fn a_passphrase_is_asked_for_on_a_terminal_and_not_shown() {
     let (tang, machine) = (Tang::start("P-256"), Machine::new());
     machine.disk("ata-A");
+    let (ok, shown) = on_a_terminal(&tang, &machine, &format!("{PASSPHRASE}\n"));
+    assert!(ok && !shown.contains(PASSPHRASE), "{shown}");
+    assert_eq!(machine.shape("ata-A").0.len(), 2);
+}
+
+#[test]
+fn a_terminal_is_as_it_was_after_ctrl_c() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    machine.disk("ata-A");
+    let (_, shown) = on_a_terminal(&tang, &machine, "\u{3}");
+    assert!(shown.contains("ended with 130") && shown.contains(" echo "), "{shown}");
+    assert_eq!(machine.shape("ata-A").0.len(), 1);
+}
+
+/// A terminal of its own, by script(1): whether it ended well, and what was shown.
+fn on_a_terminal(tang: &Tang, machine: &Machine, types: &str) -> (bool, String) {
     let root = machine.root.path();
     let pin = root.join("pin");
     std::fs::write(&pin, format!(r#"{{"tang":{}}}"#, tang.config())).unwrap();
     let command = format!(
-        "{} --root {} bind {} --pin \"$(cat {})\"",
+        // Whoever presses Ctrl-C presses it for the shell, too.
+        "trap : INT; {} --root {} bind {} --pin \"$(cat {})\" || {{ echo ended with $?; stty -a; exit 1; }}",
         env!("CARGO_BIN_EXE_pc-unlock"),
         root.display(),
         device("ata-A"),
@@ -61,9 +77,7 @@ fn a_passphrase_is_asked_for_on_a_terminal_and_not_shown() {
         assert_eq!(stdout.read(&mut byte).unwrap(), 1, "{}", text(&shown));
         shown.push(byte[0]);
     }
-    stdin.write_all(format!("{PASSPHRASE}\n").as_bytes()).unwrap();
+    stdin.write_all(types.as_bytes()).unwrap();
     stdout.read_to_end(&mut shown).unwrap();
-    assert!(child.wait().unwrap().success(), "{}", text(&shown));
-    assert!(!text(&shown).contains(PASSPHRASE), "{}", text(&shown));
-    assert_eq!(machine.shape("ata-A").0.len(), 2);
+    (child.wait().unwrap().success(), text(&shown))
 }
