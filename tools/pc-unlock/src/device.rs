@@ -78,10 +78,14 @@ impl Device {
         }
     }
 
-    /// One sound copy of the header is enough to open it, but a disk that loses the other will lose more.
-    pub fn tell_of_damage(&self) {
-        if let Some(which) = luks2::open(&self.path).ok().and_then(|mut file| luks2::damaged_copy(&mut file))
-        {
+    /// Of the two copies of its header, the one that is damaged.
+    pub fn damaged_copy(&self) -> Option<&'static str> {
+        luks2::open(&self.path).ok().and_then(|mut file| luks2::damaged_copy(&mut file))
+    }
+
+    /// One sound copy is enough to open it, but a disk that loses the other will lose more.
+    pub fn tell_of_damage(&self, which: Option<&str>) {
+        if let Some(which) = which {
             log::warning(format_args!(
                 "{0}: the {which} of the two copies of its LUKS header is damaged; cryptsetup mends it from the other one\n  \
                  smartctl --all {0}    (tells how the disk is)",

@@ -162,7 +162,9 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
             return vec![device.failed(format!("{error:#}"), false)];
         }
     }
-    device.tell_of_damage();
+    if task != Task::Open {
+        device.tell_of_damage(device.damaged_copy());
+    }
     let bindings = match device.bindings() {
         Ok(bindings) if bindings.is_empty() => {
             let reason = format!(
@@ -244,8 +246,11 @@ fn use_passphrase(
             Err(error) => Err(format!("{error:#}")),
         };
     }
+    // Before cryptsetup mends it; told once, for an attempt that fails is made again and again.
+    let damaged = device.damaged_copy();
     match cryptsetup::open(&device.path, &device.mapper, binding.keyslot, passphrase) {
         Ok(()) => {
+            device.tell_of_damage(damaged);
             log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper));
             Ok(Outcome::Opened)
         }

@@ -38,7 +38,7 @@ pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<
     if network.is_empty() && kept.is_empty() {
         return Err(anyhow!("{} has no binding to rotate\n  pc-unlock bind {0}", device.name));
     }
-    for alike in alike(kept) {
+    for alike in alike(kept)? {
         rebind(common, client, device, &alike, None)?;
     }
     match wanted {
@@ -49,17 +49,16 @@ pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<
 
 /// Bindings to the same servers, whatever their keys were: a run that was interrupted leaves the one that it made beside
 /// the one that it was made from.
-fn alike(bindings: Vec<Binding>) -> Vec<Vec<Binding>> {
+fn alike(bindings: Vec<Binding>) -> Result<Vec<Vec<Binding>>> {
     let mut groups: Vec<(Pin, Vec<Binding>)> = Vec::new();
     for binding in bindings {
-        let Some(pin) = binding.policy.as_ref().ok().and_then(|policy| policy.pin().ok()) else { continue };
-        let servers = without_keys(pin);
+        let servers = without_keys(binding.policy.as_ref().map_err(Clone::clone)?.pin()?);
         match groups.iter_mut().find(|(pin, _)| *pin == servers) {
             Some((_, group)) => group.push(binding),
             None => groups.push((servers, vec![binding])),
         }
     }
-    groups.into_iter().map(|(_, group)| group).collect()
+    Ok(groups.into_iter().map(|(_, group)| group).collect())
 }
 
 fn without_keys(pin: Pin) -> Pin {
@@ -85,8 +84,11 @@ fn rebind(
         if keep.is_some() {
             break;
         }
-        let own = policy.pin()?;
-        if is_up_to_date(client, policy, wanted.unwrap_or(&own))? && works(client, device, binding)? {
+        let is_current = match wanted {
+            Some(pin) => is_up_to_date(client, policy, pin)?,
+            None => is_up_to_date(client, policy, &policy.pin()?)?,
+        };
+        if is_current && works(client, device, binding)? {
             keep = Some(binding.token);
         }
     }
@@ -94,17 +96,31 @@ fn rebind(
         token
     } else {
         let (existing, known) = (passphrase(common, client, device, bindings)?, known(&policies));
-        let own = policies.iter().map(|policy| policy.pin()).collect::<Result<Vec<_>, _>>()?;
-        // Of several the one whose keys the servers still vouch for.
-        let trusted = |pin: &&Pin| own.len() == 1 || client.encrypt(pin, b"", false, &known).is_ok();
-        let pin = wanted.or_else(|| own.iter().find(trusted)).or(own.first());
-        let pin = pin.with_context(|| format!("{} has no binding to rotate", device.name))?;
-        bind::add(client, device, pin, &existing, &known)?
+        let pin = match wanted {
+            Some(pin) => pin.clone(),
+            None => trusted(client, &policies, &known)?,
+        };
+        bind::add(client, device, &pin, &existing, &known)?
     };
     for binding in bindings.iter().filter(|binding| binding.token != keep) {
-        unbind::remove(device, binding, &proof::of(client, device, binding))?;
+        let proof = proof::of(client, device, binding);
+        // Its stick is elsewhere, or its TPM was in another state: who made it has made it for that, while what a run of ours
+        // has left opens now.
+        if let (None, Proof::Unknown(error)) = (wanted, &proof) {
+            log::warning(format_args!("{}: token {} stays as it is: {error:#}", device.name, binding.token));
+            continue;
+        }
+        unbind::remove(device, binding, &proof)?;
     }
     Ok(())
+}
+
+/// The servers of these bindings, by the keys for which they still vouch.
+fn trusted(client: &Client, policies: &[&Policy], known: &[Key]) -> Result<Pin> {
+    let pins = policies.iter().map(|policy| policy.pin()).collect::<Result<Vec<_>, _>>()?;
+    let vouched = |pin: &&Pin| pins.len() == 1 || client.encrypt(pin, b"", false, known).is_ok();
+    let pin = pins.iter().find(vouched).or(pins.first());
+    pin.cloned().context("it has no binding to rotate")
 }
 
 fn works(client: &Client, device: &Device, binding: &Binding) -> Result<bool> {

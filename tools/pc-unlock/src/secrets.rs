@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use cluster::view::paths;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use pc_cli::{Common, Exit, log, refused, try_again};
 use sha2::{Digest, Sha256};
 use tang_client::{Client, Error, Jwe, Pin, Policy};
@@ -60,9 +63,17 @@ impl Secrets {
 
     /// What a sealed secret needs.
     pub fn policy(&self, name: &str) -> Result<Policy> {
+        self.policy_of(name, &self.read(name)?)
+    }
+
+    fn policy_of(&self, name: &str, sealed: &[u8]) -> Result<Policy> {
+        let reading = || format!("reading {}", self.sealed_path(name).display());
+        Jwe::parse(sealed).and_then(Policy::read).with_context(reading)
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.sealed_path(name);
-        let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        Jwe::parse(&text).and_then(Policy::read).with_context(|| format!("reading {}", path.display()))
+        std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
     }
 
     /// Refuses what could not be sealed, before anybody is asked: a name that is none, or nothing at all, which a program
@@ -78,43 +89,50 @@ impl Secrets {
     /// Seals `plaintext` under a name. `false` when the same is already sealed to the same servers.
     pub fn seal(&self, client: &Client, name: &str, present: &Present, plaintext: &[u8]) -> Result<bool> {
         let pin = &present.pin;
-        if let Ok(policy) = self.policy(name) {
-            let same = policy.is_of(pin)
-                && pc_run::timed(|| client.decrypt(&policy)).is_ok_and(|old| old.as_slice() == plaintext);
-            if same {
-                return self.reopen(name, plaintext).map(|()| false);
+        if let Ok(sealed) = self.read(name) {
+            let policy = self.policy_of(name, &sealed).ok().filter(|policy| policy.is_of(pin));
+            let old = policy.and_then(|policy| pc_run::timed(|| client.decrypt(&policy)).ok());
+            if old.is_some_and(|old| old.as_slice() == plaintext) {
+                return self.reopen(name, &sealed, plaintext).map(|()| false);
             }
         }
         let seal = |pin| client.encrypt(pin, plaintext, false, &[]).map_err(|error| classify(&error));
         let jwe = present.whole().and_then(seal).with_context(|| format!("sealing {name}"))?;
         proven(client, name, &jwe, plaintext)?;
-        self.store(name, &jwe)?;
-        self.reopen(name, plaintext).map(|()| true)
+        let sealed = self.store(name, &jwe)?;
+        self.reopen(name, &sealed, plaintext).map(|()| true)
     }
 
     /// One that is open must not go on saying what was sealed before.
-    fn reopen(&self, name: &str, plaintext: &[u8]) -> Result<()> {
-        if self.is_open(name) { self.put(name, plaintext).map(drop) } else { Ok(()) }
+    fn reopen(&self, name: &str, sealed: &[u8], plaintext: &[u8]) -> Result<()> {
+        if self.is_open(name) { self.put(name, sealed, plaintext).map(drop) } else { Ok(()) }
     }
 
-    /// Without a newline: `clevis decrypt` takes none.
-    fn store(&self, name: &str, jwe: &Jwe) -> Result<()> {
+    /// Without a newline: `clevis decrypt` takes none. Gives what was written.
+    fn store(&self, name: &str, jwe: &Jwe) -> Result<Vec<u8>> {
         private_directory(&self.sealed)?;
         sweep(&self.sealed, &format!("{name}.jwe"));
-        pc_cli::write_atomic(&self.sealed_path(name), jwe.to_compact().as_bytes(), 0o600)?;
+        let sealed = jwe.to_compact().into_bytes();
+        pc_cli::write_atomic(&self.sealed_path(name), &sealed, 0o600)?;
         log::info(format_args!("sealed {}", self.sealed_path(name).display()));
-        Ok(())
+        Ok(sealed)
     }
 
     /// Opens one secret into the tmpfs. `false` when the same is there already.
     pub fn unseal(&self, client: &Client, name: &str) -> Result<bool> {
         check_name(name).map_err(refused)?;
-        self.put(name, &self.decrypt(client, name)?)
+        let sealed = self.read(name)?;
+        let plaintext = decrypt(client, name, &self.policy_of(name, &sealed)?)?;
+        // Sealed anew while the servers were asked: what they gave is no more what is sealed.
+        if self.read(name)? != sealed {
+            return Err(try_again(format!("{name}: was sealed anew while it was opened")));
+        }
+        self.put(name, &sealed, &plaintext)
     }
 
     /// `false` when the same is there already. Beside it stands of which sealed file it is: killed anywhere, an open copy is
     /// never taken for that of another one.
-    fn put(&self, name: &str, plaintext: &[u8]) -> Result<bool> {
+    fn put(&self, name: &str, sealed: &[u8], plaintext: &[u8]) -> Result<bool> {
         private_directory(&self.open)?;
         sweep(&self.open, name);
         let (path, origin) = (self.open.join(name), self.origin_path(name));
@@ -129,12 +147,11 @@ impl Secrets {
             pc_cli::write_atomic(&path, plaintext, 0o600)?;
             log::info(format_args!("opened {}", path.display()));
         }
-        if let Some(digest) = self.digest(name) {
-            if std::fs::read_to_string(&origin).is_ok_and(|old| old == digest) {
-                return Ok(!same);
-            }
-            pc_cli::write_atomic(&origin, digest.as_bytes(), 0o600)?;
+        let digest = digest(sealed);
+        if std::fs::read_to_string(&origin).is_ok_and(|old| old == digest) {
+            return Ok(!same);
         }
+        pc_cli::write_atomic(&origin, digest.as_bytes(), 0o600)?;
         Ok(!same)
     }
 
@@ -142,28 +159,15 @@ impl Secrets {
         self.open.join(format!(".{name}.of"))
     }
 
-    /// Of the sealed file as it is.
-    fn digest(&self, name: &str) -> Option<String> {
-        let sealed = std::fs::read(self.sealed_path(name)).ok()?;
-        Some(Base64UrlUnpadded::encode_string(&Sha256::digest(sealed)))
-    }
-
     /// The open copy is of the sealed file as it is now. Whoever opened it otherwise (pc-trust, before it was sealed) left no
     /// note: then it must not be the older one.
     fn is_of_what_is_sealed(&self, name: &str) -> bool {
         if let Ok(origin) = std::fs::read_to_string(self.origin_path(name)) {
-            return self.digest(name) == Some(origin);
+            return self.read(name).is_ok_and(|sealed| digest(&sealed) == origin);
         }
         let written = |path: PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
         let (sealed, open) = (written(self.sealed_path(name)), written(self.open.join(name)));
         sealed.zip(open).is_some_and(|(sealed, open)| open >= sealed)
-    }
-
-    fn decrypt(&self, client: &Client, name: &str) -> Result<tang_client::Plaintext> {
-        let policy = self.policy(name)?;
-        pc_run::timed(|| client.decrypt(&policy))
-            .map_err(|error| classify(&error))
-            .with_context(|| format!("opening {name}"))
     }
 
     /// Seals a secret anew when its servers' keys, or the servers, have changed.
@@ -175,13 +179,13 @@ impl Secrets {
         if rotate::is_up_to_date(client, &policy, pin)? {
             return Ok(false);
         }
-        let plaintext = self.decrypt(client, name).or_else(|error| self.opened(name, error))?;
+        let plaintext = decrypt(client, name, &policy).or_else(|error| self.opened(name, error))?;
         let jwe = pc_run::timed(|| client.encrypt(pin, &plaintext, false, &rotate::known(&[&policy])))
             .map_err(|error| classify(&error))
             .with_context(|| format!("sealing {name}"))?;
         proven(client, name, &jwe, &plaintext)?;
-        self.store(name, &jwe)?;
-        self.reopen(name, &plaintext).map(|()| true)
+        let sealed = self.store(name, &jwe)?;
+        self.reopen(name, &sealed, &plaintext).map(|()| true)
     }
 }
 
@@ -206,6 +210,16 @@ impl Secrets {
     }
 }
 
+fn decrypt(client: &Client, name: &str, policy: &Policy) -> Result<tang_client::Plaintext> {
+    pc_run::timed(|| client.decrypt(policy))
+        .map_err(|error| classify(&error))
+        .with_context(|| format!("opening {name}"))
+}
+
+fn digest(sealed: &[u8]) -> String {
+    Base64UrlUnpadded::encode_string(&Sha256::digest(sealed))
+}
+
 /// What nobody could open again must not take the place of a secret: a server may show keys that it has no more.
 fn proven(client: &Client, name: &str, jwe: &Jwe, plaintext: &[u8]) -> Result<()> {
     let opened = Policy::read(jwe.clone()).and_then(|policy| pc_run::timed(|| client.decrypt(&policy)));
@@ -224,9 +238,11 @@ fn sweep(directory: &Path, name: &str) {
             file.to_str().and_then(|file| file.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.'));
         let process = rest.and_then(|rest| rest.split_once('.')).and_then(|(process, number)| {
             number.parse::<u64>().ok()?;
-            process.parse::<u32>().ok()
+            process.parse().ok().filter(|process| *process > 0)
         });
-        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+        // Of one that is hidden from us below /proc the kernel says at least that we may not signal it.
+        let is_gone = |process| kill(Pid::from_raw(process), None) == Err(Errno::ESRCH);
+        if process.is_some_and(is_gone) {
             // The next one tries again.
             let _ = std::fs::remove_file(entry.path());
         }

@@ -197,3 +197,35 @@ fn a_kept_key_that_is_damaged_is_kept_anew() {
     a.rotate("P-256");
     machine.ok(&["check", "--servers"], b"");
 }
+
+/// Of two sticks with one path only one is plugged in: the binding to the other is somebody's.
+#[test]
+fn what_cannot_be_proved_now_stays_where_the_file_says_nothing() {
+    let (a, _b, machine) = two();
+    let name = device("ata-A");
+    let stick = machine.root.path().join("stick");
+    let plug = || {
+        let jwk = support::run("jose", &["jwk", "gen", "-i", r#"{"alg":"A256GCM"}"#], b"");
+        std::fs::write(&stick, jwk).unwrap();
+    };
+    let pins = format!(r#""pins":{{"tang":[{}],"file":[{{"name":"{}"}}]}}"#, a.config(), stick.display());
+    let pin = format!(r#"{{"sss":{{"t":2,{pins}}}}}"#);
+    plug();
+    machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+    plug();
+    // pc-unlock itself makes no second one that looks the same; Clevis does.
+    let refused = machine.unlock(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+    assert_eq!((refused.code, refused.err.contains("pc-unlock unbind")), (1, true), "{}", refused.err);
+    let token = machine.dump("ata-A")["tokens"]["0"].clone();
+    let path = machine.path("ata-A");
+    let path = path.to_str().unwrap();
+    let import = ["token", "import", "--token-id", "5", "--json-file", "-", path];
+    support::run("cryptsetup", &["token", "remove", "--token-id", "0", path], b"");
+    machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+    support::run("cryptsetup", &import, token.to_string().as_bytes());
+    let before = machine.shape("ata-A");
+    assert_eq!(before.1.len(), 2);
+    let kept = machine.ok(&["rotate", &name], b"");
+    assert!(kept.err.contains("token 5 stays as it is"), "{}", kept.err);
+    assert_eq!(machine.shape("ata-A"), before);
+}
