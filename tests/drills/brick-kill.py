@@ -9,4 +9,5 @@ def strike():
 
 
 def mend():
-    node.succeed("gluster volume start vms force")
+    # glusterd carries out one change at a time, and pc-gluster looks after it each minute.
+    node.wait_until_succeeds("gluster --mode=script volume start vms force", timeout=600)

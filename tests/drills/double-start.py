@@ -12,4 +12,4 @@ def strike():
 
 
 def mend():
-    other.succeed("virsh --quiet undefine --nvram mail || true; systemctl start pc-vm.service || true")
+    other.wait_until_succeeds("pc-vm --applied apply")

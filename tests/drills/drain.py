@@ -4,6 +4,7 @@ RESTARTS = False
 
 
 def strike():
+    missable(host)
     host.succeed(f"pc-ha --applied drain {host.name}", timeout=3600)
 
 

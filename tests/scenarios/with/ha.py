@@ -4,6 +4,8 @@ import json
 import re
 
 ALL_HERE = '([.nodes[] | select(.online)] | length == 3) and .vms[0].state == "started"'
+# What pc-ha asks of the storage before a node may leave; a report of five minutes ago counts for none.
+WHOLE = '.healthy and .quorum and .heal_pending == 0 and now - (.measured_at | fromdate) < 200'
 
 
 def status(node):
@@ -47,10 +49,21 @@ def healed(node):
     node.wait_until_succeeds("pc-gluster status --json | jq -e '[.volumes[].heal_pending] | add == 0'", timeout=1800)
 
 
+def missable(node):
+    """Waits until that node's last report of the storage lets any node leave: `healed` counts now, a report is made each minute."""
+    node.wait_until_succeeds(f"jq -e '{WHOLE}' /run/personal-cluster/storage.json", timeout=1800)
+
+
 def all_here(node):
     """Waits until three nodes are online and the VM is started."""
     # An emulated node is kept busy by each look.
     node.wait_until_succeeds(f"pc-ha --applied status --json | jq -e '{ALL_HERE}' || {{ sleep 10; false; }}", timeout=1800)
+
+
+def moved_on(witness, gone):
+    """Waits until the VM runs on another node than this, as `witness` sees it, and its heart beats there; gives the record."""
+    witness.wait_until_succeeds(f"pc-ha --applied status --json | jq -e '{elsewhere(gone)}'", timeout=1800)
+    return heartbeat(named(place(witness)), 900)
 
 
 def arm():
