@@ -17,7 +17,7 @@ with subtest("node3 loses power; when it is back, disk d2 is gone"):
 with subtest("its other bricks are mounted and serve"):
     for point in ("vms/virtio-node3-d1", "backup/virtio-node3-d3"):
         node3.wait_until_succeeds(f"mountpoint -q /srv/bricks/{point}", timeout=900)
-        node3.wait_until_succeeds(f"pgrep -f 'glusterfsd.*brick-name /srv/bricks/{point}/brick'", timeout=600)
+        node3.wait_until_succeeds(f"pgrep -f 'glusterfs[d].*brick-name /srv/bricks/{point}/brick'", timeout=600)
     node3.wait_until_succeeds("mountpoint -q /mnt/vms && mountpoint -q /mnt/backup && mountpoint -q /mnt/local", timeout=600)
 
 with subtest("the status names the disk"):
@@ -41,7 +41,7 @@ with subtest("the disk is back: unlocked, mounted, serving, healed, with no hand
     node3.crash()
     node3.start()
     node3.wait_until_succeeds(f"mountpoint -q {POINT}", timeout=900)
-    node3.wait_until_succeeds(f"pgrep -f 'glusterfsd.*brick-name {POINT}/brick'", timeout=600)
+    node3.wait_until_succeeds(f"pgrep -f 'glusterfs[d].*brick-name {POINT}/brick'", timeout=600)
     node1.wait_until_succeeds("pc-gluster status --json | jq -e '[.volumes[].heal_pending] | add == 0'", timeout=900)
     status = json.loads(node3.succeed("pc-brick --applied status --json"))
     assert status["healthy"], status
