@@ -214,19 +214,8 @@ impl Client {
             }
             Pin::Sss(threshold, pins) => {
                 let (cek, shares) = sss::split(*threshold, pins.len())?;
-                let sealed: Vec<Result<Jwe, Error>> = std::thread::scope(|scope| {
-                    let start = |(pin, share): (_, &Share)| {
-                        let share = share.clone();
-                        let work = move || self.encrypt(pin, &share[..], first_use, known);
-                        std::thread::Builder::new().spawn_scoped(scope, work)
-                    };
-                    let threads: Vec<_> = pins.iter().zip(&shares).map(start).collect();
-                    let join = |thread: std::io::Result<ScopedJoinHandle<'_, _>>| {
-                        let thread = thread.map_err(|error| no_thread(&error))?;
-                        thread.join().unwrap_or(Err(Error::Tag))
-                    };
-                    threads.into_iter().map(join).collect()
-                });
+                let work = |(pin, share): (&Pin, &Share)| self.encrypt(pin, &share[..], first_use, known);
+                let sealed = all_at_once(pins.iter().zip(&shares), work);
                 let sealed = sealed.into_iter().collect::<Result<Vec<_>, _>>()?;
                 sss::seal(*threshold, &cek, &sealed, plaintext)
             }
@@ -258,15 +247,7 @@ impl Client {
 
     /// Every server still advertises the key that `policy` was sealed to; `false` after a rotation.
     pub fn is_current(&self, policy: &Policy) -> Result<bool, Error> {
-        let answers: Vec<Result<bool, Error>> = std::thread::scope(|scope| {
-            let ask =
-                |sealed| std::thread::Builder::new().spawn_scoped(scope, move || self.advertises(sealed));
-            let threads: Vec<_> = policy.servers().into_iter().map(ask).collect();
-            let join = |thread: std::io::Result<ScopedJoinHandle<'_, _>>| {
-                thread.map_err(|error| no_thread(&error))?.join().unwrap_or(Err(Error::Tag))
-            };
-            threads.into_iter().map(join).collect()
-        });
+        let answers = all_at_once(policy.servers().into_iter(), |sealed| self.advertises(sealed));
         answers.into_iter().try_fold(true, |all, current| Ok(all && current?))
     }
 
@@ -282,6 +263,22 @@ impl Failure {
     fn of(self, pin: &str) -> Error {
         Error::OtherPin { pin: pin.into(), why: self.why, temporary: self.temporary }
     }
+}
+
+/// A thread for each of the jobs; the outcomes are in their order.
+fn all_at_once<J: Send, T: Send>(
+    jobs: impl Iterator<Item = J>,
+    work: impl Fn(J) -> Result<T, Error> + Sync,
+) -> Vec<Result<T, Error>> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let start = |job| std::thread::Builder::new().spawn_scoped(scope, move || work(job));
+        let threads: Vec<_> = jobs.map(start).collect();
+        let join = |thread: std::io::Result<ScopedJoinHandle<'_, _>>| {
+            thread.map_err(|error| no_thread(&error))?.join().unwrap_or(Err(Error::Tag))
+        };
+        threads.into_iter().map(join).collect()
+    })
 }
 
 fn no_thread(error: &std::io::Error) -> Error {

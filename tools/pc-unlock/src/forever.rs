@@ -205,19 +205,10 @@ pub fn unseal_all(client: &Client, secrets: &Secrets) -> BTreeMap<String, String
         Ok(names) => names,
         Err(error) => return BTreeMap::from([("sealed".into(), format!("{error:#}"))]),
     };
-    let sealed: Vec<&String> = names.iter().filter(|name| !secrets.is_open(name)).collect();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            sealed.iter().map(|name| scope.spawn(move || secrets.unseal(client, name))).collect();
-        let outcomes = threads.into_iter().zip(&sealed);
-        outcomes
-            .filter_map(|(thread, name)| match thread.join() {
-                Ok(Ok(_)) => None,
-                Ok(Err(error)) => Some(((*name).clone(), format!("{error:#}"))),
-                Err(_) => Some(((*name).clone(), "an error in this program".into())),
-            })
-            .collect()
-    })
+    let sealed: Vec<String> = names.into_iter().filter(|name| !secrets.is_open(name)).collect();
+    let outcomes = secrets.unseal_all(client, &sealed);
+    let failed = sealed.into_iter().zip(outcomes);
+    failed.filter_map(|(name, outcome)| Some((name, format!("{:#}", outcome.err()?)))).collect()
 }
 
 impl Shared {

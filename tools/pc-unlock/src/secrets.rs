@@ -10,13 +10,13 @@ use cluster::view::paths;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use pc_cli::{Common, Exit, log, refused, try_again};
+use pc_cli::{Common, log, refused, try_again};
 use sha2::{Digest, Sha256};
 use tang_client::{Client, Error, Jwe, Pin, Policy};
 use zeroize::Zeroizing;
 
 use crate::rotate;
-use crate::settings::classify;
+use crate::settings::{as_lasting_as, classify};
 use crate::vouched::Present;
 
 /// Where a node keeps its secrets.
@@ -130,6 +130,16 @@ impl Secrets {
         self.put(name, &sealed, &plaintext)
     }
 
+    /// Opens several, all at once; the outcomes are in the order of the names.
+    pub fn unseal_all(&self, client: &Client, names: &[String]) -> Vec<Result<bool>> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                names.iter().map(|name| scope.spawn(move || self.unseal(client, name))).collect();
+            let broken = |_| Err(anyhow!("an error in this program"));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(broken)).collect()
+        })
+    }
+
     /// `false` when the same is there already. Beside it stands of which sealed file it is: killed anywhere, an open copy is
     /// never taken for that of another one.
     fn put(&self, name: &str, sealed: &[u8], plaintext: &[u8]) -> Result<bool> {
@@ -199,7 +209,7 @@ impl Secrets {
                     "{error:#}; its open copy is of something that was sealed before, and is not taken\n  \
                      pc-unlock unseal {name}    (while its servers answer)"
                 );
-                Err(if Exit::of(&error) == Exit::TryAgain { try_again(text) } else { anyhow!(text) })
+                Err(as_lasting_as(&error, text))
             }
             Ok(text) => {
                 log::warning(format_args!("{name}: taken from its open copy: {error:#}"));

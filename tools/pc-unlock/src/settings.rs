@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use cluster::{Cluster, Unlock};
-use pc_cli::{Common, log, refused};
+use pc_cli::{Common, Exit, log, refused};
 use tang_client::pin::Tang;
 use tang_client::url::Url;
 use tang_client::{Budget, Client, Pin};
@@ -239,6 +239,11 @@ fn of_unlock(unlock: &Unlock) -> Pin {
         [server] if unlock.threshold <= 1 => tang(server),
         servers => Pin::Sss(unlock.threshold.into(), servers.iter().map(tang).collect()),
     }
+}
+
+/// Other words for an error, with its exit code: 75 when a later attempt may succeed.
+pub fn as_lasting_as(error: &anyhow::Error, text: String) -> anyhow::Error {
+    if Exit::of(error) == Exit::TryAgain { pc_cli::try_again(text) } else { anyhow!(text) }
 }
 
 /// An error of the client with the exit code it deserves: 75 when a later attempt may succeed.

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, anyhow};
-use pc_cli::{Exit, log, refused, try_again};
+use anyhow::Result;
+use pc_cli::{log, refused};
 use tang_client::Client;
 
 use crate::device::{self, Binding, Device};
 use crate::luks2::Metadata;
 use crate::proof::{self, Proof};
+use crate::settings::as_lasting_as;
 use crate::{bind, cryptsetup};
 
 /// Removes a binding: its slot first, then its token. A token without a slot is recognised and removed by a repeat, a slot
@@ -83,7 +84,7 @@ pub fn unbind(client: &Client, device: &Device, only: Option<u32>) -> Result<()>
                     "{}: token {} cannot be shown to own its keyslot: {error:#}{remedy}",
                     device.name, binding.token
                 );
-                return Err(if Exit::of(&error) == Exit::TryAgain { try_again(text) } else { anyhow!(text) });
+                return Err(as_lasting_as(&error, text));
             }
             proof => proof,
         };

@@ -159,14 +159,7 @@ fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
 fn unseal(cli: &Cli, names: &[String]) -> Result<Exit> {
     let secrets = Secrets::new(&cli.common);
     let names = if names.is_empty() { secrets.names()? } else { names.to_vec() };
-    let client = cli.times.client();
-    let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let (secrets, client) = (&secrets, &client);
-        let threads: Vec<_> =
-            names.iter().map(|name| scope.spawn(move || secrets.unseal(client, name))).collect();
-        let broken = |_| Err(anyhow!("an error in this program"));
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(broken)).collect()
-    });
+    let outcomes = secrets.unseal_all(&cli.times.client(), &names);
     each(names.iter().map(String::as_str).zip(outcomes))
 }
 
