@@ -1,6 +1,6 @@
 //! Points and scalars of the three NIST curves that Tang servers use: just what the exchange needs.
 
-use elliptic_curve::rand_core::OsRng;
+use elliptic_curve::rand_core::{OsRng, RngCore};
 use elliptic_curve::sec1::{EncodedPoint, FromEncodedPoint, ModulusSize, ToEncodedPoint};
 use elliptic_curve::{
     AffinePoint, CurveArithmetic, FieldBytes, FieldBytesSize, Group, NonZeroScalar, ProjectivePoint,
@@ -151,8 +151,17 @@ fn scalar<C: Arithmetic>(bytes: &[u8]) -> Option<NonZeroScalar<C>> {
     NonZeroScalar::<C>::from_repr(FieldBytes::<C>::clone_from_slice(bytes)).into()
 }
 
-fn random<C: Arithmetic>() -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(FieldBytes::<C>::from(NonZeroScalar::<C>::random(&mut OsRng)).to_vec())
+/// Draws until a number is below the order (FIPS 186-5, A.2.2). Bits that no scalar has are cleared first: the
+/// order of P-521 leaves seven of them, and without that one draw in 128 would do.
+fn random<C: Arithmetic>(first: u8) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(FieldBytes::<C>::default().to_vec());
+    loop {
+        OsRng.fill_bytes(&mut bytes);
+        bytes[0] &= first;
+        if scalar::<C>(&bytes).is_some() {
+            return bytes;
+        }
+    }
 }
 
 fn generator<C>(by: &[u8]) -> Option<Vec<u8>>
@@ -275,7 +284,8 @@ pub struct Secret {
 impl Secret {
     /// A fresh one from the kernel's random numbers.
     pub fn random(curve: Curve) -> Secret {
-        Secret { curve, bytes: on!(curve, random()) }
+        let first = if curve == Curve::P521 { 1 } else { u8::MAX };
+        Secret { curve, bytes: on!(curve, random(first)) }
     }
 
     /// The scalar with these big-endian bytes; `None` for zero and for anything not below the order.
@@ -287,5 +297,23 @@ impl Secret {
     /// The generator times this scalar.
     pub fn public(&self) -> Result<Point, Error> {
         Point::result(self.curve, "a public key", on!(self.curve, generator(&self.bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_scalars_use_every_bit_below_the_order_and_none_above() {
+        for (curve, first) in [(Curve::P256, 255), (Curve::P384, 255), (Curve::P521, 1)] {
+            let mut seen = vec![0; curve.field_bytes()];
+            for _ in 0..64 {
+                let secret = Secret::random(curve);
+                seen.iter_mut().zip(secret.bytes.iter()).for_each(|(seen, byte)| *seen |= byte);
+            }
+            assert_eq!(seen[0], first, "{curve:?}");
+            assert!(seen[1..].iter().all(|byte| *byte == 255), "{curve:?}");
+        }
     }
 }

@@ -37,6 +37,13 @@ pub struct Exchange<'a> {
     asked: Key,
 }
 
+/// What takes the blinding off the answer: does not depend on it, so it is worked out while the server answers.
+pub struct Unblinding<'a> {
+    sealed: &'a Sealed,
+    /// eS.
+    blind: Point,
+}
+
 impl Sealed {
     /// Reads the header of a JWE of the pin `tang`.
     pub fn read(jwe: &Jwe) -> Result<Sealed, Error> {
@@ -90,7 +97,7 @@ impl Sealed {
     }
 }
 
-impl Exchange<'_> {
+impl<'a> Exchange<'a> {
     /// The path to POST to, below the server's URL.
     pub fn path(&self) -> String {
         format!("/rec/{}", self.sealed.kid)
@@ -103,6 +110,13 @@ impl Exchange<'_> {
         Value::Object(jwk).to_string().into_bytes()
     }
 
+    /// Goes on to the second half: for between the request and its answer.
+    pub fn unblinding(self) -> Result<Unblinding<'a>, Error> {
+        Ok(Unblinding { sealed: self.sealed, blind: self.sealed.server.times(&self.blinding)? })
+    }
+}
+
+impl Unblinding<'_> {
     /// Turns the server's answer into the content key. A wrong answer cannot be told from a right one
     /// here; the JWE's tag does that.
     pub fn finish(self, answer: &[u8]) -> Result<Cek, Error> {
@@ -120,7 +134,7 @@ impl Exchange<'_> {
                 expected: self.sealed.server.curve().name(),
             });
         }
-        let shared = key.point.minus(&self.sealed.server.times(&self.blinding)?)?;
+        let shared = key.point.minus(&self.blind)?;
         Ok(derive(&shared, &self.sealed.apu, &self.sealed.apv))
     }
 }

@@ -21,55 +21,101 @@ pub enum Request<'a> {
 
 /// Asks `url` + `path` and gives the body of its answer, all within `time`.
 pub fn ask(url: &Url, path: &str, request: Request<'_>, time: Duration) -> Result<Vec<u8>, Error> {
-    let until = Instant::now() + time;
-    let late = |error: Error| if Instant::now() >= until { Error::TimedOut(time) } else { error };
-    let head = |method: &str, more: String| {
-        let (host, base) = (url.authority(), &url.path);
-        format!(
-            "{method} {base}{path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n{more}\r\n"
-        )
-    };
-    let message = match request {
-        Request::Get => head("GET", String::new()).into_bytes(),
-        Request::Post(body) => {
-            let more = format!("Content-Type: application/jwk+json\r\nContent-Length: {}\r\n", body.len());
-            [head("POST", more).as_bytes(), body].concat()
-        }
-    };
-    let stream = connect(url, until).map(|stream| Timed { stream, until }).map_err(late)?;
-    speak(url, stream, &message).map_err(late)
+    connect(url, time)?.send(path, request)?.read()
 }
 
-#[cfg(feature = "https")]
-fn speak(url: &Url, mut stream: Timed, message: &[u8]) -> Result<Vec<u8>, Error> {
-    if url.secure {
-        exchange(&mut crate::tls::over(stream, &url.host)?, message)
-    } else {
-        exchange(&mut stream, message)
+/// Connects to the server at `url`; question and answer come within the same `time`.
+pub fn connect(url: &Url, time: Duration) -> Result<Connection<'_>, Error> {
+    let clock = Clock { until: Instant::now() + time, time };
+    let stream = dial(url, clock.until).and_then(|stream| over(url, Timed { stream, until: clock.until }));
+    Ok(Connection { url, stream: stream.map_err(|error| clock.late(error))?, clock })
+}
+
+/// A server that has not been asked yet.
+pub struct Connection<'a> {
+    url: &'a Url,
+    stream: Box<dyn Stream>,
+    clock: Clock,
+}
+
+/// A server that has been asked.
+pub struct Answer {
+    stream: Box<dyn Stream>,
+    clock: Clock,
+}
+
+impl Connection<'_> {
+    /// Sends the one question.
+    pub fn send(mut self, path: &str, request: Request<'_>) -> Result<Answer, Error> {
+        let head = |method: &str, more: String| {
+            let (host, base) = (self.url.authority(), &self.url.path);
+            format!(
+                "{method} {base}{path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n{more}\r\n"
+            )
+        };
+        let message = match request {
+            Request::Get => head("GET", String::new()).into_bytes(),
+            Request::Post(body) => {
+                let more =
+                    format!("Content-Type: application/jwk+json\r\nContent-Length: {}\r\n", body.len());
+                [head("POST", more).as_bytes(), body].concat()
+            }
+        };
+        let sent = self.stream.write_all(&message).and_then(|()| self.stream.flush());
+        sent.map_err(|error| self.clock.late(broken(&error)))?;
+        Ok(Answer { stream: self.stream, clock: self.clock })
     }
+}
+
+impl Answer {
+    /// Waits for its body.
+    pub fn read(mut self) -> Result<Vec<u8>, Error> {
+        self.body().map_err(|error| self.clock.late(error))
+    }
+
+    fn body(&mut self) -> Result<Vec<u8>, Error> {
+        let mut reader = Reader::default();
+        let mut buffer = [0; 8192];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return reader.close(),
+                Ok(count) => {
+                    if let Some(body) = reader.push(&buffer[..count])? {
+                        return Ok(body);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+    }
+}
+
+/// The one deadline of connection, question and answer.
+struct Clock {
+    until: Instant,
+    time: Duration,
+}
+
+impl Clock {
+    /// Whatever goes wrong after the deadline goes wrong because of it.
+    fn late(&self, error: Error) -> Error {
+        if Instant::now() >= self.until { Error::TimedOut(self.time) } else { error }
+    }
+}
+
+/// A connection, in the clear or inside TLS.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+#[cfg(feature = "https")]
+fn over(url: &Url, stream: Timed) -> Result<Box<dyn Stream>, Error> {
+    if url.secure { Ok(Box::new(crate::tls::over(stream, &url.host)?)) } else { Ok(Box::new(stream)) }
 }
 
 #[cfg(not(feature = "https"))]
-fn speak(_url: &Url, mut stream: Timed, message: &[u8]) -> Result<Vec<u8>, Error> {
-    exchange(&mut stream, message)
-}
-
-fn exchange(stream: &mut (impl Read + Write), message: &[u8]) -> Result<Vec<u8>, Error> {
-    stream.write_all(message).and_then(|()| stream.flush()).map_err(|error| broken(&error))?;
-    let mut reader = Reader::default();
-    let mut buffer = [0; 8192];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return reader.close(),
-            Ok(count) => {
-                if let Some(body) = reader.push(&buffer[..count])? {
-                    return Ok(body);
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken(&error)),
-        }
-    }
+fn over(_url: &Url, stream: Timed) -> Result<Box<dyn Stream>, Error> {
+    Ok(Box::new(stream))
 }
 
 /// A connection whose every read and write ends by one total deadline, also when it is TLS that reads byte by byte.
@@ -118,7 +164,7 @@ fn broken(error: &std::io::Error) -> Error {
 }
 
 /// Tries the host's addresses in turn; each gets its share of the time that is left.
-fn connect(url: &Url, until: Instant) -> Result<TcpStream, Error> {
+fn dial(url: &Url, until: Instant) -> Result<TcpStream, Error> {
     let addresses = resolve(url, until)?;
     let mut last = Error::Connection("the name has no address".into());
     for (index, address) in addresses.iter().enumerate() {
