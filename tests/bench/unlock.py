@@ -4,14 +4,16 @@
 usage: tests/bench/unlock.py [--binary target/release/pc-unlock] [--runs 5]
 
 Prints a table for docs/measurements.md: min/median/max of wall milliseconds, and the ratio of medians. Each disk
-has an argon2id slot of a user in slot 0, as real disks have. Needs clevis, clevis-luks, tang, jose, cryptsetup
-and socat; changes nothing outside its temporary directory.
+has an argon2id slot of a user in slot 0, as real disks have. tangd runs as tangd.socket runs it, a process for
+each connection, which it gets as its standard input. Needs clevis, clevis-luks, tang, jose, cryptsetup and systemd's
+systemd-socket-activate; changes nothing outside its temporary directory.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -65,14 +67,26 @@ def main():
         (scratch / "keys").mkdir()
         pinned = keys(scratch / "keys")
         port = 20000 + os.getpid() % 20000
-        listen = f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr"
-        tangd = subprocess.Popen(["socat", listen, f"EXEC:{TANGD} {scratch}/keys"], stderr=subprocess.DEVNULL)
+        listen = ["systemd-socket-activate", "--accept", "--inetd", "--listen", f"127.0.0.1:{port}"]
+        tangd = subprocess.Popen([*listen, TANGD, scratch / "keys"], stderr=subprocess.DEVNULL)
         try:
-            time.sleep(0.5)
+            listening(port)
             table(arguments.runs, unlock, scratch, json.dumps({"url": f"http://127.0.0.1:{port}", "thp": pinned}))
         finally:
             tangd.terminate()
             tangd.wait()
+
+
+def listening(port):
+    until = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise SystemExit(f"nobody listens on port {port} after 10 s") from None
+            time.sleep(0.01)
 
 
 def table(runs, unlock, scratch, config):
