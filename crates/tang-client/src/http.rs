@@ -27,8 +27,14 @@ pub fn ask(url: &Url, path: &str, request: Request<'_>, time: Duration) -> Resul
 /// Connects to the server at `url`; question and answer come within the same `time`.
 pub fn connect(url: &Url, time: Duration) -> Result<Connection<'_>, Error> {
     let clock = Clock { until: Instant::now() + time, time };
-    let stream = dial(url, clock.until).and_then(|stream| over(url, Timed { stream, until: clock.until }));
-    Ok(Connection { url, stream: stream.map_err(|error| clock.late(error))?, clock })
+    let stream = dial(url, clock.until).map_err(|error| clock.late(error))?;
+    let stream = Timed { stream, until: clock.until };
+    let stream: Box<dyn Stream> = match url.secure {
+        #[cfg(feature = "https")]
+        true => Box::new(crate::tls::over(stream, &url.host).map_err(|error| clock.late(error))?),
+        _ => Box::new(stream),
+    };
+    Ok(Connection { url, stream, clock })
 }
 
 /// A server that has not been asked yet.
@@ -107,16 +113,6 @@ impl Clock {
 /// A connection, in the clear or inside TLS.
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
-
-#[cfg(feature = "https")]
-fn over(url: &Url, stream: Timed) -> Result<Box<dyn Stream>, Error> {
-    if url.secure { Ok(Box::new(crate::tls::over(stream, &url.host)?)) } else { Ok(Box::new(stream)) }
-}
-
-#[cfg(not(feature = "https"))]
-fn over(_url: &Url, stream: Timed) -> Result<Box<dyn Stream>, Error> {
-    Ok(Box::new(stream))
-}
 
 /// A connection whose every read and write ends by one total deadline, also when it is TLS that reads byte by byte.
 #[derive(Debug)]
