@@ -7,6 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cluster::Cluster;
+use cluster::timing::Timing;
 use pc_cli::{Exit, log, try_again};
 
 use crate::hypervisor::{Hypervisor, IO_ERROR, Live};
@@ -16,8 +18,6 @@ use crate::site::Site;
 const GLANCE: Duration = Duration::from_secs(4);
 /// Where the agent pc-volume notes that a write has reached the volume, every ten seconds or so.
 const PROBES: &str = "/run/personal-cluster/ha";
-/// A write that is older says nothing about now.
-const RECENT: Duration = Duration::from_secs(30);
 
 /// What is to be done about a guest.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub fn resume(site: &Site, name: &str) -> Result<Exit> {
     let (uuid, volume) = (guest.uuid(), guest.vm.volume.as_str());
     let local = site.nodes.local_within(GLANCE)?;
     let live = local.live(&uuid, GLANCE)?;
-    let answers = was_written(&site.common.under_root(PROBES), volume);
+    let answers = was_written(&site.common.under_root(PROBES), volume, recent(site.cluster())?);
     act(&local, name, volume, &uuid, &judge(live.as_ref(), answers))
 }
 
@@ -71,11 +71,21 @@ fn act(local: &Hypervisor, name: &str, volume: &str, uuid: &str, verdict: &Verdi
     Ok(Exit::Done)
 }
 
-/// Whether a probe's write has reached the volume a moment ago.
-fn was_written(probes: &Path, volume: &str) -> bool {
+/// How old the note of a volume may be that answers: pacemaker begins a probe this long after the last one has ended, and one
+/// that takes all the time it is given has succeeded nevertheless. Where a volume fails there is no note until then, and a guest
+/// that goes on too early is paused again.
+fn recent(cluster: &Cluster) -> Result<Duration> {
+    // Nobody notes anything without [ha].
+    let Some(ha) = &cluster.ha else { return Ok(Duration::ZERO) };
+    let timing = Timing::of(ha, cluster.nodes.len())?;
+    Ok(Duration::from_millis(timing.watch_ms() + Timing::probe_operation_ms()))
+}
+
+/// Whether a probe's write has reached the volume lately.
+fn was_written(probes: &Path, volume: &str, recent: Duration) -> bool {
     let noted = std::fs::metadata(probes.join(format!("{volume}.written"))).and_then(|meta| meta.modified());
     // A time of the future is of a clock that was set back: the next probe notes another one.
-    noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|age| age <= RECENT))
+    noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|age| age <= recent))
 }
 
 #[cfg(test)]
@@ -101,17 +111,31 @@ mod tests {
         }
     }
 
+    /// By hand: every 10 s (patient: three tokens of 10 s), 30 s for the write and 20 s for the agent to say so.
     #[test]
-    fn a_write_counts_for_half_a_minute() {
+    fn a_write_counts_until_the_next_one_is_overdue() {
+        let recent = |ha: &str| {
+            let node =
+                |number| format!("[[node]]\nname = \"n{number}\"\naddress = \"192.0.2.{number}/24\"\n");
+            let nodes: String = (1..=3).map(node).collect();
+            let file = format!("schema = \"personal-cluster/1\"\nname = \"home\"\n{ha}{nodes}");
+            super::recent(&cluster::parse("test", &file).unwrap()).unwrap().as_secs()
+        };
+        assert_eq!(recent("ha = {}\n"), 60);
+        assert_eq!(recent("[ha]\nprofile = \"patient\"\n"), 80);
+        assert_eq!(recent(""), 0);
         let probes = tempfile::tempdir().unwrap();
-        assert!(!was_written(probes.path(), "vms"), "no probe has written yet");
+        let minute = Duration::from_secs(60);
+        let written = |volume| was_written(probes.path(), volume, minute);
+        assert!(!written("vms"), "no probe has written yet");
         let file = std::fs::File::create(probes.path().join("vms.written")).unwrap();
-        assert!(was_written(probes.path(), "vms") && !was_written(probes.path(), "other"));
-        let hour = Duration::from_secs(3600);
-        file.set_modified(SystemTime::now() - hour).unwrap();
-        assert!(!was_written(probes.path(), "vms"));
-        file.set_modified(SystemTime::now() + hour).unwrap();
-        assert!(!was_written(probes.path(), "vms"), "of a clock that was set back");
+        assert!(written("vms") && !written("other"));
+        for (seconds, counts) in [(50, true), (70, false)] {
+            file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+            assert_eq!(written("vms"), counts, "{seconds} s ago");
+        }
+        file.set_modified(SystemTime::now() + 60 * minute).unwrap();
+        assert!(!written("vms"), "of a clock that was set back");
     }
 
     /// libvirt's test driver pauses for no I/O error, but it does pause and go on.
