@@ -1,5 +1,6 @@
 //! The file as a tree of values that remember where they stand, the same for TOML and JSON.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde_json::Value as Json;
@@ -85,16 +86,29 @@ impl Value {
         }
     }
 
-    /// How a message repeats it; tables and lists are not repeated.
+    /// How a message repeats it, without the password of a URL; tables and lists are not repeated.
     pub fn shown(&self) -> Option<String> {
         match self {
             Value::Table(_) | Value::Array(_) => None,
-            Value::Text(text) => Some(quoted(text)),
+            Value::Text(text) => Some(quoted(&without_password(text))),
             Value::Bool(truth) => Some(truth.to_string()),
             Value::Integer(number) => Some(number.to_string()),
             Value::Other(_, written) => Some(shortened(written)),
         }
     }
+}
+
+/// `scheme://user:password@host` with asterisks for the password: messages end up in journals and on other nodes. In doubt too
+/// much is hidden, for a password may hold any character; what stands behind the port of a URL is none.
+fn without_password(text: &str) -> Cow<'_, str> {
+    let start = text.find("://").map_or(0, |scheme| scheme + 3);
+    let hidden = text.rfind('@').filter(|end| *end > start).and_then(|end| {
+        let colon = start + text[start..end].find(':')?;
+        let behind = &text[colon + 1..end];
+        let is_port = |(port, _): (&str, &str)| port.bytes().all(|byte| byte.is_ascii_digit());
+        (!behind.split_once('/').is_some_and(is_port)).then(|| (colon + 1, end))
+    });
+    hidden.map_or(Cow::Borrowed(text), |(from, to)| format!("{}***{}", &text[..from], &text[to..]).into())
 }
 
 /// `text` in double quotes, control characters escaped, cut when it is long.

@@ -238,7 +238,7 @@ impl Error {
     /// Says which server it was.
     #[must_use]
     pub fn at(self, url: &str) -> Error {
-        Error::Server { url: url.into(), reason: Box::new(self) }
+        Error::Server { url: crate::url::shown(url).into(), reason: Box::new(self) }
     }
 }
 

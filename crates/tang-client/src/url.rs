@@ -1,5 +1,7 @@
 //! The few URLs that make sense for a Tang server: `http://host[:port][/path]`; https with the feature of that name.
 
+use std::borrow::Cow;
+
 use crate::Error;
 
 /// A server's address and base path.
@@ -18,7 +20,7 @@ pub struct Url {
 impl Url {
     /// Reads one. A URL without a scheme is taken as http, as curl (and so Clevis) does.
     pub fn parse(text: &str) -> Result<Url, Error> {
-        let wrong = |why| Error::Url { url: text.into(), why };
+        let wrong = |why| Error::Url { url: shown(text).into(), why };
         let (secure, rest) = match text.split_once("://") {
             None => (false, text),
             Some(("http", rest)) => (false, rest),
@@ -44,6 +46,15 @@ impl Url {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         let usual = if self.secure { 443 } else { 80 };
         if self.port == usual { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+/// How messages call a URL: what stands before an @, a password perhaps, is not repeated.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    let start = text.find("://").map_or(0, |scheme| scheme + 3);
+    match text.rfind('@').filter(|at| *at > start) {
+        Some(at) => format!("{}***{}", &text[..start], &text[at..]).into(),
+        None => text.into(),
     }
 }
 
@@ -103,6 +114,14 @@ mod tests {
             "http://:80",
         ] {
             assert!(matches!(Url::parse(bad), Err(Error::Url { .. })), "{bad:?}");
+        }
+        for secret in [
+            "http://somebody:not-a-secret@tang:7500/a",
+            "somebody:not-a-secret@tang",
+            "ftp://u:not-a-secret@a",
+        ] {
+            let said = Url::parse(secret).unwrap_err().at(secret).to_string();
+            assert!(said.contains("***@") && !said.contains("not-a-secret"), "{said}");
         }
         let secure = Url::parse("https://tang.home.arpa").map(|url| (url.port, url.secure, url.authority()));
         if cfg!(feature = "https") {

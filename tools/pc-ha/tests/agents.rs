@@ -20,7 +20,7 @@ probe)
 	;;
 start) [ ! -e "$STANDIN/refuse" ] || exit 2; : > "$STANDIN/runs" ;;
 stop) [ ! -e "$STANDIN/hangs" ] || exit 75; [ -e "$STANDIN/immortal" ] || rm -f "$STANDIN/runs" ;;
-resume) [ ! -e "$STANDIN/stuck" ] || exit 75 ;;
+resume) [ ! -e "$STANDIN/lost" ] || exit 3; [ ! -e "$STANDIN/stuck" ] || exit 75 ;;
 migrate) [ -e "$STANDIN/stays" ] || rm -f "$STANDIN/runs" ;;
 esac
 "#;
@@ -119,7 +119,7 @@ fn stopped_means_that_libvirt_and_the_kernel_say_so() {
     assert_eq!(scene.act("start"), 1, "it runs elsewhere");
 }
 
-/// QEMU is there all the same: whether it could be resumed changes nothing of the monitor's answer.
+/// QEMU is there all the same: whether it could be resumed changes nothing of the monitor's answer, unless it never can be.
 #[test]
 fn a_monitor_has_a_paused_guest_go_on_and_answers_for_itself() {
     let scene = Scene::new();
@@ -127,9 +127,15 @@ fn a_monitor_has_a_paused_guest_go_on_and_answers_for_itself() {
     assert!(!scene.log().contains("resume"), "what does not run is not paused: {}", scene.log());
     scene.act("start");
     assert_eq!(scene.act("monitor"), 0);
-    assert!(scene.log().ends_with("--applied resume mail\n"), "{}", scene.log());
+    assert!(scene.log().ends_with("--applied resume --exit-code mail\n"), "{}", scene.log());
     scene.set("stuck", true);
     assert_eq!(scene.act("monitor"), 0, "its volume does not answer yet, or libvirt hangs");
+    scene.set("lost", true);
+    assert_eq!(scene.act("monitor"), 1, "its disk is on a mount that is no more");
+    assert_eq!(scene.act("stop"), 0);
+    assert_eq!(scene.act("monitor"), 7);
+    scene.set("lost", false);
+    scene.set("runs", true);
     scene.set("unknown", true);
     assert_eq!(scene.act("monitor"), 1);
 }

@@ -109,3 +109,58 @@ fn a_node_that_goes_down_is_on_standby_until_it_boots_and_lets_go_in_time() {
     assert!(closed(next) < Duration::from_secs(20));
     assert!(!stage.read("cib.xml").contains(STANDBY));
 }
+
+/// A logind that is at work on what was asked for before: a shutdown, or a sleep.
+struct Busy {
+    goes_down: bool,
+}
+
+#[derive(Debug, zbus::DBusError)]
+#[zbus(prefix = "org.freedesktop.login1")]
+enum Refusal {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    OperationInProgress(String),
+}
+
+#[zbus::interface(name = "org.freedesktop.login1.Manager")]
+impl Busy {
+    #[allow(clippy::unused_self, reason = "the shape of a D-Bus method")]
+    fn reboot(&self, interactive: bool) -> Result<(), Refusal> {
+        assert!(!interactive, "nobody sits there");
+        Err(Refusal::OperationInProgress("There's already a shutdown or sleep operation in progress".into()))
+    }
+
+    fn power_off(&self, interactive: bool) -> Result<(), Refusal> {
+        self.reboot(interactive)
+    }
+
+    #[zbus(property)]
+    fn preparing_for_shutdown(&self) -> bool {
+        self.goes_down
+    }
+}
+
+#[test]
+fn a_machine_that_goes_down_already_does_what_it_is_told() {
+    let stage = Stage::running();
+    for goes_down in [true, false] {
+        let (_daemon, address) = bus();
+        let _logind = Builder::address(address.as_str())
+            .and_then(|builder| builder.serve_at("/org/freedesktop/login1", Busy { goes_down }))
+            .and_then(|builder| builder.name("org.freedesktop.login1"))
+            .and_then(Builder::build)
+            .unwrap();
+        for verb in ["reboot", "power-off"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pc-ha"));
+            command.arg("--root").arg(stage.at(".")).arg("--file").arg(stage.at("cluster.toml"));
+            command.args(["--node", "node2", "engine", verb]);
+            let output = command.env("DBUS_SYSTEM_BUS_ADDRESS", &address).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let expected =
+                if goes_down { "this machine is going down already\n" } else { "OperationInProgress" };
+            assert_eq!(output.status.success(), goes_down, "{verb}: {said}");
+            assert!(said.contains(expected), "{verb}: {said}");
+        }
+    }
+}

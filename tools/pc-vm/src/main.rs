@@ -6,6 +6,7 @@
 mod baseline;
 mod cpu;
 mod curl;
+mod descriptor;
 mod devices;
 mod disk;
 mod domain;
@@ -154,6 +155,9 @@ enum Verb {
     Resume {
         /// The VM
         name: String,
+        /// Exit with 3 when it cannot go on: its disk is on a mount that is no more
+        #[arg(long)]
+        exit_code: bool,
     },
     #[command(flatten)]
     Disk(disk::Verb),
@@ -271,9 +275,9 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             site.require_self()?;
             handover::adopt(site)
         }
-        Verb::Resume { name } => {
+        Verb::Resume { name, exit_code } => {
             require_root()?;
-            resume::resume(site, &name)
+            resume::resume(site, &name, exit_code)
         }
         Verb::Disk(verb) => disk::run(site, verb),
         Verb::Console { name } => console(site, &name),

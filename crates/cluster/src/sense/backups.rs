@@ -31,7 +31,16 @@ impl Sense<'_> {
         if let Some(rest) = repository.strip_prefix("ssh://") {
             let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
             let host = authority.rsplit('@').next().unwrap_or_default();
-            if host.is_empty() || authority.starts_with('-') || host.starts_with('-') || path.is_empty() {
+            if has_password(rest) {
+                let fault = "has a password, which everybody could read, and borg takes none in a URL";
+                let remedy =
+                    "write \"ssh://user@host/path\" and let ssh log in with a key: ssh-copy-id user@host";
+                self.secret(&steps, fault, remedy);
+            } else if host.is_empty()
+                || authority.starts_with('-')
+                || host.starts_with('-')
+                || path.is_empty()
+            {
                 let remedy = "write for example \"ssh://borg@backup.example/./home\"";
                 self.error(&steps, "does not name host and path", remedy);
             }
@@ -54,6 +63,16 @@ impl Sense<'_> {
     }
 }
 
+/// `user:password@host`: what stands behind the host's colon is a port. An @ behind the host's slash belongs to the path, but a
+/// password may hold a slash.
+fn has_password(rest: &str) -> bool {
+    let Some((user, behind)) = rest.rsplit_once('@').and_then(|(before, _)| before.split_once(':')) else {
+        return false;
+    };
+    let port = behind.split_once('/').map(|(port, _)| port);
+    !user.contains(['/', '[']) && port.is_none_or(|port| !port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// The words and characters of systemd.time(7) calendar events; systemd itself has the last word.
 fn is_calendar(text: &str) -> bool {
     let words = ["minutely", "hourly", "daily", "weekly", "monthly", "quarterly", "semiannually", "yearly"];
@@ -72,7 +91,19 @@ fn is_weekday(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_calendar;
+    use super::{has_password, is_calendar};
+
+    #[test]
+    fn passwords_are_seen() {
+        for with in ["u:p@h/x", "u:@h/x", "u:a/b@h/x", "u:a@b@h/x", "u:22@h/x"] {
+            assert!(has_password(with), "{with}");
+        }
+        for without in
+            ["u@h/x", "h/x", "h:22/x", "u@h:22/x", "h:22/a@b", "u@h/a:b@c", "[fd00::1]:22/a@b", "h/a:b@c"]
+        {
+            assert!(!has_password(without), "{without}");
+        }
+    }
 
     #[test]
     fn calendars_read() {

@@ -18,10 +18,31 @@ pub trait Manager {
     fn power_off(&self, interactive: bool) -> zbus::Result<()>;
     fn reboot(&self, interactive: bool) -> zbus::Result<()>;
     fn inhibit(&self, what: &str, who: &str, why: &str, mode: &str) -> zbus::Result<OwnedFd>;
+    /// It goes down, and may still be waiting with that.
+    #[zbus(property)]
+    fn preparing_for_shutdown(&self) -> zbus::Result<bool>;
     #[zbus(property, name = "InhibitDelayMaxUSec")]
     fn inhibit_delay_max_usec(&self) -> zbus::Result<u64>;
     #[zbus(signal)]
     fn prepare_for_shutdown(&self, start: bool) -> zbus::Result<()>;
+}
+
+/// The error of whoever asks logind for a shutdown while another one, or a sleep, is under way (`bus-common-errors.h`).
+const UNDER_WAY: &str = "org.freedesktop.login1.OperationInProgress";
+
+/// Has the machine go down by `order`. One that goes down already is what was asked for: of two that ask for a shutdown, which
+/// is waited with while guests move, the second one has not failed. One that goes to sleep is not.
+pub fn go_down(bus: &Connection, order: impl Fn(&Login<'_>) -> zbus::Result<()>) -> zbus::Result<()> {
+    let login = Login::new(bus)?;
+    match order(&login) {
+        Err(zbus::Error::MethodError(name, ..))
+            if name.as_str() == UNDER_WAY && login.preparing_for_shutdown()? =>
+        {
+            pc_cli::log::info("this machine is going down already");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// logind, and what it says from now on.

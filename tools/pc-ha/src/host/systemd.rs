@@ -6,7 +6,7 @@ use anyhow::Result;
 use systemd_jobs::{Manager, within};
 pub use systemd_jobs::{start, stop};
 
-use super::logind::Login;
+use super::logind::go_down;
 
 /// For whatever is no job.
 const QUICK: Duration = Duration::from_secs(90);
@@ -41,12 +41,12 @@ pub fn reread_logind() -> Result<()> {
 
 /// Switches the machine off, as the power button would.
 pub fn power_off() -> Result<()> {
-    within("switch this machine off", QUICK, |bus| Login::new(bus)?.power_off(false))
+    within("switch this machine off", QUICK, |bus| go_down(bus, |login| login.power_off(false)))
 }
 
 /// Has the machine go down and come back, as `reboot` would.
 pub fn reboot() -> Result<()> {
-    within("restart this machine", QUICK, |bus| Login::new(bus)?.reboot(false))
+    within("restart this machine", QUICK, |bus| go_down(bus, |login| login.reboot(false)))
 }
 
 /// systemd's word for the whole machine, and the units that have failed.
