@@ -114,7 +114,7 @@ pub fn accepts(kept: Option<&Generation>, received: &Generation) -> Result<(), S
     }
     if received.generation == kept.generation && received.sha256 != kept.sha256 {
         return Err(format!(
-            "generation {} is in force here with another content\n  push the file again: it gets a new number",
+            "generation {} is in force here with another content\n  compare the two files; `pc-config put` what is to be of both on one node, which gives it the next number, and push there",
             kept.generation
         ));
     }

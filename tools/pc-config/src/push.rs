@@ -19,7 +19,7 @@ use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
 use crate::network;
 use crate::plan::{Have, Place, Want, plan};
-use crate::put::{own_name, understand};
+use crate::put::{in_force, own_name, understand};
 use crate::status::{self, Status};
 use crate::trust::Trust;
 
@@ -99,7 +99,7 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     on_each(&others, |node| ssh.verb(node, check).stdin(&signed).text().map(drop))
         .map_err(|error| advised(&error, UNCHANGED))?;
     if !writes.is_empty() {
-        host.replace(&writes, || host.reload_systemd())?;
+        in_force(&host, &writes, &own, &have, &cluster)?;
         network::warn(&have, &cluster, None);
         changed.insert(0, own.clone());
     }
@@ -167,8 +167,22 @@ fn ask(ssh: &Ssh, cluster: &Cluster, own: &str, have: &Have) -> Result<(Vec<Stat
     }
 }
 
-/// Another text in place of one that this node never had would undo, unseen, what somebody changed there.
+/// Another text in place of one that this node never had would undo, unseen, what somebody changed there: of a higher number, or
+/// of the same one when two were changed at once.
 fn overtaken(own: &Status, reached: &[Status], generation: &Generation) -> Result<()> {
+    let other = |status: &&Status| {
+        own.generation.is_some()
+            && status.generation == own.generation
+            && status.sha256 != own.sha256
+            && status.sha256.as_ref() != Some(&generation.sha256)
+    };
+    if let Some(other) = reached.iter().find(other) {
+        return Err(refused(format!(
+            "{} and this node have two generations {}: this file lacks what was changed there\n  pc-config show --json, there and here, to compare; write what is to be of both here, `pc-config put` it, then push; {UNCHANGED}",
+            other.node,
+            generation.generation - 1
+        )));
+    }
     let newest = reached.iter().max_by_key(|status| status.generation);
     let Some(newest) = newest.filter(|newest| {
         newest.generation > own.generation && newest.generation < Some(generation.generation)
@@ -271,8 +285,11 @@ mod tests {
         };
         assert!(refused(Some(1), &[status(Some(2), "theirs"), status(Some(1), "older")]));
         assert!(refused(None, &[status(Some(1), "theirs")]));
-        assert!(!refused(Some(2), &[status(Some(2), "theirs"), status(Some(1), "older")]), "put here first");
+        assert!(!refused(Some(2), &[status(Some(1), "theirs"), status(Some(1), "older")]), "put here first");
         assert!(!refused(Some(1), &[status(Some(2), "new")]), "it is the same");
         assert!(!refused(Some(2), &[status(None, ""), status(Some(1), "older")]));
+        assert!(refused(Some(2), &[status(Some(2), "theirs"), status(Some(2), "older")]), "two at once");
+        assert!(!refused(Some(2), &[status(Some(2), "new"), status(Some(2), "older")]), "theirs is wanted");
+        assert!(!refused(Some(3), &[status(Some(2), "theirs")]), "put here with both");
     }
 }

@@ -12,7 +12,7 @@ use crate::check::stable_names;
 use crate::generation::{Generation, Given, next, signed_by_ours, tell_apart, verify};
 use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
-use crate::plan::{Have, Place, Want, accepts, plan};
+use crate::plan::{Have, Place, Want, Write, accepts, plan};
 use crate::trust::Trust;
 use crate::{disks, hosts, network, show};
 
@@ -93,15 +93,7 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     let cut_short = have.file.as_deref().is_some_and(|file| host.cut_short(file));
     if !writes.is_empty() {
         let node = own_name(common, &accepted.cluster)?;
-        let others = disks::are_others(&node, &have, &accepted.cluster);
-        host.replace(&writes, || {
-            host.reload_systemd()?;
-            // Before the record: a put that is cut short here is repeated, and this with it.
-            if others {
-                host.restart(&disks::READERS, &format!("{node} has other disks than before"));
-            }
-            Ok(())
-        })?;
+        in_force(&host, &writes, &node, &have, &accepted.cluster)?;
         network::warn(&have, &accepted.cluster, Some(&node));
     }
     if writes.iter().any(|write| write.place == Place::Edited) {
@@ -112,9 +104,22 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     answer(common, &accepted, &writes, true)
 }
 
+/// Replaces the files, and tells those that read the disks of the old ones.
+pub fn in_force(host: &Host, writes: &[Write], node: &str, have: &Have, cluster: &Cluster) -> Result<()> {
+    let others = disks::are_others(node, have, cluster);
+    host.replace(writes, || {
+        host.reload_systemd()?;
+        // Before the record: a put that is cut short here is repeated, and this with it.
+        if others {
+            host.restart(&disks::READERS, &format!("{node} has other disks than before"));
+        }
+        Ok(())
+    })
+}
+
 /// What is to be replaced. Where the system's configuration has put everything else in place, only the record of the
 /// generation is missing: its number and the signature, which other nodes ask for.
-fn writes(accepted: &Accepted, have: &Have, declared: bool) -> Result<Vec<crate::plan::Write>> {
+fn writes(accepted: &Accepted, have: &Have, declared: bool) -> Result<Vec<Write>> {
     let want =
         Want { cluster: &accepted.cluster, generation: &accepted.generation, record: &accepted.record };
     let mut writes = plan(&want, have)?;
@@ -122,12 +127,7 @@ fn writes(accepted: &Accepted, have: &Have, declared: bool) -> Result<Vec<crate:
     Ok(writes)
 }
 
-fn answer(
-    common: &Common,
-    accepted: &Accepted,
-    writes: &[crate::plan::Write],
-    in_force: bool,
-) -> Result<Exit> {
+fn answer(common: &Common, accepted: &Accepted, writes: &[Write], in_force: bool) -> Result<Exit> {
     let answered = Answered {
         schema: "pc.config.put/1",
         node: own_name(common, &accepted.cluster)?,

@@ -1,4 +1,4 @@
-//! A put that gives this node other disks has those restarted that read them once. In a mount namespace with /etc, /run and
+//! A put or push that gives this node other disks has those restarted that read them once. In a mount namespace with /etc, /run and
 //! /var/lib of its own, against a systemd that is played here.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
@@ -6,10 +6,11 @@
 mod machine;
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use machine::{Machine, PROGRAM, file, run};
+use machine::{Machine, PROGRAM, file};
 use zbus::zvariant::OwnedObjectPath;
 
 /// Ends what a test started, also when it fails.
@@ -79,16 +80,18 @@ fn other_disks_have_their_readers_restarted_and_nothing_else_does() {
         .unwrap()
         .build()
         .unwrap();
-    let put = |text: &str| {
+    let run = |verb: &str, text: &str| {
         let root = machine.root.display();
         let mounts = format!("for d in etc run var/lib; do mount --bind {root}/$d /$d; done");
-        let script = format!("{mounts} && exec timeout 60 {PROGRAM} --node node1 put -");
+        let script =
+            format!("{mounts} && PATH={root}/bin:$PATH exec timeout 60 {PROGRAM} --node node1 {verb} -");
         let mut command = Command::new("unshare");
         command.args(["--map-current-user", "--mount", "sh", "-ec", &script]);
-        let ended = run(command.env("DBUS_SYSTEM_BUS_ADDRESS", address.trim()), text.as_bytes());
+        let ended = machine::run(command.env("DBUS_SYSTEM_BUS_ADDRESS", address.trim()), text.as_bytes());
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         (std::mem::take(&mut *heard.lock().unwrap()), ended.stderr)
     };
+    let put = |text: &str| run("put", text);
     let restarts = [
         "reload",
         "list active activating failed",
@@ -109,4 +112,20 @@ fn other_disks_have_their_readers_restarted_and_nothing_else_does() {
     assert_eq!(put(&with_disks(&["ata-D"], "")).0, restarts);
     std::fs::write(&record, before).unwrap();
     assert_eq!(put(&with_disks(&["ata-D"], "")).0, restarts, "cut short");
+    // Pushed on this node: the others are told by their own put. A file of one node, so that nobody has to answer.
+    for (path, content) in [
+        ("etc/personal-cluster/trust/ca.crt", ""),
+        ("etc/personal-cluster/trust/ssh_config", ""),
+        ("run/personal-cluster/secrets/ssh-user.key", ""),
+        ("bin/pc-trust", "#!/bin/sh\nexec cat\n"),
+    ] {
+        let path = machine.root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let second = "[[node]]\nname = \"node2\"\naddress = \"10.0.0.2\"\n";
+    let alone = |disk: &str, more: &str| with_disks(&[disk], more).replace(second, "");
+    assert_eq!(run("push", &alone("ata-E", "")).0, restarts, "pushed");
+    assert_eq!(run("push", &alone("ata-E", "# a comment\n")).0, ["reload"]);
 }
