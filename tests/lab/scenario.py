@@ -50,8 +50,7 @@ def run(files: list[Path]) -> bool:
         except Exception as error:
             verdict = "FAILED"
             report.say(told(error, file))
-            if cluster is not None:
-                look.failure(cluster, file.stem)
+            look.left(file.stem)
         finally:
             if cluster is not None:
                 cluster.close()
