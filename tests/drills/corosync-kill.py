@@ -1,4 +1,6 @@
-"""corosync is killed on the node that runs the VM."""
+"""corosync is killed on the node that runs the VM: nobody starts it again, and a node without it has to reset itself."""
+
+RESTARTS = True
 
 
 def strike():

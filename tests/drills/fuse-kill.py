@@ -1,4 +1,6 @@
-"""The mount that the VM's disk is on is killed on its node: the guest loses its disk, and gets it back or boots elsewhere."""
+"""The client of the volume that the VM's disk is on is killed on its node: what QEMU had open never comes back, so the guest boots anew."""
+
+RESTARTS = True
 
 
 def strike():

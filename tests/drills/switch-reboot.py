@@ -2,6 +2,7 @@
 
 import time
 
+RESTARTS = True
 MEND_FIRST = True
 
 

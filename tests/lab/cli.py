@@ -147,11 +147,7 @@ def _up(fresh: bool) -> int:
         try:
             cluster = steps.up()
         except (report.Failure, TimeoutError):
-            left = state.load()
-            if left is not None:
-                failed = Cluster(left)
-                look.failure(failed, "up")
-                failed.close()
+            look.left("up")
             raise
     report.say(f"{time.monotonic() - begun:7.1f} s  in all\n\n{look.table(cluster)}\n\n{look.AROUND}")
     cluster.close()

@@ -6,7 +6,7 @@ import ast
 import unittest
 
 from lab import drill, tally
-from lab.observer import Fence
+from lab.observer import Fence, Observer
 
 AMONG = drill.faults([])
 
@@ -38,6 +38,34 @@ class Files(unittest.TestCase):
                 targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
                 names = {target.id for target in targets if isinstance(target, ast.Name)}
                 self.assertLessEqual({name for name in names if name.isupper()}, known)
+
+
+class TangBox:
+    """Stands for the cluster and for its box: what it has heard of the guest."""
+
+    heard = "".join(
+        f"{at}.5 hb {count} boot={boot * 8}-0000-0000-0000-000000000000 up=1.0 sum=0\n"
+        for at, count, boot in [(10, 1, "a"), (11, 2, "a"), (13, 3, "a"), (14, 4, "a"), (90, 5, "b"), (91, 6, "b")]
+    )
+
+    def remote(self, _box: object) -> TangBox:
+        """Itself."""
+        return self
+
+    def must(self, _command: str, _timeout_s: float) -> str:
+        """What was heard."""
+        return self.heard
+
+
+class Heard(unittest.TestCase):
+    """What a drill is judged by."""
+
+    def test_a_guest_that_beats_on_and_boots_later_was_restarted(self) -> None:
+        watch = Observer(TangBox())  # type: ignore[arg-type]
+        self.assertEqual([boot[0] for boot in watch.boots(11.6)], ["a", "b"])
+        self.assertEqual([boot[0] for boot in watch.boots(20)], ["b"])
+        self.assertEqual(watch.gap(11.6), 76)
+        self.assertEqual(watch.since(11.6, 0.1).count, 6)
 
 
 class Page(unittest.TestCase):

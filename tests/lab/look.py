@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab import boxes, places, report, segment, steps
+from lab import boxes, places, report, segment, state, steps
 from lab.boxes import NODES, Box
 from lab.cluster import Cluster, together
 
@@ -81,6 +81,15 @@ def failure(cluster: Cluster, name: str) -> Path:
     places.forget_older(directory.parent, directory, keep=9)
     report.say(f"full logs: {directory}")
     return directory
+
+
+def left(name: str) -> None:
+    """As `failure`, of whatever runs: a lab that did not come up is nobody's yet."""
+    recorded = state.load()
+    if recorded is not None:
+        cluster = Cluster(recorded)
+        failure(cluster, name)
+        cluster.close()
 
 
 def _pull(cluster: Cluster, box: Box, directory: Path) -> str:

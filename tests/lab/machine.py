@@ -17,6 +17,10 @@ from lab import boxes, monitor, places, report
 from lab.cluster import Cluster
 from lab.remote import Remote, looking
 
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+# A quarter of an hour in which guests may move away (pc-ha's logind.conf), five minutes in which units may stop, and a boot.
+REBOOT_S = 900 + 300 + 900
+
 
 class Machine:
     """One machine, as scenarios see it."""
@@ -193,18 +197,29 @@ class Machine:
             time.sleep(0.5)
         self.crash()
 
-    def reboot(self) -> None:
+    def reboot(self, timeout: float = REBOOT_S) -> None:
         """`reboot` from within, and wait for the next login."""
-        before = self.succeed("cat /proc/sys/kernel/random/boot_id")
+        before = self.succeed(BOOT_ID)
         self.execute("systemctl --no-block reboot", timeout=60)
-        self._cluster.disconnect(self._box)
-        deadline = time.monotonic() + 900
+        deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            time.sleep(5)
-            if self.execute("cat /proc/sys/kernel/random/boot_id", timeout=30)[1] not in ("", before):
+            status, boot = self.execute(BOOT_ID, timeout=30)
+            if status == 0 and boot != before:
                 return
-            self._cluster.disconnect(self._box)
-        raise report.Failure(f"{self.name}: does not come back from its reboot")
+            if status != 0:
+                # It is on its way down, or up: a kept connection would wait for a machine that has forgotten it.
+                self._cluster.disconnect(self._box)
+            time.sleep(2)
+        raise report.Failure(f"{self.name}: is not back {timeout:.0f} s after `reboot`: {self._stuck()}")
+
+    def _stuck(self) -> str:
+        """What a machine that was told to restart waits for."""
+        if not self.is_up():
+            return "its emulator has ended"
+        status, told = self.execute("systemd-inhibit --list --no-pager; systemctl list-jobs --no-pager", timeout=60)
+        if status == 0:
+            return f"it answers, from the same boot\n{told}"
+        return f"it does not answer; last on its console:\n{self.get_console_log()[-1500:]}"
 
     def send_monitor_command(self, command: str) -> str:
         """A command of QEMU's monitor: `device_del d2`, `system_reset`, `watchdog_action none`, ..."""

@@ -127,6 +127,10 @@ class Observer:
         last = self.texts[-1] if self.texts else "nothing"
         raise report.Failure(f"as seen from the tang box: {what} within {timeout_s:.0f} s; last {last}")
 
+    def boots(self, moment: float) -> list[str]:
+        """The guest's boots that were heard after that moment, in their order."""
+        return list(dict.fromkeys(one.record.boot for one in self.seen() if one.at > moment))
+
     def gap(self, moment: float) -> float:
         """The longest silence from just before that moment on."""
         at = [one.at for one in self.seen()]

@@ -14,8 +14,8 @@ class Failure(Exception):
     """Something the person running the lab can read; no traceback is shown."""
 
 
-class Interrupted(Exception):
-    """The person pressed ctrl-C, or the job was ended."""
+class Interrupted(BaseException):
+    """The job was ended: as ctrl-C no failure of whatever was under way, and nothing that catches failures may go on."""
 
 
 def say(text: str) -> None:

@@ -1,31 +1,17 @@
 """A VM is backed up while it runs, and again when little has changed. Then it is lost with its disk and all that lay beside
 it, restored by another node, and started: its heart beats on from where the backup was."""
+# with: backup
 # nixos: no, it adds a policy with pc-config push, which on NixOS is the configuration's business
 
 import json
-import re
 import time
 
 DIRECTORY = "/mnt/vms/vms/mail"
-FILE = "/etc/personal-cluster/cluster.toml"
-POLICY = '[backup.daily]\\nrepository = "/mnt/backup/borg/daily"\\nschedule = "daily"\\n'
-# A backup waits for a heal, with 75.
-WHOLE = "jq -e '[.volumes[].heal_pending] | all(. == 0)' /run/personal-cluster/storage.json"
-
-
-def boot_of(record):
-    """The guest's boot: another one after a restart."""
-    return re.search(r"boot=(\S+)", record)[1]
-
-
-def count_of(record):
-    """The number that goes on where the disk's last record stopped."""
-    return int(re.match(r"hb (\d+)", record)[1])
 
 
 def back_up():
     """On the node where the VM runs; the timer may be at work there, too."""
-    node1.wait_until_succeeds(WHOLE, timeout=1800)
+    whole()
     answer = json.loads(node1.succeed("pc-borg backup mail --json --lock-wait 900", timeout=1800))
     (entry,) = answer["backups"]
     assert entry["outcome"] == "done", entry
@@ -38,15 +24,7 @@ def back_up():
 
 
 with subtest("a policy, its repository, and a copy of its key"):
-    node1.succeed(
-        f"grep -q '^\\[backup.daily\\]' {FILE} || "
-        f"{{ sed -i '/^\\[vm.mail\\]/a backup = [\"daily\"]' {FILE} && printf '\\n{POLICY}' >> {FILE}; }}",
-        "pc-config push",
-        "pc-borg init daily --lock-wait 900",
-    )
-    node1.fail("pc-borg backup mail")
-    code = json.loads(node1.succeed("pc-borg key export daily --json --lock-wait 900"))["code"]
-    node1.succeed(f"pc-borg key acknowledge daily {code} --lock-wait 900")
+    policy()
 
 with subtest("it is backed up while it runs, and goes on running"):
     before = heartbeat(node1)
