@@ -12,8 +12,10 @@ use crate::want::Want;
 
 /// logind goes on by itself when its own patience is over: we let go before, and say so.
 const MARGIN: Duration = Duration::from_secs(2);
-/// Between two questions whether all have left.
+/// Between two questions whether all have left, at least: the processor is the migrations'.
 const PAUSE: Duration = Duration::from_millis(500);
+/// And this many times as long as the last answer took.
+const QUIET: u32 = 4;
 
 /// Why nothing would move, whatever was asked; `None` when it will.
 fn stays(me: &str, engine: &Engine) -> Option<&'static str> {
@@ -67,6 +69,7 @@ fn leave(want: &Want, deadline: Instant) -> bool {
         return false;
     }
     loop {
+        let asked = Instant::now();
         let left = match host::engine() {
             Ok(engine) => engine.vms_on(me),
             // Asked for, and nobody answers any more: pacemaker.service says how it ends.
@@ -89,7 +92,8 @@ fn leave(want: &Want, deadline: Instant) -> bool {
         }
         tell(&format!("going down: {} to move", left.len()));
         // Pacemaker has no event for "all have left" that a program could wait for.
-        std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
+        let pause = PAUSE.max(asked.elapsed() * QUIET);
+        std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::probe;
 use crate::site::Site;
 
 /// For each of a few calls of libvirt: pacemaker gives its monitor two minutes, of which the looks at /proc may take a sixth.
-const GLANCE: Duration = Duration::from_secs(4);
+const GLANCE: Duration = Duration::from_secs(8);
 /// Where the agent pc-volume notes that a write has reached the volume, every ten seconds or so.
 const PROBES: &str = "/run/personal-cluster/ha";
 
