@@ -89,10 +89,10 @@ impl Client {
         }
     }
 
-    /// What can be told without asking anybody: that enough of its pins are known here.
+    /// What can be told without asking anybody: that enough of its pins are known here, with servers that can be asked.
     fn is_possible(&self, policy: &Policy) -> Result<(), Error> {
         match &policy.node {
-            Node::Tang(_) => Ok(()),
+            Node::Tang(sealed) => Url::parse(&sealed.url).map(drop).map_err(|error| error.at(&sealed.url)),
             Node::Other(pin) => self.other_for(pin).map(drop),
             Node::Sss(sharing, shares) => self.possible(sharing, shares).map(drop),
         }

@@ -370,5 +370,13 @@ fn what_cannot_succeed_asks_nobody() {
             "{error}"
         );
     }
+    // A server that can never be asked.
+    let secure = if cfg!(feature = "https") { None } else { Some("https://127.0.0.1:1") };
+    for url in ["ftp://127.0.0.1:1"].into_iter().chain(secure) {
+        let shares = [&silent, url].map(|url| sealed_to(&tang, url).jwe);
+        let both = sss::seal(2, &cek, &shares, b"x").unwrap();
+        let error = client().decrypt(&Policy::read(both).unwrap()).unwrap_err();
+        assert!(!error.is_temporary() && error.to_string().contains(url), "{error}");
+    }
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }

@@ -1,9 +1,11 @@
-//! One process changes a device's header at a time: what was read of it must still hold when it is written.
+//! One process changes a device's header, or this node's secrets, at a time: what was read must still hold when it is
+//! written.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -25,24 +27,50 @@ pub struct Lock {
 pub fn alone(common: &Common, device: &Device) -> Result<Lock> {
     device.require_present()?;
     let path = directory(common)?.join(file_name(device)?);
-    let opened = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(O_NOFOLLOW)
-        .open(&path);
-    let file = opened.with_context(|| format!("creating {}", path.display()))?;
-    let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => try_again(format!(
-            "{}: another pc-unlock, or a program it started, changes its header",
-            device.name
-        )),
-        errno => anyhow::Error::new(errno).context(format!("locking {}", path.display())),
-    })?;
+    let file =
+        Flock::lock(open(&path)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => try_again(format!(
+                "{}: another pc-unlock, or a program it started, changes its header",
+                device.name
+            )),
+            errno => anyhow::Error::new(errno).context(format!("locking {}", path.display())),
+        })?;
     fcntl(&*file, FcntlArg::F_SETFD(FdFlag::empty()))
         .with_context(|| format!("keeping {} open", path.display()))?;
     Ok(Lock { _file: file })
+}
+
+/// The lock on this node's secrets at `path`. It is held for a few writes and never while a server is asked, so others are
+/// waited for; after `patience` one is told to come back (75).
+pub fn secrets(path: &Path, patience: Duration) -> Result<Flock<File>> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+    }
+    let mut file = open(path)?;
+    let until = Instant::now() + patience;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= until => {
+                let seconds = patience.as_secs_f64();
+                return Err(try_again(format!(
+                    "waiting for {}: another pc-unlock has held it for {seconds} s",
+                    path.display()
+                )));
+            }
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, errno)) => {
+                return Err(anyhow::Error::new(errno).context(format!("locking {}", path.display())));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW);
+    options.open(path).with_context(|| format!("creating {}", path.display()))
 }
 
 /// By its number, whatever link it was named by.

@@ -1,5 +1,6 @@
 //! Sealed secrets: Clevis JWEs below `/etc/personal-cluster/sealed`, opened into a tmpfs.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use cluster::view::paths;
 use nix::errno::Errno;
+use nix::fcntl::Flock;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use pc_cli::{Common, log, refused, try_again};
@@ -15,9 +17,9 @@ use sha2::{Digest, Sha256};
 use tang_client::{Client, Error, Jwe, Pin, Policy};
 use zeroize::Zeroizing;
 
-use crate::rotate;
 use crate::settings::{as_lasting_as, classify};
 use crate::vouched::Present;
+use crate::{lock, rotate};
 
 /// Where a node keeps its secrets.
 #[derive(Debug, Clone)]
@@ -93,14 +95,32 @@ impl Secrets {
             let policy = self.policy_of(name, &sealed).ok().filter(|policy| policy.is_of(pin));
             let old = policy.and_then(|policy| pc_run::timed(|| client.decrypt(&policy)).ok());
             if old.is_some_and(|old| old.as_slice() == plaintext) {
-                return self.reopen(name, &sealed, plaintext).map(|()| false);
+                let _alone = self.alone(client)?;
+                // What was sealed meanwhile is not this: it is sealed after all.
+                if self.read(name).is_ok_and(|now| now == sealed) {
+                    return self.reopen(name, &sealed, plaintext).map(|()| false);
+                }
             }
         }
         let seal = |pin| client.encrypt(pin, plaintext, false, &[]).map_err(|error| classify(&error));
         let jwe = present.whole().and_then(seal).with_context(|| format!("sealing {name}"))?;
         proven(client, name, &jwe, plaintext)?;
+        let _alone = self.alone(client)?;
         let sealed = self.store(name, &jwe)?;
         self.reopen(name, &sealed, plaintext).map(|()| true)
+    }
+
+    /// To be held from the last look at a sealed file until its open copy is written, and while no server is asked.
+    fn alone(&self, client: &Client) -> Result<Flock<File>> {
+        lock::secrets(&self.open.with_file_name("secrets.lock"), client.budget.attempt)
+    }
+
+    /// Sealed anew while the servers were asked: what they gave is no more what is sealed.
+    fn unchanged(&self, name: &str, sealed: &[u8], what: &str) -> Result<()> {
+        if self.read(name)? == sealed {
+            return Ok(());
+        }
+        Err(try_again(format!("{name}: was sealed anew while it was {what}")))
     }
 
     /// One that is open must not go on saying what was sealed before.
@@ -123,10 +143,8 @@ impl Secrets {
         check_name(name).map_err(refused)?;
         let sealed = self.read(name)?;
         let plaintext = decrypt(client, name, &self.policy_of(name, &sealed)?)?;
-        // Sealed anew while the servers were asked: what they gave is no more what is sealed.
-        if self.read(name)? != sealed {
-            return Err(try_again(format!("{name}: was sealed anew while it was opened")));
-        }
+        let _alone = self.alone(client)?;
+        self.unchanged(name, &sealed, "opened")?;
         self.put(name, &sealed, &plaintext)
     }
 
@@ -182,7 +200,8 @@ impl Secrets {
 
     /// Seals a secret anew when its servers' keys, or the servers, have changed.
     pub fn rotate(&self, client: &Client, name: &str, wanted: Option<&Pin>) -> Result<bool> {
-        let policy = self.policy(name)?;
+        let before = self.read(name)?;
+        let policy = self.policy_of(name, &before)?;
         let own = policy.pin()?;
         // Sealed to a TPM or a stick as well: somebody chose that, the file knows nothing of it.
         let pin = if policy.is_network_only() { wanted.unwrap_or(&own) } else { &own };
@@ -194,6 +213,8 @@ impl Secrets {
             .map_err(|error| classify(&error))
             .with_context(|| format!("sealing {name}"))?;
         proven(client, name, &jwe, &plaintext)?;
+        let _alone = self.alone(client)?;
+        self.unchanged(name, &before, "rotated")?;
         let sealed = self.store(name, &jwe)?;
         self.reopen(name, &sealed, &plaintext).map(|()| true)
     }
