@@ -48,3 +48,17 @@ tr -d '\n' < "$work/key" | cryptsetup open --test-passphrase --key-file - "$disk
 dd if=/dev/zero of="$disk" bs=1M count=8 conv=notrunc status=none
 pc-unlock --root "$work/root" header restore /dev/disk/by-id/ata-A --recovery-key-file - < "$work/typed" 2> "$work/log" || { cat "$work/log"; exit 1; }
 tr -d '\n' < "$work/key" | cryptsetup open --test-passphrase --key-file - "$disk"
+
+# Only its magic is gone: the refusal says how it comes back, first with the record, then without it.
+told() { brick plan --json | jq -r '.refused[0].remedy' | sed -n '1s/  #.*//p'; }
+restore() { command pc-unlock --root "$work/root" "$@" --recovery-key-file - < "$work/typed" 2> "$work/log" || { cat "$work/log"; exit 1; }; }
+for flags in "" "--from $work/root/var/lib/personal-cluster/headers/ata-A.$(cryptsetup luksUUID "$disk").jwe --yes-destroy-all-data-on-it"; do
+  wipefs --all --quiet "$disk"
+  [ -z "$flags" ] || brick forget /dev/disk/by-id/ata-A > /dev/null 2>&1
+  remedy=$(told)
+  [ "$remedy" = "pc-unlock header restore /dev/disk/by-id/ata-A${flags:+ $flags}" ]
+  restore ${remedy#pc-unlock }
+  tr -d '\n' < "$work/key" | cryptsetup open --test-passphrase --key-file - "$disk"
+done
+brick adopt /dev/disk/by-id/ata-A > /dev/null 2>&1
+brick plan --json | jq -e '.refused == []' > /dev/null

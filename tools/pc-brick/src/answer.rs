@@ -107,7 +107,7 @@ pub struct Refusal {
     pub disk: String,
     /// What was found.
     pub found: String,
-    /// The one command to run next.
+    /// The command to run next; where there is a choice, a line each, the safest first.
     pub remedy: String,
     /// It could not be examined, which another attempt may change.
     #[serde(skip)]

@@ -15,10 +15,22 @@ pub struct Facts {
     pub record: Option<Record>,
     /// `None`: no such device.
     pub device: Option<Device>,
-    /// A header backup lies in `/var/lib/personal-cluster/headers`.
-    pub header_backup: bool,
+    /// The header backup in `/var/lib/personal-cluster/headers`.
+    pub header_backup: Option<Backup>,
+    /// Of a disk without a record: the newest backup of a header that it had before it was forgotten.
+    pub kept_backup: Option<Backup>,
     /// Where it is to be mounted.
     pub mount: Mount,
+}
+
+/// A backup of a LUKS header, by its path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backup {
+    /// Encrypted to the recovery key: pc-unlock puts it back.
+    Sealed(String),
+    /// As cryptsetup makes it.
+    Image(String),
 }
 
 /// How far this node has come with a disk. Written, with fsync, before anything that it permits.

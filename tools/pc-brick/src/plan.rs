@@ -4,7 +4,7 @@ use cluster::{Brick, Use};
 use pc_plan::{Plan, Step};
 
 use crate::answer::{Action, Answer, Refusal, SCHEMA, Verb};
-use crate::facts::{Content, Device, Facts, Have, Luks, Mount, Record, Stack, State};
+use crate::facts::{Backup, Content, Device, Facts, Have, Luks, Mount, Record, Stack, State};
 
 /// A smaller device is a card reader or a mistake; XFS itself needs 300 MB and the pool its metadata.
 pub const SMALLEST_BYTES: u64 = 1 << 30;
@@ -104,11 +104,11 @@ pub fn judge(brick: &Brick, facts: &Facts, unlock: bool) -> Verdict {
         return refuse(found, format!("umount {}", brick.mount_point()));
     }
     let state = match &facts.record {
-        None => match may_claim(brick, device) {
+        None => match may_claim(brick, device, facts.header_backup.as_ref().or(facts.kept_backup.as_ref())) {
             Ok(()) => None,
             Err((found, remedy)) => return refuse(found, remedy),
         },
-        Some(record) => match recognise(brick, record, device) {
+        Some(record) => match recognise(brick, record, device, facts.header_backup.as_ref()) {
             Ok(()) => Some(record.state),
             Err((found, remedy)) => return refuse(found, remedy),
         },
@@ -126,7 +126,7 @@ pub fn judge(brick: &Brick, facts: &Facts, unlock: bool) -> Verdict {
 type Reason = (String, String);
 
 /// A disk that this node has never touched must be blank beyond doubt.
-fn may_claim(brick: &Brick, device: &Device) -> Result<(), Reason> {
+fn may_claim(brick: &Brick, device: &Device, backup: Option<&Backup>) -> Result<(), Reason> {
     let wipe =
         format!("pc-brick wipe {} --yes-destroy-all-data-on-it  # if nothing on it is needed", brick.device);
     if device.read_only {
@@ -141,7 +141,13 @@ fn may_claim(brick: &Brick, device: &Device) -> Result<(), Reason> {
             Err((found, format!("lsblk {}", brick.device)))
         }
         Content::Blank => Ok(()),
-        Content::Unknown => Err(("holds data without a signature (a plain encrypted volume?)".into(), wipe)),
+        Content::Unknown => Err(match backup {
+            None => ("holds data without a signature (a plain encrypted volume?)".into(), wipe),
+            Some(backup) => (
+                "holds data without a signature, and a backup of a LUKS header that was on it is kept".into(),
+                restore(brick, backup, false) + &wipe + ", nor that backup, which is lost with it",
+            ),
+        }),
         Content::Found(found) => Err((format!("holds {}", found.join(", ")), wipe)),
         Content::Unreadable(fault) => Err((fault.clone(), wipe)),
         Content::Luks2(luks) if luks.subsystem == "personal-cluster" => Err((
@@ -153,7 +159,7 @@ fn may_claim(brick: &Brick, device: &Device) -> Result<(), Reason> {
 }
 
 /// A disk with a record must be the one that the record was written for.
-fn recognise(brick: &Brick, record: &Record, device: &Device) -> Result<(), Reason> {
+fn recognise(brick: &Brick, record: &Record, device: &Device, backup: Option<&Backup>) -> Result<(), Reason> {
     let forget = format!("pc-brick forget {}  # if that brick is gone for good", brick.device);
     let since = &record.claimed;
     if record.size_bytes != device.size_bytes {
@@ -168,7 +174,9 @@ fn recognise(brick: &Brick, record: &Record, device: &Device) -> Result<(), Reas
         // luksFormat was interrupted before the header was there; what it wrote until then is noise of ours.
         Content::Blank | Content::Unknown if record.state == State::Formatting => Ok(()),
         Content::Blank | Content::Unknown => {
-            Err((format!("was made a brick on {since} and has no LUKS header any more"), forget))
+            // Most often the header alone is damaged, and everything behind it comes back with it.
+            let found = format!("was made a brick on {since} and has no LUKS header any more");
+            Err((found, backup.map(|backup| restore(brick, backup, true)).unwrap_or_default() + &forget))
         }
         Content::Luks2(luks) => {
             let uuid = &luks.uuid;
@@ -182,6 +190,23 @@ fn recognise(brick: &Brick, record: &Record, device: &Device) -> Result<(), Reas
             Err((format!("holds {} instead of the brick of {since}", found.join(", ")), forget))
         }
     }
+}
+
+/// The line that puts a header back. Without a record pc-unlock has to be told which one, and that the data, which nobody
+/// knows, may be written over.
+fn restore(brick: &Brick, backup: &Backup, recorded: bool) -> String {
+    let device = &brick.device;
+    let command = match backup {
+        Backup::Sealed(_) if recorded => format!("pc-unlock header restore {device}"),
+        Backup::Sealed(path) => {
+            format!("pc-unlock header restore {device} --from {path} --yes-destroy-all-data-on-it")
+        }
+        Backup::Image(path) => format!("cryptsetup luksHeaderRestore {device} --header-backup-file {path}"),
+    };
+    if recorded {
+        return format!("{command}  # its data comes back with its header\n  ");
+    }
+    format!("{command}  # if it is that brick, its data comes back: then pc-brick adopt {device}\n  ")
 }
 
 /// The steps from here to a mounted brick. An error: something that was complete is broken.
@@ -227,7 +252,7 @@ fn remaining(
         (Verb::Record, !done),
         // A brick that holds data serves first: Tang may be down, and the system disk full.
         (Verb::Bind, bind && finished),
-        (Verb::HeaderBackup, unformatted || !facts.header_backup),
+        (Verb::HeaderBackup, unformatted || facts.header_backup.is_none()),
     ];
     Ok(all.into_iter().filter(|(_, needed)| *needed).map(|(verb, _)| verb).collect())
 }
@@ -248,5 +273,7 @@ fn intact(stack: &Stack) -> Result<(), String> {
 
 #[cfg(test)]
 mod order_tests;
+#[cfg(test)]
+mod remedy_tests;
 #[cfg(test)]
 mod tests;

@@ -140,7 +140,7 @@ pub fn stage(brick: &Brick, facts: &Facts, unlock: bool) -> (Stage, Vec<String>)
     if unlock && !luks.bound {
         problems.push("not bound to the unlock servers".into());
     }
-    if !facts.header_backup {
+    if facts.header_backup.is_none() {
         problems.push("no backup of the LUKS header".into());
     }
     let state = match (&facts.mount, &device.stack) {

@@ -68,8 +68,14 @@ pub fn wipe(common: &Common, host: &Host, device: &str, yes: bool) -> Result<Ans
         not_mounted(host, &brick)?;
     }
     if !yes {
+        let backups: Vec<_> = host.records.backups(brick.name())?;
+        let backups: Vec<_> = backups.iter().map(|backup| backup.display().to_string()).collect();
+        let lost = match &backups[..] {
+            [] => String::new(),
+            backups => format!("; its header backups are lost with it: {}", backups.join(", ")),
+        };
         bail!(pc_cli::refused(format!(
-            "{device} ({}, {} bytes) holds {words}\n  pc-brick wipe {device} --yes-destroy-all-data-on-it",
+            "{device} ({}, {} bytes) holds {words}{lost}\n  pc-brick wipe {device} --yes-destroy-all-data-on-it",
             found.kernel_name, found.size_bytes
         )));
     }

@@ -8,7 +8,7 @@ use pc_cli::log;
 use time::OffsetDateTime;
 
 use crate::action::Action;
-use crate::apply::{now, stamp};
+use crate::apply::stamp;
 use crate::claims::Claim;
 use crate::guard;
 use crate::host::Host;
@@ -70,7 +70,7 @@ pub fn carry_out(host: &Host, switch: &mut Switch, change: &Change) -> Result<Op
     // Only now: an ordinary boot must not wait for D-Bus.
     let bus = guard::bus(host);
     let bus = bus.as_ref();
-    let mut record = record(change, claims)?;
+    let mut record = record(Record::begin(host)?, change, claims)?;
     let edits = takeover::edits(host, &change.actions.iter().collect::<Vec<_>>());
     record.files = takeover::file_changes(host, &edits, &record.kept);
     record.save(host)?;
@@ -99,8 +99,7 @@ pub fn carry_out(host: &Host, switch: &mut Switch, change: &Change) -> Result<Op
     }
 }
 
-fn record(change: &Change, claims: Vec<Claim>) -> Result<Record> {
-    let started = now()?;
+fn record(started: String, change: &Change, claims: Vec<Claim>) -> Result<Record> {
     let kept = format!("/var/lib/personal-cluster/ovs/taken-over/{}", started.replace(':', ""));
     let until = change.confirm.map(|delay| stamp(OffsetDateTime::now_utc() + latest(delay))).transpose()?;
     let have = change.have;

@@ -95,14 +95,40 @@ const OPEN: &str = "probation.json";
 const LAST: &str = "last.json";
 
 impl Record {
-    /// The probation that is open, if any.
+    /// The probation that is open, if any. One whose end was written down is not, though its file may still be there.
     pub fn open(host: &Host) -> Result<Option<Record>> {
-        read(&open_path(host))
+        let Some(record) = read(&open_path(host))? else { return Ok(None) };
+        // While the last end cannot be read, nothing says that it was this one's.
+        let last = Record::last(host).ok().flatten();
+        Ok(Some(record).filter(|record| last.is_none_or(|last| last.started != record.started)))
     }
 
     /// The last one that ended.
     pub fn last(host: &Host) -> Result<Option<Record>> {
         read(&host.state().join(LAST))
+    }
+
+    /// Removes what is left of a probation that has ended: whoever ended it was killed, or the power cut, before its
+    /// file was gone. Gives how it ended. The caller holds the lock.
+    pub fn remove_ended(host: &Host) -> Result<Option<Record>> {
+        if !open_path(host).exists() || Record::open(host)?.is_some() {
+            return Ok(None);
+        }
+        remove_open(host)?;
+        Record::last(host)
+    }
+
+    /// When a change begins, UTC. It is the name of the change, to the second: the second in which the last one began
+    /// is waited out.
+    pub fn begin(host: &Host) -> Result<String> {
+        let last = Record::last(host).ok().flatten().map(|last| last.started);
+        loop {
+            let started = crate::apply::now()?;
+            if last.as_ref() != Some(&started) {
+                return Ok(started);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Writes it down; survives a power cut from then on.
@@ -116,9 +142,16 @@ impl Record {
         self.outcome = outcome;
         let text = serde_json::to_vec_pretty(&self).context("writing the record of this change")?;
         pc_cli::write_atomic(&host.state().join(LAST), &text, 0o600)?;
-        let open = open_path(host);
-        std::fs::remove_file(&open).with_context(|| format!("removing {}", open.display()))
+        remove_open(host)
     }
+}
+
+/// It does not come back with the power.
+fn remove_open(host: &Host) -> Result<()> {
+    let open = open_path(host);
+    std::fs::remove_file(&open)
+        .and_then(|()| std::fs::File::open(host.state())?.sync_all())
+        .with_context(|| format!("removing {}", open.display()))
 }
 
 /// Names this boot of the kernel (random(4)).
@@ -200,5 +233,48 @@ fn state(host: &Host) -> Result<PathBuf> {
             Err(pc_cli::refused(format!("creating {}: {error}\n  {}", path.display(), pc_cli::as_root())))
         }
         Err(error) => Err(error).with_context(|| format!("creating {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(started: &str) -> Record {
+        let text = format!(
+            r#"{{"schema":"{SCHEMA}","outcome":"open","started":"{started}","boot_id":"b","pid":1,"complete":true,
+                 "kept":"/k","files":[],"claims":[],"bridges":[],"links":{{}},"devices":[],"routes":[],
+                 "enabled_unit":false,"probe":{{"interface":null,"source":null,"targets":[]}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_outlives_the_end_of_its_probation_opens_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host { root: root.path().into() };
+        let _lock = Lock::take(&host, Duration::ZERO).unwrap();
+        let mut at = String::new();
+        for outcome in [Outcome::Confirmed, Outcome::RolledBack] {
+            // The clock is asked within the second in which the last one began, and gives another one.
+            let started = Record::begin(&host).unwrap();
+            assert_ne!(started, at);
+            record(&started).save(&host).unwrap();
+            assert_eq!(Record::open(&host).unwrap(), Some(record(&started)));
+            assert_eq!(Record::remove_ended(&host).unwrap(), None, "it is open");
+            let bytes = std::fs::read(open_path(&host)).unwrap();
+            record(&started).close(&host, outcome).unwrap();
+            assert!(!open_path(&host).exists());
+            std::fs::write(open_path(&host), bytes).unwrap();
+            assert_eq!(Record::open(&host).unwrap(), None);
+            assert_eq!(Record::remove_ended(&host).unwrap().unwrap().outcome, outcome);
+            assert!(!open_path(&host).exists());
+            at = started;
+        }
+        // Of another one's end nothing follows, and of one that cannot be read neither.
+        record("2025-01-01T00:00:00Z").save(&host).unwrap();
+        assert!(Record::open(&host).unwrap().is_some());
+        std::fs::write(host.state().join(LAST), "").unwrap();
+        assert!(Record::open(&host).unwrap().is_some());
     }
 }

@@ -15,7 +15,7 @@ use crate::ip::{self, Batch};
 use crate::model::{Bridge, Have, Link, Route};
 use crate::plan::switch_actions;
 use crate::probe;
-use crate::record::{FileChange, Lock, Outcome, Record, boot_id};
+use crate::record::{FileChange, Lock, Outcome, Record, boot_id, open_path};
 use crate::switch::Switch;
 use crate::systemd::Bus;
 use crate::{takeover, unreadable};
@@ -71,7 +71,8 @@ pub fn rollback(host: &Host, occasion: Occasion) -> Result<()> {
         seen => seen?,
     };
     let Some(seen) = seen else {
-        if occasion == Occasion::Asked {
+        let ended = open_path(host).exists() && tidy_up(host)?;
+        if occasion == Occasion::Asked && !ended {
             log::info("nothing is on probation");
         }
         return Ok(());
@@ -92,6 +93,16 @@ pub fn rollback(host: &Host, occasion: Occasion) -> Result<()> {
         Occasion::Interrupted => go_back_at_boot(host, record),
         Occasion::Asked | Occasion::Expired => go_back(host, record),
     }
+}
+
+/// Removes the file of a probation that has ended already; tells whether there was one.
+fn tidy_up(host: &Host) -> Result<bool> {
+    let _lock = Lock::take(host, PATIENCE)?;
+    let Some(last) = Record::remove_ended(host)? else { return Ok(false) };
+    guard::disarm(guard::bus(host).as_ref());
+    let how = if last.outcome == Outcome::RolledBack { "rolled back" } else { "confirmed" };
+    log::info(format_args!("the change of {} was {how} already", last.started));
+    Ok(true)
 }
 
 /// Puts everything back; the caller holds the lock. Each part is tried even when another one fails: half a

@@ -11,12 +11,19 @@ const MIB: u64 = 1 << 20;
 /// What `wipe` zeroes at each end: the LUKS2 header area, both partition tables, RAID and ZFS labels.
 const WIPED: u64 = 16 * MIB;
 
-/// Whether the first and the last MiB read as zero. An error when they cannot be read: blkid calls an
+/// What `ends_are_zero` reads at the start, of which `wipe` must leave nothing. The first partition, whose table may be
+/// lost, begins at 1 MiB on most disks, and at 4 MiB on images for small boards.
+const READ: u64 = 8 * MIB;
+const _: () = assert!(READ <= WIPED, "a wiped disk is blank");
+
+/// Whether the first 8 MiB and the last MiB read as zero. An error when they cannot be read: blkid calls an
 /// unreadable disk empty.
 pub fn ends_are_zero(path: &Path, size: u64) -> Result<bool> {
     let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    for offset in [0, size.saturating_sub(MIB)] {
-        let mut piece = vec![0; usize::try_from(MIB.min(size)).unwrap_or(0)];
+    let mut piece = vec![0; usize::try_from(MIB.min(size)).unwrap_or(0)];
+    let last = size.saturating_sub(MIB);
+    let starts = (0..READ.min(size)).step_by(piece.len().max(1));
+    for offset in starts.map(|start| start.min(last)).chain([last]) {
         file.seek(SeekFrom::Start(offset))
             .and_then(|_| file.read_exact(&mut piece))
             .with_context(|| format!("reading {} at {offset}", path.display()))?;
@@ -68,7 +75,7 @@ mod tests {
         let size = 64 * MIB;
         image.as_file().set_len(size).unwrap();
         assert!(ends_are_zero(image.path(), size).unwrap());
-        for offset in [0, MIB - 1, size - MIB, size - 1] {
+        for offset in [0, MIB - 1, MIB, MIB + 1024, READ - 1, size - MIB, size - 1] {
             let mut file = OpenOptions::new().write(true).open(image.path()).unwrap();
             file.seek(SeekFrom::Start(offset)).unwrap();
             file.write_all(&[1]).unwrap();
@@ -77,5 +84,13 @@ mod tests {
             assert!(ends_are_zero(image.path(), size).unwrap());
         }
         assert!(ends_are_zero(image.path(), size + MIB).is_err(), "unreadable is not zero");
+        // Smaller than what is read of others.
+        for size in [512, MIB + 512, 3 * MIB] {
+            image.as_file().set_len(0).unwrap();
+            image.as_file().set_len(size).unwrap();
+            assert!(ends_are_zero(image.path(), size).unwrap());
+            std::os::unix::fs::FileExt::write_all_at(image.as_file(), &[1], size / 2).unwrap();
+            assert!(!ends_are_zero(image.path(), size).unwrap(), "{size}");
+        }
     }
 }

@@ -54,7 +54,9 @@ impl Host {
         if device.as_ref().is_some_and(|device| device.stack.open) && !self.is_stage() {
             udev::initialized(&self.sh, &self.mapper(brick))?;
         }
-        Ok(Facts { record, device, header_backup: self.records.has_header(brick.name()), mount })
+        let kept_backup = if record.is_none() { self.records.kept_backup(brick.name())? } else { None };
+        let header_backup = self.records.header_backup(brick.name());
+        Ok(Facts { record, device, header_backup, kept_backup, mount })
     }
 
     /// One device by its path, without what is inside; `None` when it is not there.

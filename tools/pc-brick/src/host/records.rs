@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::facts::{Record, State};
+use crate::facts::{Backup, Record, State};
 
 /// The directories, below the machine's root.
 #[derive(Debug, Clone)]
@@ -29,10 +29,27 @@ impl Records {
         self.state.join("headers").join(format!("{disk}.img"))
     }
 
-    /// Whether there is a header backup: ours, or the encrypted one of pc-unlock.
-    pub fn has_header(&self, disk: &str) -> bool {
-        let header = self.header(disk);
-        header.exists() || header.with_file_name(format!("{disk}.jwe")).exists()
+    /// The header backup: the encrypted one of pc-unlock, which is made anew after every change, or ours.
+    pub fn header_backup(&self, disk: &str) -> Option<Backup> {
+        self.current_headers(disk).find(|header| header.exists()).map(|header| backup(&header))
+    }
+
+    /// The newest backup of a header that was on this disk before it was forgotten.
+    pub fn kept_backup(&self, disk: &str) -> Result<Option<Backup>> {
+        let made = |header: &PathBuf| header.metadata().and_then(|metadata| metadata.modified()).ok();
+        let newest = self.kept_headers(disk)?.into_iter().max_by_key(|header| (made(header), header.clone()));
+        Ok(newest.map(|header| backup(&header)))
+    }
+
+    /// All of them, which are lost when the disk is wiped.
+    pub fn backups(&self, disk: &str) -> Result<Vec<PathBuf>> {
+        let current = self.current_headers(disk).filter(|header| header.exists());
+        Ok(current.chain(self.kept_headers(disk)?).collect())
+    }
+
+    fn current_headers(&self, disk: &str) -> impl Iterator<Item = PathBuf> + use<> {
+        let image = self.header(disk);
+        [image.with_file_name(format!("{disk}.jwe")), image].into_iter()
     }
 
     /// The record of a disk, if there is one. One that cannot be read is an error: guessing could format a disk twice.
@@ -86,10 +103,10 @@ impl Records {
     /// were kept before with them.
     pub fn forget(&self, disk: &str, keep_headers: bool) -> Result<bool> {
         let record = self.read(disk).ok().flatten().filter(|_| keep_headers);
-        for kind in ["img", "jwe"] {
-            let header = self.header(disk).with_file_name(format!("{disk}.{kind}"));
+        for header in self.current_headers(disk) {
             match &record {
                 Some(record) if header.exists() => {
+                    let kind = header.extension().unwrap_or_default().to_string_lossy();
                     let kept = header.with_file_name(format!("{disk}.{}.{kind}", record.luks_uuid));
                     std::fs::rename(&header, &kept)
                         .with_context(|| format!("renaming {}", header.display()))?;
@@ -122,6 +139,15 @@ impl Records {
         let named = |entry: std::io::Result<std::fs::DirEntry>| entry.ok().map(|entry| entry.path());
         let kept = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_kept);
         Ok(found.filter_map(named).filter(kept).collect())
+    }
+}
+
+fn backup(header: &Path) -> Backup {
+    let path = header.display().to_string();
+    if header.extension().is_some_and(|kind| kind == "jwe") {
+        Backup::Sealed(path)
+    } else {
+        Backup::Image(path)
     }
 }
 
@@ -183,6 +209,10 @@ mod tests {
         kept.push(format!("ata-A.{uuid}.jwe"));
         kept.sort();
         assert_eq!(left(), kept);
+        let path = headers.join(format!("ata-A.{uuid}.jwe"));
+        assert_eq!(records.kept_backup("ata-A").unwrap(), Some(Backup::Sealed(path.display().to_string())));
+        assert_eq!(records.backups("ata-A").unwrap(), [path]);
+        assert_eq!((records.header_backup("ata-A"), records.kept_backup("ata-AB").unwrap()), (None, None));
         records.forget("ata-A", false).unwrap();
         assert_eq!(left(), others);
     }

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-const OURS: &str = "11111111-2222-4333-8444-555555555555";
+pub(super) const OURS: &str = "11111111-2222-4333-8444-555555555555";
 const SIZE: u64 = 4 << 40;
 
-fn brick(purpose: Use) -> Brick {
+pub(super) fn brick(purpose: Use) -> Brick {
     Brick {
         volume: Name::try_from("vms".to_string()).unwrap(),
         purpose,
@@ -32,13 +32,17 @@ fn luks(uuid: &str, bound: bool) -> Content {
     Content::Luks2(Luks { uuid: uuid.into(), subsystem: String::new(), keyslots: 1, bound })
 }
 
-fn disk(content: Content) -> Facts {
+pub(super) fn disk(content: Content) -> Facts {
     let device = Device { kernel_name: "/dev/sda".into(), size_bytes: SIZE, content, ..Device::default() };
     Facts { device: Some(device), ..Facts::default() }
 }
 
-fn known(state: State, content: Content) -> Facts {
+pub(super) fn known(state: State, content: Content) -> Facts {
     Facts { record: Some(record(state)), ..disk(content) }
+}
+
+pub(super) fn sealed() -> Backup {
+    Backup::Sealed("/headers/ata-A.jwe".into())
 }
 
 fn verbs(facts: &Facts, unlock: bool) -> Vec<&'static str> {
@@ -48,7 +52,7 @@ fn verbs(facts: &Facts, unlock: bool) -> Vec<&'static str> {
     }
 }
 
-fn refused(facts: &Facts) -> String {
+pub(super) fn refused(facts: &Facts) -> String {
     match judge(&brick(Use::Vm), facts, true) {
         Verdict::Refused(refusal) => refusal.found,
         other => panic!("{other:?}"),
@@ -73,14 +77,15 @@ fn an_interrupted_format_goes_on() {
     }
     assert_eq!(verbs(&known(State::Formatted, luks(OURS, false)), true)[0], "bind");
     let mut open = known(State::Formatted, luks(OURS, true));
-    open.header_backup = true;
+    open.header_backup = Some(sealed());
     open.device.as_mut().unwrap().stack = Stack { open: true, volume_group: true, ..Stack::default() };
     assert_eq!(verbs(&open, true).join(" "), "pool lv mkfs mountpoint mount directory record");
 }
 
 #[test]
 fn a_finished_brick_is_opened_and_mounted_and_nothing_is_made() {
-    let locked = Facts { header_backup: true, mount: Mount::Ready, ..known(State::Done, luks(OURS, true)) };
+    let locked =
+        Facts { header_backup: Some(sealed()), mount: Mount::Ready, ..known(State::Done, luks(OURS, true)) };
     assert_eq!(verbs(&locked, true), ["open", "activate", "mount"]);
     // Serving comes before what needs Tang or room on the system disk.
     let bare = Facts { mount: Mount::Ready, ..known(State::Done, luks(OURS, false)) };
@@ -192,7 +197,7 @@ impl Machine {
                 state = Some(State::Formatted);
             }
             Verb::Bind => device.content = luks(OURS, true),
-            Verb::HeaderBackup => facts.header_backup = true,
+            Verb::HeaderBackup => facts.header_backup = Some(sealed()),
             Verb::Open => inside.open = true,
             Verb::Vg => inside.volume_group = true,
             Verb::Pool => inside.pool = true,

@@ -47,6 +47,17 @@ pub fn all() -> Vec<Image> {
             file(path, 64);
             sfdisk(path, "label: dos\n,\n");
         }),
+        // Their table is lost, and blkid sees nothing of them on the whole disk.
+        image("partition-ext4", "data without a signature", |path| {
+            file(path, 64);
+            run("mkfs.ext4", &["-q", "-F", "-E", "offset=1048576"], path);
+        }),
+        image("partition-luks", "data without a signature", |path| {
+            luks(path, "luks2");
+            let inside = std::fs::read(path).unwrap();
+            file(path, 96);
+            write(path, 1 << 20, &inside);
+        }),
         image("luks1", "crypto_LUKS version 1", |path| luks(path, "luks1")),
         image("luks2", "crypto_LUKS version 2", |path| luks(path, "luks2")),
         image("luks2-second-header", "crypto_LUKS", |path| {

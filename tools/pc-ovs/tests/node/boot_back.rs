@@ -115,6 +115,23 @@ fn copies_of_a_confirmed_change_stay_where_they_are() {
     assert!(!exists(&machine.path(OPEN)));
 }
 
+/// The power was cut right after somebody confirmed: the record is back, and says that it is open.
+#[test]
+fn a_change_that_was_confirmed_stays_though_its_record_came_back() {
+    let mut machine = Machine::configured();
+    let record = interrupted(&machine);
+    machine.pc(&["confirm"]).with(0);
+    let taken_over = machine.read("etc/network/interfaces");
+    machine.write(OPEN, &record);
+    let (back, apply) = boot(&mut machine);
+    let back = back.with(0);
+    assert!(back.err.ends_with(" was confirmed already\n") && back.err.lines().count() == 1, "{}", back.err);
+    apply.with(0);
+    assert_eq!(machine.read("etc/network/interfaces"), taken_over);
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+    assert!(!exists(&machine.path(OPEN)));
+}
+
 /// A copy that cannot be read: by hand the record stays open, at boot the rest is done and the record closed.
 #[test]
 fn a_part_that_fails_for_good_does_not_keep_the_network_down() {

@@ -100,6 +100,34 @@ fn confirmed_by_hand() {
     assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
 }
 
+/// Whoever ended it was killed before its record was gone: nobody ends it another way.
+#[test]
+fn what_has_ended_stays_ended() {
+    let machine = Machine::configured();
+    let (mut apply, path) = on_probation(&machine, "40s");
+    let record = std::fs::read_to_string(&path).unwrap();
+    machine.pc(&["confirm"]).with(0);
+    assert!(apply.wait().unwrap().success());
+    std::fs::write(&path, &record).unwrap();
+    let status = machine.pc(&["status"]).with(0);
+    assert!(!status.out.contains("on probation"), "{}", status.out);
+    machine.pc(&["confirm"]).with(0);
+    let guard = machine.pc(&["rollback", "--expired"]).with(0);
+    assert!(guard.err.contains(" was confirmed already"), "{}", guard.err);
+    assert!(!path.exists());
+    assert_eq!(machine.addresses("br-lan"), ["10.9.0.50/24"]);
+    // As after a change that was rolled back: the next one is not in its way.
+    let last = machine.path("var/lib/personal-cluster/ovs/last.json");
+    let ended = std::fs::read_to_string(&last).unwrap().replace("\"confirmed\"", "\"rolled-back\"");
+    std::fs::write(&last, ended).unwrap();
+    std::fs::write(&path, &record).unwrap();
+    assert!(machine.pc(&["confirm"]).with(2).err.contains("was rolled back"));
+    machine.pc(&["apply"]).with(0);
+    let asked = machine.pc(&["rollback"]).with(0);
+    assert!(asked.err.contains(" was rolled back already"), "{}", asked.err);
+    assert!(!path.exists());
+}
+
 #[test]
 fn rolled_back_by_hand() {
     let machine = Machine::configured();
