@@ -7,11 +7,13 @@ use pc_cli::{Exit, log, refused, try_again};
 use crate::disk::resize;
 use crate::domain::{Definition, Guest};
 use crate::host::Host;
+use crate::hypervisor::QUICK;
 use crate::image::{Source, create_disk};
 use crate::one_disk::{only_disk, only_layout, only_volume};
 use crate::order;
 use crate::owner::{Answer, Owner, Verdict, decide};
 use crate::places::IMAGE_CACHE;
+use crate::probe;
 use crate::seed;
 use crate::site::{Clue, Site, now, tell, unreachable};
 use crate::store::Store;
@@ -45,8 +47,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     store.require_mounted()?;
     let host = site.host()?;
     let definition = host.definition(&guest);
-    let running = |deadline| host.hypervisor.live(&definition.uuid, deadline);
-    if running(crate::hypervisor::QUICK)?.is_some_and(|live| live.active) {
+    if host.hypervisor.live(&definition.uuid, QUICK)?.is_some_and(|live| live.active) {
         log::debug(format_args!("vm {name} runs here already"));
         return Ok(Exit::Done);
     }
@@ -54,6 +55,9 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         order::wait_for_others(site, &guest)?;
     }
     let _lock = store.lock()?;
+    if runs_here(site, &host, name, &definition.uuid)? {
+        return Ok(Exit::Done);
+    }
     claim(site, &store, &guest, options)?;
     prepare(site, &host, &store, &guest, &definition)?;
     together::warn(&guest, site.nodes.me(), &host.hypervisor);
@@ -67,6 +71,20 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     log::info(format_args!("started vm {name}"));
     tell(&format!("vm {name} was started"));
     Ok(Exit::Done)
+}
+
+/// Asked with the VM's lock, for somebody may have started it since. A guest that libvirt has forgotten is one that the kernel
+/// still shows, and QEMU's lock on the disk would be the only thing between the two.
+fn runs_here(site: &Site, host: &Host, name: &str, uuid: &str) -> Result<bool> {
+    let process = probe::process(site, uuid).map_err(|reason| try_again(format!("vm {name}: {reason}")))?;
+    let Some(pid) = process else { return Ok(false) };
+    if host.hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
+        return Ok(true);
+    }
+    Err(refused(format!(
+        "vm {name}: runs here, process {pid}, and libvirt does not know it\n  \
+         systemctl restart libvirtd    (finds what it has lost, as a rule; kill {pid} is pulling the plug)"
+    )))
 }
 
 fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {

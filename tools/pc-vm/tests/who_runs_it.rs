@@ -182,6 +182,38 @@ fn qemu(root: &Path) {
     fs::write(root.join("proc/4711/cmdline"), arguments).unwrap();
 }
 
+/// libvirt has forgotten it, and the kernel has not.
+#[test]
+fn what_the_kernel_shows_here_is_not_started_again() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    let root = scene.root("shared");
+    for node in NODES {
+        scene.libvirt(node, Some(""));
+    }
+    qemu(&root);
+    let start = || scene.pc_vm("n1", &root, &["start", "mail"]);
+    let (exit, said) = start();
+    assert_eq!(exit, 2, "{said}");
+    let says =
+        "vm mail: runs here, process 4711, and libvirt does not know it\n  systemctl restart libvirtd ";
+    assert!(said.contains(says), "{said}");
+    let directory = root.join("mnt/vms/vms/mail");
+    assert!(!directory.join("disk.img").exists() && !directory.join("owner.json").exists());
+    // Nobody can tell whose it is.
+    fs::remove_file(root.join("proc/4711/cmdline")).unwrap();
+    fs::create_dir(root.join("proc/4711/cmdline")).unwrap();
+    let (exit, said) = start();
+    assert_eq!(exit, 75, "{said}");
+    assert!(said.contains("vm mail: reading the command line of process 4711: "), "{said}");
+    // libvirt has found it again.
+    scene.libvirt("n1", Some(&running("mail", UUID)));
+    assert_eq!(start(), (0, String::new()));
+    scene.libvirt("n1", Some(""));
+    fs::remove_dir_all(root.join("proc/4711")).unwrap();
+    let (exit, said) = start();
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+}
+
 /// Pacemaker's are the VMs that the kernel shows here, whatever the record says, unless another node may run them too.
 #[test]
 fn what_runs_here_becomes_pacemaker_s_when_nobody_else_runs_it() {
