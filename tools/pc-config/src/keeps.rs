@@ -12,7 +12,8 @@ pub fn keeps_vms(file: &str, have: &Have, new: &Cluster) -> Result<()> {
     match kept {
         Some(kept) => keeps_its_name(file, &kept, new)
             .and_then(|()| keep_their_homes(file, &kept, new))
-            .and_then(|()| keep_their_volumes(file, &kept, new)),
+            .and_then(|()| keep_their_volumes(file, &kept, new))
+            .and_then(|()| volumes_keep_their_use(file, &kept, new)),
         None => Ok(()),
     }
 }
@@ -59,6 +60,24 @@ fn keep_their_volumes(file: &str, kept: &Cluster, new: &Cluster) -> Result<()> {
     )))
 }
 
+/// A local volume is a file system of one node, a replicated one Gluster's over bricks: what lies in the one is not to be seen
+/// in the other, although both are mounted at the same place.
+fn volumes_keep_their_use(file: &str, kept: &Cluster, new: &Cluster) -> Result<()> {
+    let purpose = |cluster: &Cluster, vm: &Vm| cluster.volumes.get(&vm.volume).map(|volume| volume.purpose);
+    let changed = |(name, vm): (&Name, &Vm)| {
+        let (before, after) = (purpose(kept, vm)?, purpose(new, new.vms.get(name)?)?);
+        ((before == Use::Local) != (after == Use::Local)).then(|| (name.clone(), vm.volume.clone(), before))
+    };
+    let Some((name, volume, before)) = kept.vms.iter().find_map(changed) else { return Ok(()) };
+    let (before, after) = if before == Use::Local { ("local", "vm") } else { ("vm", "local") };
+    Err(refused(format!(
+        "{file}: vm.{name}: its volume {volume} would have use = \"{after}\", and its disk is where \"{before}\" has it: it would start \
+         with an empty one\n  use = \"{before}\" in [volume.{volume}]; or write a second [volume.OTHER] with use = \"{after}\", stop \
+         {name}, take [vm.{name}] out, push, move {from} to /mnt/OTHER/vms/{name}, put it in again with volume = \"OTHER\" and push",
+        from = format_args!("{}/vms/{name}", paths::volume_mount(&volume)),
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +111,10 @@ mod tests {
         let (bare, to_w) = ("volume = \"v\"\n", "volume = \"w\"\nhome = \"node2\"\n");
         let home = "its home would be node2, and its disk is on node1 alone: v is a local volume\n  home = \"node1\"; or ";
         let volume = "its volume would be w, and its disk is on v: it would start with an empty one\n  volume = \"v\"; or ";
+        let to_vm = "its volume v would have use = \"vm\", and its disk is where \"local\" has it: it would start with an \
+                     empty one\n  use = \"local\" in [volume.v]; or ";
+        let to_local = "its volume v would have use = \"local\", and its disk is where \"vm\" has it: it would start with an \
+                        empty one\n  use = \"vm\" in [volume.v]; or ";
         for (what, kept, new, said) in [
             ("the same", ("local", NODES, on1), ("local", NODES, on1), None),
             ("another home", ("local", NODES, on1), ("local", NODES, on2), Some(home)),
@@ -101,6 +124,12 @@ mod tests {
             ("another volume", ("local", NODES, on2), ("local", NODES, to_w), Some(volume)),
             ("another volume than a replicated one", ("vm", NODES, on1), ("vm", NODES, to_w), Some(volume)),
             ("a replicated disk", ("vm", NODES, on1), ("vm", NODES, on2), None),
+            ("a replicated volume instead", ("local", NODES, on1), ("vm", NODES, on1), Some(to_vm)),
+            ("a local volume instead", ("vm", NODES, on1), ("local", NODES, on1), Some(to_local)),
+            ("another use and volume", ("local", NODES, on2), ("vm", NODES, to_w), Some(volume)),
+            ("another use, and nothing on it", ("local", NODES, "none"), ("vm", NODES, "none"), None),
+            ("another use, and a new VM", ("vm", NODES, "none"), ("local", NODES, on1), None),
+            ("another use, and taken out", ("local", NODES, on1), ("vm", NODES, "none"), None),
             ("a new VM", ("local", NODES, "none"), ("local", NODES, on2), None),
             ("taken out", ("local", NODES, on1), ("local", NODES, "none"), None),
         ] {

@@ -21,6 +21,7 @@ mod listen;
 mod machine;
 mod migrate;
 mod nodes;
+mod one_disk;
 mod order;
 mod others;
 mod owner;

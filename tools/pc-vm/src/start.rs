@@ -7,10 +7,13 @@ use pc_cli::{Exit, log, refused, try_again};
 use crate::disk::resize;
 use crate::domain::{Definition, Guest};
 use crate::host::Host;
+use crate::hypervisor::QUICK;
 use crate::image::{Source, create_disk};
+use crate::one_disk::{only_disk, only_layout, only_volume};
 use crate::order;
 use crate::owner::{Answer, Owner, Verdict, decide};
-use crate::places::{IMAGE_CACHE, Places};
+use crate::places::IMAGE_CACHE;
+use crate::probe;
 use crate::seed;
 use crate::site::{Clue, Site, now, tell, unreachable};
 use crate::store::Store;
@@ -44,8 +47,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     store.require_mounted()?;
     let host = site.host()?;
     let definition = host.definition(&guest);
-    let running = |deadline| host.hypervisor.live(&definition.uuid, deadline);
-    if running(crate::hypervisor::QUICK)?.is_some_and(|live| live.active) {
+    if host.hypervisor.live(&definition.uuid, QUICK)?.is_some_and(|live| live.active) {
         log::debug(format_args!("vm {name} runs here already"));
         return Ok(Exit::Done);
     }
@@ -53,6 +55,9 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         order::wait_for_others(site, &guest)?;
     }
     let _lock = store.lock()?;
+    if runs_here(site, &host, name, &definition.uuid)? {
+        return Ok(Exit::Done);
+    }
     claim(site, &store, &guest, options)?;
     prepare(site, &host, &store, &guest, &definition)?;
     together::warn(&guest, site.nodes.me(), &host.hypervisor);
@@ -66,6 +71,20 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     log::info(format_args!("started vm {name}"));
     tell(&format!("vm {name} was started"));
     Ok(Exit::Done)
+}
+
+/// Asked with the VM's lock, for somebody may have started it since. A guest that libvirt has forgotten is one that the kernel
+/// still shows, and QEMU's lock on the disk would be the only thing between the two.
+fn runs_here(site: &Site, host: &Host, name: &str, uuid: &str) -> Result<bool> {
+    let process = probe::process(site, uuid).map_err(|reason| try_again(format!("vm {name}: {reason}")))?;
+    let Some(pid) = process else { return Ok(false) };
+    if host.hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
+        return Ok(true);
+    }
+    Err(refused(format!(
+        "vm {name}: runs here, process {pid}, and libvirt does not know it\n  \
+         systemctl restart libvirtd    (finds what it has lost, as a rule; kill {pid} is pulling the plug)"
+    )))
 }
 
 fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
@@ -111,7 +130,8 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     dead.extend(owner.iter().flat_map(|owner| owner.fenced(options.by_pacemaker)));
     runs_nowhere_else(site, store, guest, owner.as_ref(), &dead, options.by_pacemaker)?;
     if !store.disk().exists() {
-        nowhere_else(site, guest)?;
+        only_volume(site, guest)?;
+        only_layout(site, guest)?;
         if site.is_local(guest) {
             only_disk(site, guest)?;
         }
@@ -179,43 +199,6 @@ pub fn whereabouts(
         (false, None) => Clue::NoRecord,
     };
     (decide(me, &all, record, dead, ask), clue)
-}
-
-/// Refuses to make a second disk, on another node's volume of the same name, for a VM that has one already. Who does not
-/// answer, or has its volume not mounted, cannot tell.
-pub fn only_disk(site: &Site, guest: &Guest) -> Result<()> {
-    let (name, volume, me) = (guest.name, &guest.vm.volume, site.nodes.me());
-    let places = guest.places();
-    for node in site.cluster().nodes.iter().filter(|node| node.name.as_str() != me) {
-        let there = site.nodes.of(node).and_then(|libvirt| libvirt.disk_size(&guest.uuid(), &places.disk));
-        if let Err(error) = there {
-            log::debug(format_args!("vm {name}: no disk on {}: {error:#}", node.name));
-            continue;
-        }
-        let directory = places.directory;
-        return Err(refused(format!(
-            "vm {name}: its disk is on {0}, for every node has a volume {volume} of its own, and this is {me}\n  \
-             once it is stopped: rsync -aS root@{0}:{directory}/ {directory}/",
-            node.name
-        )));
-    }
-    Ok(())
-}
-
-/// Refuses to make an empty disk for a VM whose disk is on another volume of this node: its `volume` was changed.
-fn nowhere_else(site: &Site, guest: &Guest) -> Result<()> {
-    let (name, volume) = (guest.name, &guest.vm.volume);
-    for other in site.cluster().volumes.keys().filter(|other| *other != volume) {
-        let (there, here) = (Places::of(name, other), guest.places());
-        if site.common.under_root(&there.disk).exists() {
-            return Err(refused(format!(
-                "vm {name}: has no disk on volume {volume}, and one on {other}\n  \
-                 mv {}/* {}/    (or remove it there, when it is to be lost for good)",
-                there.directory, here.directory
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Disk, seed, definition: what a start needs.

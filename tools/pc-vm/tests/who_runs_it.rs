@@ -97,68 +97,6 @@ fn a_vm_on_a_local_volume_starts_at_home_once_all_have_answered() {
     assert_eq!(owner(&home)["node"], "n1");
 }
 
-/// Its `home` was edited: on the new one a second disk would be made, and both would run one day.
-#[test]
-fn no_second_disk_is_made_on_another_nodes_volume() {
-    let scene = Scene::new("use = \"local\"");
-    let root = scene.root("n1");
-    let disk = "<devices><disk type='file' device='disk'><source file='/mnt/vms/vms/mail/disk.img'/>\
-                <target dev='vda' bus='virtio'/></disk></devices>";
-    let stopped = running("mail", UUID)
-        .replace(
-            "<domain type='test'>",
-            "<domain type='test' xmlns:t='http://libvirt.org/schemas/domain/test/1.0'>",
-        )
-        .replace("</domain>", &format!("{disk}<t:runstate>5</t:runstate></domain>"));
-    scene.libvirt("n1", Some(""));
-    scene.libvirt("n2", Some(&stopped));
-    scene.libvirt("n3", Some(""));
-    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
-    assert_eq!(exit, 2, "{said}");
-    let says = "vm mail: its disk is on n2, for every node has a volume vms of its own, and this is n1\n  \
-                once it is stopped: rsync -aS root@n2:/mnt/vms/vms/mail/ /mnt/vms/vms/mail/\n";
-    assert!(said.ends_with(says), "{said}");
-    assert!(!root.join("mnt/vms/vms/mail/disk.img").exists());
-    // Moved here.
-    fs::write(root.join("mnt/vms/vms/mail/disk.img"), vec![0; 8 << 20]).unwrap();
-    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
-    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
-}
-
-/// Its `volume` was edited: it would go on with an empty disk, and its backups too.
-#[test]
-fn no_second_disk_is_made_on_another_volume() {
-    let scene = Scene::new("use = \"local\"\n[volume.old]\nuse = \"vm\"\nreplicas = 3");
-    let file = std::fs::read_to_string(scene.path("cluster.toml")).unwrap();
-    let disks = |node| {
-        format!(
-            "disks.old = [\"/dev/disk/by-id/nvme-{node}\"]\ndisks.vms = [\"/dev/disk/by-id/virtio-{node}\"]"
-        )
-    };
-    let with_both = NODES.iter().fold(file, |file, node| {
-        file.replace(&format!("disks.vms = [\"/dev/disk/by-id/virtio-{node}\"]"), &disks(*node))
-    });
-    fs::write(scene.path("cluster.toml"), with_both).unwrap();
-    let root = scene.root("n1");
-    for node in NODES {
-        scene.libvirt(node, Some(""));
-    }
-    let old = root.join("mnt/old/vms/mail");
-    fs::create_dir_all(&old).unwrap();
-    fs::write(old.join("disk.img"), vec![0; 8 << 20]).unwrap();
-    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
-    assert_eq!(exit, 2, "{said}");
-    let says = "vm mail: has no disk on volume vms, and one on old\n  mv /mnt/old/vms/mail/* /mnt/vms/vms/mail/    (or ";
-    assert!(said.contains(says), "{said}");
-    assert!(
-        !root.join("mnt/vms/vms/mail/disk.img").exists()
-            && !root.join("mnt/vms/vms/mail/owner.json").exists()
-    );
-    fs::rename(old.join("disk.img"), root.join("mnt/vms/vms/mail/disk.img")).unwrap();
-    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
-    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
-}
-
 /// `systemctl start pc-vm@mail` would do nothing: the unit is still active from the start before.
 #[test]
 fn the_remedy_for_a_vm_that_should_run_starts_it() {
@@ -242,6 +180,38 @@ fn qemu(root: &Path) {
     fs::create_dir_all(root.join("proc/4711/task/4711")).unwrap();
     let arguments = format!("/usr/bin/qemu-system-x86_64\0-name\0guest=mail\0-uuid\0{UUID}\0");
     fs::write(root.join("proc/4711/cmdline"), arguments).unwrap();
+}
+
+/// libvirt has forgotten it, and the kernel has not.
+#[test]
+fn what_the_kernel_shows_here_is_not_started_again() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    let root = scene.root("shared");
+    for node in NODES {
+        scene.libvirt(node, Some(""));
+    }
+    qemu(&root);
+    let start = || scene.pc_vm("n1", &root, &["start", "mail"]);
+    let (exit, said) = start();
+    assert_eq!(exit, 2, "{said}");
+    let says =
+        "vm mail: runs here, process 4711, and libvirt does not know it\n  systemctl restart libvirtd ";
+    assert!(said.contains(says), "{said}");
+    let directory = root.join("mnt/vms/vms/mail");
+    assert!(!directory.join("disk.img").exists() && !directory.join("owner.json").exists());
+    // Nobody can tell whose it is.
+    fs::remove_file(root.join("proc/4711/cmdline")).unwrap();
+    fs::create_dir(root.join("proc/4711/cmdline")).unwrap();
+    let (exit, said) = start();
+    assert_eq!(exit, 75, "{said}");
+    assert!(said.contains("vm mail: reading the command line of process 4711: "), "{said}");
+    // libvirt has found it again.
+    scene.libvirt("n1", Some(&running("mail", UUID)));
+    assert_eq!(start(), (0, String::new()));
+    scene.libvirt("n1", Some(""));
+    fs::remove_dir_all(root.join("proc/4711")).unwrap();
+    let (exit, said) = start();
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
 }
 
 /// Pacemaker's are the VMs that the kernel shows here, whatever the record says, unless another node may run them too.

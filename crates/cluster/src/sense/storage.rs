@@ -18,7 +18,8 @@ impl Sense<'_> {
 
     fn local(&mut self, name: &Name, volume: &Volume) {
         if volume.replicas() != 1 {
-            let remedy = "remove replicas, or write use = \"vm\" for a replicated volume";
+            // Another `use` of this one would leave behind what lies on it.
+            let remedy = "remove replicas, or write a second [volume] with use = \"vm\" for replicated disks";
             self.error(&at!["volume", name, "replicas"], "a local volume has one copy", remedy);
         }
         if volume.arbiter {

@@ -12,9 +12,9 @@ use crate::disk::{Answer, Did};
 use crate::domain::Guest;
 use crate::idle::{Claims, Disk, hold};
 use crate::image::make_disk;
+use crate::one_disk::only_disk;
 use crate::qemu_img::{self, Format, Input, sectors};
 use crate::site::{Site, tell};
-use crate::start::only_disk;
 use crate::store::Store;
 
 /// Copies the disk of a VM that runs nowhere, to one that has none.

@@ -12,9 +12,9 @@ use pc_run::Cost;
 use crate::disk::{Answer, Did, foreign};
 use crate::idle::{Claims, Disk, hold};
 use crate::image::{Expected, make_disk};
+use crate::one_disk::only_disk;
 use crate::qemu_img;
 use crate::site::{Site, tell};
-use crate::start::only_disk;
 
 /// How an import was asked for.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -158,12 +158,15 @@ fn revert(site: &Site, name: &str, state: &str, yes: bool, claims: &Claims) -> R
     // As large as the file has it by now, and never smaller than it was.
     let bytes = qemu_img::info(&input)?.virtual_size.max(guest.vm.disk.0);
     tell(&format!("bringing the disk of vm {name} back to {state}"));
-    copy_variables(&store.snapshots().join(format!("{state}{VARIABLES}")), &store.nvram())?;
     replace_disk(&disk, Bytes(bytes), |temporary| {
         qemu_img::convert(&input, Format::Raw, temporary)?;
         // That took a while, and a guest that was started meanwhile would write to a file without a name.
         qemu_img::require_unlocked(&disk)?;
         runs_nowhere(site, name, &guest.uuid(), store, site.is_local(guest), claims, &command)
+    })?;
+    // After the disk: the copy takes long, and whoever is cut off in it finds both as they were.
+    copy_variables(&store.snapshots().join(format!("{state}{VARIABLES}")), &store.nvram()).with_context(|| {
+        format!("vm {name}: its disk is that of snapshot {state}, its UEFI variables only when this is typed again")
     })?;
     log::warning(format_args!("vm {name}: its disk is that of {}, snapshot {state}", kept.made_at));
     tell_kept(site, name, store)

@@ -73,6 +73,44 @@ fn a_disk_comes_back_to_a_state_that_was_kept() {
     }
 }
 
+/// A power cut while a disk is copied, and one after it has its name.
+#[test]
+fn a_revert_that_is_cut_off_is_typed_again() {
+    let scene = quiet(SHARED);
+    let root = scene.root("shared");
+    let directory = root.join("mnt/vms/vms/mail");
+    let (disk, nvram) = (directory.join("disk.img"), directory.join("nvram.fd"));
+    let write = |byte: u8| {
+        fs::write(&disk, vec![byte; 8 * MIB]).unwrap();
+        fs::write(&nvram, [byte]).unwrap();
+    };
+    let has = |byte: u8| fs::read(&disk).unwrap() == vec![byte; 8 * MIB];
+    let snapshot = |arguments: &[&str]| scene.pc_vm("n1", &root, &[&["snapshot"], arguments].concat());
+    let revert = || snapshot(&["revert", "mail", "one", "--yes-lose-what-was-written-since"]);
+    write(1);
+    assert_eq!(snapshot(&["create", "mail", "one"]).0, 0);
+    write(2);
+    scene.program(
+        "qemu-img",
+        "[ \"$1\" != convert ] || { echo cut off >&2; exit 1; }\nPATH=${PATH#*:}\nexec qemu-img \"$@\"\n",
+    );
+    let (exit, said) = revert();
+    assert_eq!((exit, said.contains("cut off")), (1, true), "{said}");
+    assert!(has(2) && fs::read(&nvram).unwrap() == [2]);
+    fs::remove_file(scene.path("bin/qemu-img")).unwrap();
+    // The variables cannot be replaced.
+    fs::remove_file(&nvram).unwrap();
+    fs::create_dir_all(nvram.join("in the way")).unwrap();
+    let (exit, said) = revert();
+    let says =
+        "vm mail: its disk is that of snapshot one, its UEFI variables only when this is typed again: ";
+    assert_eq!((exit, said.contains(says)), (1, true), "{said}");
+    assert!(has(1));
+    fs::remove_dir_all(&nvram).unwrap();
+    assert_eq!(revert().0, 0);
+    assert!(has(1) && fs::read(&nvram).unwrap() == [1]);
+}
+
 #[test]
 fn no_state_is_kept_or_brought_back_of_a_guest_that_may_run() {
     let disk = |root: &Path| fs::write(root.join("mnt/vms/vms/mail/disk.img"), vec![0; 8 * MIB]).unwrap();

@@ -94,7 +94,9 @@ impl Nodes {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nodes/node.sh");
         let ground = self.ground.process.id().to_string();
         let mut command = Command::new("nsenter");
-        command.args(["--net", "--mount", "--target", &ground, "--", "unshare", "--mount", script]);
+        command.args(["--net", "--mount", "--target", &ground, "--"]);
+        // A /proc of its own: the kernel shows a node its guests and no other's.
+        command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", script]);
         command.arg(self.work.path()).args([name, address]);
         self.booted.push(Node::spawn(name, command));
         let started = Instant::now();
@@ -112,7 +114,8 @@ impl Nodes {
     pub fn on(&self, node: &str, argv: &[&str]) -> Output {
         let pid = self.booted.iter().find(|known| known.name == node).unwrap().process.id().to_string();
         Command::new("nsenter")
-            .args(["--mount", "--net", "--target", &pid, "--", "timeout", "300"])
+            .args(["--mount", "--net", "--target", &pid, &format!("--pid=/proc/{pid}/ns/pid_for_children")])
+            .args(["--", "timeout", "300"])
             .args(argv)
             .stdin(Stdio::null())
             .output()

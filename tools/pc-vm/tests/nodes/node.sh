@@ -1,6 +1,7 @@
 #!/bin/sh
-# One node of a private cluster: a real libvirtd and virtlogd in a mount namespace of their own, so that nothing of
-# this machine's libvirt is seen or touched. Usage: unshare --mount node.sh WORK NAME ADDRESS; ends when stdin ends.
+# One node of a private cluster: a real libvirtd and virtlogd in mount and PID namespaces of their own, so that nothing of
+# this machine's libvirt is seen or touched. Usage: unshare --mount --pid --fork --mount-proc node.sh WORK NAME ADDRESS;
+# ends when stdin ends.
 set -eu
 work=$1 name=$2 address=$3
 here=$work/$name
