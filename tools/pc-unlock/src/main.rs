@@ -33,6 +33,7 @@ mod typed;
 mod unbind;
 mod verbs;
 mod vouched;
+mod worse;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -161,6 +162,9 @@ enum HeaderVerb {
         /// The recovery key is right although it opens neither the device nor the backup that is there
         #[arg(long)]
         new_recovery_key: bool,
+        /// The header is right although the backup that is there looks better, or is of another one
+        #[arg(long)]
+        overwrite_good_backup: bool,
     },
     /// Write a backup back to a closed device
     Restore {

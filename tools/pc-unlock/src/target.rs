@@ -103,7 +103,7 @@ fn is_wiped(file: &mut File, device: &Device) -> Result<bool> {
 }
 
 /// The header that pc-brick made on this disk, by its own record.
-fn recorded(common: &Common, device: &Device) -> Result<Option<String>> {
+pub fn recorded(common: &Common, device: &Device) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Record {
         luks_uuid: String,
