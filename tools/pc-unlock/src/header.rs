@@ -201,13 +201,14 @@ pub fn restore(
     let header = jwe
         .decrypt(&derive(recovery_key)?)
         .map_err(|_| refused("the recovery key does not open this backup"))?;
-    let saved = luks2::copies(&mut std::io::Cursor::new(header.as_slice()))?.into_iter().next();
-    let saved = saved.with_context(|| format!("{}: holds no LUKS header", path.display()))?.uuid;
+    if luks2::copies(&mut std::io::Cursor::new(header.as_slice()))?.is_empty() {
+        return Err(anyhow!("{}: holds no LUKS header", path.display()));
+    }
     let scratch = Scratch::new()?;
     let image = scratch.write("header", &image::whole(&header))?;
     let mut file = target::free(device)?;
     target::large_enough(device, &mut file, &image)?;
-    target::may_be_lost(common, device, &mut file, &saved, leave)?;
+    target::may_be_lost(common, device, &mut file, &header, leave)?;
     // cryptsetup may want it for itself.
     drop(file);
     cryptsetup::restore_header(&device.path, &image)?;

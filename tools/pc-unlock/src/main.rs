@@ -20,6 +20,7 @@ mod others;
 mod places;
 mod proof;
 mod recover;
+mod reencrypted;
 mod rotate;
 mod scratch;
 mod secrets;
@@ -173,7 +174,7 @@ enum HeaderVerb {
         /// The backup (/var/lib/personal-cluster/headers/<disk>.jwe by default)
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
-        /// The device carries another LUKS header, whose data is to be lost for good
+        /// The device carries another LUKS header, or was re-encrypted since: its data is to be lost for good
         #[arg(long)]
         overwrite_other_device: bool,
         /// The device carries something else, a file system for example, that is to be lost for good
