@@ -20,7 +20,7 @@ use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::scratch::Scratch;
 use crate::target::{self, Leave};
-use crate::{image, lock, places, proof, recover, settings};
+use crate::{image, lock, places, proof, recover, settings, worse};
 
 fn derive(recovery_key: &str) -> Result<Cek> {
     let mut cek = Zeroizing::new([0; 32]);
@@ -35,10 +35,25 @@ pub fn file_name(device: &Device) -> String {
     format!("{}.jwe", device.id())
 }
 
+/// What somebody has said is right, although it does not look so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// The recovery key, which opens nothing that is there.
+    pub recovery_key: bool,
+    /// The header, whose backup looks better.
+    pub header: bool,
+}
+
 /// Writes a backup of the header and all keyslots to each of these directories, where it is not there already. A key that
 /// was mistyped would make backups that nobody opens, over those that somebody could: it must open an old one or the
-/// device, unless it is `trusted`.
-pub fn backup(device: &Device, directories: &[PathBuf], recovery_key: &str, trusted: bool) -> Result<()> {
+/// device. A header that is worse than any old one replaces none.
+pub fn backup(
+    common: &Common,
+    device: &Device,
+    directories: &[PathBuf],
+    recovery_key: &str,
+    trust: Trust,
+) -> Result<()> {
     device.require_present()?;
     let scratch = Scratch::new()?;
     let saved = scratch.file("header");
@@ -48,22 +63,38 @@ pub fn backup(device: &Device, directories: &[PathBuf], recovery_key: &str, trus
     // One directory that cannot be read or written must not keep the backup from the others.
     let mut failed = Vec::new();
     let mut stale = Vec::new();
-    let mut shown = trusted;
+    let mut shown = trust.recovery_key;
+    let mut worse = None;
     for directory in directories {
-        let old = match places::read(directory.join(file_name(device))) {
-            Ok(old) => old.and_then(|old| Jwe::parse(&old).and_then(|old| old.decrypt(&key)).ok()),
+        let path = directory.join(file_name(device));
+        let text = match places::read(path.clone()) {
+            Ok(text) => text,
             Err(error) => {
                 failed.push(error);
                 continue;
             }
         };
+        let open = |text: &Vec<u8>| Jwe::parse(text).and_then(|old| old.decrypt(&key)).ok();
+        let old = text.as_ref().and_then(open);
+        let old = old.as_ref().map(|old| old.as_slice());
         shown |= old.is_some();
         // A fresh nonce makes every backup another text: what it says is compared, or a volume would be written every day.
-        if old.is_none_or(|old| old.as_slice() != header.as_slice()) {
+        if old.is_none_or(|old| old != header.as_slice()) {
             stale.push(directory);
+            if text.is_some() && worse.is_none() && !trust.header {
+                worse = worse_than(common, device, old, &header)?.map(|why| (path, why));
+            }
         }
     }
     if stale.is_empty() {
+        return pc_cli::together(failed);
+    }
+    if let Some((path, why)) = worse {
+        failed.push(anyhow!(
+            "{}: {why}\n  {} is kept; add --overwrite-good-backup when the header is right all the same",
+            device.name,
+            path.display()
+        ));
         return pc_cli::together(failed);
     }
     if !shown && !proof::fits(device, None, recovery_key.as_bytes())? {
@@ -81,6 +112,21 @@ pub fn backup(device: &Device, directories: &[PathBuf], recovery_key: &str, trus
         }
     }
     pc_cli::together(failed)
+}
+
+/// Why the header must not replace this backup. That of another device gives way to the one that pc-brick made on the disk
+/// by its own record.
+fn worse_than(common: &Common, device: &Device, old: Option<&[u8]>, new: &[u8]) -> Result<Option<String>> {
+    let (before, now) = (old.and_then(worse::uuid), worse::uuid(new));
+    match (before, now) {
+        (Some(before), Some(now)) if before != now => {
+            if target::recorded(common, device)?.is_some_and(|uuid| uuid == now) {
+                return Ok(worse::than(None, new));
+            }
+            Ok(Some(format!("carries the header of another LUKS device ({now}, the backup is of {before})")))
+        }
+        _ => Ok(worse::than(old, new)),
+    }
 }
 
 fn sealed(key: &Cek, header: &[u8]) -> Result<Vec<u8>> {
@@ -109,7 +155,7 @@ pub fn change(common: &Common, device: &Device, work: impl FnOnce() -> Result<()
 fn refresh(common: &Common, device: &Device) {
     let directories = directories(common);
     let made = match recover::at_hand(common) {
-        Some(key) => key.and_then(|key| backup(device, &directories, key.text(), false)),
+        Some(key) => key.and_then(|key| backup(common, device, &directories, key.text(), Trust::default())),
         None if directories.iter().any(|directory| places::is_there(directory.join(file_name(device)))) => {
             Err(anyhow!("the recovery key is not at hand"))
         }
@@ -155,13 +201,14 @@ pub fn restore(
     let header = jwe
         .decrypt(&derive(recovery_key)?)
         .map_err(|_| refused("the recovery key does not open this backup"))?;
-    let saved = luks2::copies(&mut std::io::Cursor::new(header.as_slice()))?.into_iter().next();
-    let saved = saved.with_context(|| format!("{}: holds no LUKS header", path.display()))?.uuid;
+    if luks2::copies(&mut std::io::Cursor::new(header.as_slice()))?.is_empty() {
+        return Err(anyhow!("{}: holds no LUKS header", path.display()));
+    }
     let scratch = Scratch::new()?;
     let image = scratch.write("header", &image::whole(&header))?;
     let mut file = target::free(device)?;
     target::large_enough(device, &mut file, &image)?;
-    target::may_be_lost(common, device, &mut file, &saved, leave)?;
+    target::may_be_lost(common, device, &mut file, &header, leave)?;
     // cryptsetup may want it for itself.
     drop(file);
     cryptsetup::restore_header(&device.path, &image)?;

@@ -42,14 +42,16 @@ impl Metadata {
     /// The bytes that mean something: both copies of the metadata, and the area of each keyslot. `None` when a keyslot
     /// does not say where it is.
     fn areas(&self) -> Option<Vec<Range<usize>>> {
-        let area = |slot: &serde_json::Value| {
-            let number = |key: &str| slot["area"][key].as_str()?.parse::<usize>().ok();
-            let start = number("offset")?;
-            Some(start..start.checked_add(number("size")?)?)
-        };
         let copies = Some(0..self.copies_size());
         std::iter::once(copies).chain(self.keyslots.values().map(area)).collect()
     }
+}
+
+/// Where the key material of a LUKS2 keyslot is.
+pub fn area(slot: &serde_json::Value) -> Option<Range<usize>> {
+    let number = |key: &str| slot["area"][key].as_str()?.parse::<usize>().ok();
+    let start = number("offset")?;
+    Some(start..start.checked_add(number("size")?)?)
 }
 
 #[cfg(test)]

@@ -30,10 +30,10 @@ pub struct Metadata {
     pub tokens: BTreeMap<String, Token>,
     /// Where the data is.
     #[serde(default)]
-    segments: BTreeMap<String, Segment>,
+    pub segments: BTreeMap<String, Segment>,
     /// Which slots hold which key.
     #[serde(default)]
-    digests: BTreeMap<String, Assigned>,
+    pub digests: BTreeMap<String, Assigned>,
     /// How large the rest of the header is.
     #[serde(default)]
     config: Config,
@@ -55,22 +55,28 @@ struct Config {
 
 /// A key: the slots that give it, and the data that it opens.
 #[derive(Debug, Clone, Default, Deserialize)]
-struct Assigned {
+pub struct Assigned {
     #[serde(default)]
     keyslots: Vec<String>,
     /// None: the key opens nothing here (`luksAddKey --unbound`).
     #[serde(default)]
-    segments: Vec<String>,
+    pub segments: Vec<String>,
+    /// What tells the key from any other: a digest of it, and how that was made.
+    #[serde(flatten)]
+    pub key: serde_json::Map<String, Value>,
 }
 
 /// A piece of the data.
-#[derive(Debug, Clone, Default, Deserialize)]
-struct Segment {
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Segment {
     #[serde(default)]
     offset: String,
     /// `dynamic`: up to the end of the device.
     #[serde(default)]
     size: String,
+    /// How it is encrypted.
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
 }
 
 /// A token: how to get a passphrase. All members but two belong to its type.

@@ -20,6 +20,7 @@ mod others;
 mod places;
 mod proof;
 mod recover;
+mod reencrypted;
 mod rotate;
 mod scratch;
 mod secrets;
@@ -33,6 +34,7 @@ mod typed;
 mod unbind;
 mod verbs;
 mod vouched;
+mod worse;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -161,6 +163,9 @@ enum HeaderVerb {
         /// The recovery key is right although it opens neither the device nor the backup that is there
         #[arg(long)]
         new_recovery_key: bool,
+        /// The header is right although the backup that is there looks better, or is of another one
+        #[arg(long)]
+        overwrite_good_backup: bool,
     },
     /// Write a backup back to a closed device
     Restore {
@@ -169,7 +174,7 @@ enum HeaderVerb {
         /// The backup (/var/lib/personal-cluster/headers/<disk>.jwe by default)
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
-        /// The device carries another LUKS header, whose data is to be lost for good
+        /// The device carries another LUKS header, or was re-encrypted since: its data is to be lost for good
         #[arg(long)]
         overwrite_other_device: bool,
         /// The device carries something else, a file system for example, that is to be lost for good

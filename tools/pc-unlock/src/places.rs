@@ -1,12 +1,15 @@
 //! Where header backups stand: on the OS disk, and on a replicated volume while one is mounted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster::view::paths;
 use cluster::{Cluster, Use};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use pc_cli::Common;
 
 /// A write to a replicated volume may hang for as long as the volume has no quorum.
@@ -46,14 +49,33 @@ pub fn read(path: PathBuf) -> Result<Option<Vec<u8>>> {
 /// Writes `<directory>/<name>`, mode 0600.
 pub fn write(directory: PathBuf, name: &str, content: Vec<u8>) -> Result<PathBuf> {
     let path = directory.join(name);
-    let target = path.clone();
+    let (target, name) = (path.clone(), name.to_string());
     within(move || {
-        std::fs::create_dir_all(&directory)
-            .with_context(|| format!("creating {}", directory.display()))
-            .and_then(|()| pc_cli::write_atomic(&target, &content, 0o600))
+        std::fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        sweep(&directory, &name);
+        pc_cli::write_atomic(&target, &content, 0o600)
     })
     .with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
+}
+
+/// Removes what killed processes left half-written for `name`, `.<name>.<process>.<number>` as [`pc_cli::write_atomic`] calls
+/// it. One that is alive may be at it.
+fn sweep(directory: &Path, name: &str) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let rest =
+            file.to_str().and_then(|file| file.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.'));
+        let process = rest.and_then(|rest| rest.split_once('.')).and_then(|(process, number)| {
+            number.parse::<u64>().ok()?;
+            process.parse().ok().filter(|process| *process > 0)
+        });
+        // Of one that is hidden from us below /proc the kernel says at least that we may not signal it.
+        if process.is_some_and(|process| kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)) {
+            // The next one tries again.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// On a thread that is left behind when the volume hangs: a later attempt may succeed.
@@ -64,4 +86,34 @@ fn within<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) 
     receiver
         .recv_timeout(PATIENCE)
         .map_err(|_| pc_cli::try_again(format!("no answer within {} s", PATIENCE.as_secs())))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_half_written_goes_with_the_next_backup() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let (dead, alive) = (dead.id(), std::process::id());
+        let stale = [format!(".ata-A.jwe.{dead}.0"), format!(".ata-A.jwe.{dead}.17")];
+        let others = [
+            format!(".ata-A.jwe.{alive}.99"),
+            format!(".ata-B.jwe.{dead}.0"),
+            format!(".ata-A.jwe.{dead}"),
+            format!(".ata-A.jwe.{dead}.x"),
+            format!("ata-A.jwe.{dead}.0"),
+            ".ata-A.jwe.0.0".into(),
+        ];
+        for name in stale.iter().chain(&others) {
+            std::fs::write(directory.path().join(name), "half").unwrap();
+        }
+        let path = write(directory.path().into(), "ata-A.jwe", b"whole".to_vec()).unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), b"whole");
+        let is_there = |name: &String| directory.path().join(name).exists();
+        assert!(!stale.iter().any(is_there) && others.iter().all(is_there));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), others.len() + 1);
+    }
 }

@@ -14,11 +14,12 @@ use xshell::{Shell, cmd};
 
 use crate::device::Device;
 use crate::luks2::{self, Copy};
+use crate::reencrypted;
 
 /// What may be lost for good.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Leave {
-    /// The header of another LUKS device.
+    /// The header of another LUKS device, or of this one with another volume key.
     pub other_device: bool,
     /// Whatever is there.
     pub everything: bool,
@@ -55,9 +56,13 @@ pub fn may_be_lost(
     common: &Common,
     device: &Device,
     file: &mut File,
-    saved: &str,
+    header: &[u8],
     leave: Leave,
 ) -> Result<()> {
+    let mut header = std::io::Cursor::new(header);
+    let saved =
+        luks2::copies(&mut header)?.into_iter().next().context("the backup holds no LUKS header")?.uuid;
+    let saved = saved.as_str();
     if leave.everything {
         return Ok(());
     }
@@ -67,12 +72,22 @@ pub fn may_be_lost(
         let found: Vec<_> = found.iter().map(Signature::in_words).collect();
         return Err(precious(device, &found.join(", "), saved));
     }
-    let copies = luks2::copies(file).with_context(|| format!("reading {}", device.name))?;
+    let reading = || format!("reading {}", device.name);
+    let copies = luks2::copies(file).with_context(reading)?;
     let is_ours = |copy: &Copy| copy.uuid == saved;
     let other = copies.iter().find(|copy| !is_ours(copy) && (copy.sound || !copies.iter().any(is_ours)));
     let other = other.map(|copy| copy.uuid.clone());
     // Of a header that is gone pc-brick's record tells which one it was.
     let recorded = if copies.is_empty() { recorded(common, device)? } else { None };
+    let since =
+        if other.is_none() { reencrypted::since(file, &mut header).with_context(reading)? } else { None };
+    if let Some(what) = since.filter(|_| !leave.other_device) {
+        return Err(refused(format!(
+            "{} holds {what} than the backup of {saved} (re-encrypted since?)\n  \
+             add --overwrite-other-device when its data is to be lost for good",
+            device.name
+        )));
+    }
     match other.or_else(|| recorded.clone().filter(|uuid| uuid != saved)) {
         Some(_) if leave.other_device => Ok(()),
         Some(other) => Err(refused(format!(
@@ -103,7 +118,7 @@ fn is_wiped(file: &mut File, device: &Device) -> Result<bool> {
 }
 
 /// The header that pc-brick made on this disk, by its own record.
-fn recorded(common: &Common, device: &Device) -> Result<Option<String>> {
+pub fn recorded(common: &Common, device: &Device) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Record {
         luks_uuid: String,

@@ -9,6 +9,7 @@ use pc_cli::{Exit, log, refused};
 use pc_run::Cost;
 
 use crate::device::Device;
+use crate::header::Trust;
 use crate::open::Task;
 use crate::secrets::Secrets;
 use crate::status::Status;
@@ -238,7 +239,8 @@ fn accessible(devices: &[Device]) -> Result<()> {
 fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
     let common = &cli.common;
     match verb {
-        HeaderVerb::Backup { devices, to, recovery_key_file, new_recovery_key } => {
+        HeaderVerb::Backup { devices, to, recovery_key_file, new_recovery_key, overwrite_good_backup } => {
+            let trust = Trust { recovery_key: *new_recovery_key, header: *overwrite_good_backup };
             let everything = devices.is_empty();
             let mut devices = chosen(common, devices)?;
             if everything {
@@ -255,7 +257,7 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             each(devices.iter().map(|device| {
                 // Whoever changes the header meanwhile has made a newer backup when this one is written.
                 let backed_up = lock::alone(common, device)
-                    .and_then(|_alone| header::backup(device, &to, key.text(), *new_recovery_key));
+                    .and_then(|_alone| header::backup(common, device, &to, key.text(), trust));
                 (device.name.as_str(), backed_up)
             }))
         }

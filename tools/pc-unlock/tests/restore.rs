@@ -117,3 +117,45 @@ fn ruins_of_the_header_are_written_over() {
     refused(&machine, &[], "carries the header of another LUKS device");
     assert_eq!(restore(&machine, &["--overwrite-other-device"]).code, 0);
 }
+
+/// The UUID stays, the volume key does not: with the older header the data would be lost.
+#[test]
+fn a_disk_that_was_reencrypted_is_not_given_back_its_old_key() {
+    let machine = Machine::new();
+    let path = machine.path("ata-A");
+    drop(blank(&path, 24 << 20));
+    let path = path.to_str().unwrap();
+    // As large as usual: cryptsetup grows a smaller area of keyslots, and gives no older header back then.
+    let quick = ["--batch-mode", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-"];
+    run("cryptsetup", &[&["luksFormat"], &quick[..], &[path]].concat(), KEY);
+    machine.ok(&["header", "backup", &device("ata-A"), "--recovery-key-file", "-"], KEY);
+    let saved = machine.root.path().join("before.jwe");
+    std::fs::copy(machine.root.path().join("var/lib/personal-cluster/headers/ata-A.jwe"), &saved).unwrap();
+    let from = ["--from", saved.to_str().unwrap()];
+    let done = |flags: &[&str]| {
+        let answer = restore(&machine, flags);
+        assert_eq!(answer.code, 0, "{}", answer.err);
+    };
+    // What changes no key is undone by the backup as ever.
+    let both = [KEY, b"another one"].concat();
+    let size = KEY.len().to_string();
+    run("cryptsetup", &[&["luksAddKey"], &quick[..], &["--keyfile-size", &size, path, "-"]].concat(), &both);
+    assert_eq!(machine.shape("ata-A").0.len(), 2);
+    done(&from);
+    assert_eq!(machine.shape("ata-A").0.len(), 1);
+    // Begun, and done.
+    let begin = ["--init-only", "--force-offline-reencrypt", "--key-slot", "0", path];
+    let end = ["--resume-only", "--force-offline-reencrypt", "--batch-mode", "--key-file", "-", path];
+    for arguments in [&[&quick[..], &begin].concat()[..], &end] {
+        run("cryptsetup", &[&["reencrypt"], arguments].concat(), KEY);
+        refused(&machine, &from, "holds another volume key than the backup");
+    }
+    // A ruin says nothing of its key.
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let present = std::fs::read(path).unwrap();
+    file.write_all_at(&vec![0; 0x8000], 0).unwrap();
+    done(&from);
+    std::fs::write(path, present).unwrap();
+    done(&[&from[..], &["--overwrite-other-device"]].concat());
+    assert!(machine.passphrase_fits("ata-A"));
+}
