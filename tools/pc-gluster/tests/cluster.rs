@@ -300,32 +300,30 @@ fn a_new_machine_takes_a_dead_ones_place() {
 
     let identity = nodes.shell(
         1,
-        r#"uuid=$(gluster peer status | sed -n '/^Hostname: node3$/,/^Uuid: /s/^Uuid: //p')
-           sed "s/^UUID=.*/UUID=$uuid/" /var/lib/glusterd/glusterd.info"#,
+        r#"cd /var/lib/glusterd; place=$(mktemp -d)
+           uuid=$(gluster peer status | sed -n '/^Hostname: node3$/,/^Uuid: /s/^Uuid: //p')
+           own=$(sed -n 's/^UUID=//p' glusterd.info)
+           cp -r peers $place; rm $place/peers/$uuid
+           printf 'uuid=%s\nstate=3\nhostname1=node1\n' $own > $place/peers/$own
+           sed -i 's/^state=.*/state=3/' $place/peers/*
+           sed "s/^UUID=.*/UUID=$uuid/" glusterd.info > $place/glusterd.info
+           tar -C $place -cz glusterd.info peers | base64"#,
     );
     let write = format!(
         "rm -rf /var/lib/glusterd/peers /var/lib/glusterd/vols
-         printf %s '{identity}' > /var/lib/glusterd/glusterd.info"
+         echo '{identity}' | base64 -d | tar -C /var/lib/glusterd -xz --no-same-owner"
     );
     restart(&nodes, 3, &write);
-    nodes.shell(3, "gluster peer probe node1");
-    // Not while it still writes down who they are.
-    let known = || {
-        let said = nodes.shell(3, "gluster peer status");
-        (said.contains("Accepted peer request") || said.contains("Peer in Cluster")).then_some(())
-    };
-    until(Duration::from_secs(60), known).expect("node1 does not accept node3");
-    // Each pair of them connects by itself, now and then only after one more restart, also of those that still show it
-    // otherwise.
+    // Where the pool had met it as somebody else before, a node may stay with that.
     let said = |node: usize| nodes.shell(node, "gluster peer status");
     let agrees = |node: usize| said(node).matches("Peer in Cluster (Connected)").count() == 2;
-    let taken_back = (0..3).any(|attempt| {
-        for node in (1..=2).filter(|node| attempt > 0 && !agrees(*node)) {
-            restart(&nodes, node, "");
+    let whole = || until(Duration::from_secs(60), || (1..=3).all(agrees).then_some(())).is_some();
+    let taken_back = whole() || {
+        for node in (1..=3).filter(|node| !agrees(*node)) {
+            restart(&nodes, node, "sed -i 's/^state=.*/state=3/' /var/lib/glusterd/peers/*");
         }
-        restart(&nodes, 3, "");
-        until(Duration::from_secs(60), || (1..=3).all(agrees).then_some(())).is_some()
-    });
+        whole()
+    };
     assert!(taken_back, "node3 is no member again: {:#?}", [said(1), said(2), said(3)]);
     until(Duration::from_secs(60), || (!rejected(1)).then_some(())).expect("still rejected");
 
