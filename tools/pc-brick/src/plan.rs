@@ -5,6 +5,9 @@ use pc_plan::{Plan, Step};
 
 use crate::answer::{Action, Answer, Refusal, SCHEMA, Verb};
 use crate::facts::{Backup, Content, Device, Facts, Have, Luks, Mount, Record, Stack, State};
+use remedy::{EVERYTHING, LOST_TOO, Now, OTHER, restore};
+
+mod remedy;
 
 /// A smaller device is a card reader or a mistake; XFS itself needs 300 MB and the pool its metadata.
 pub const SMALLEST_BYTES: u64 = 1 << 30;
@@ -145,22 +148,35 @@ fn may_claim(brick: &Brick, device: &Device, backup: Option<&Backup>) -> Result<
             None => ("holds data without a signature (a plain encrypted volume?)".into(), wipe),
             Some(backup) => (
                 "holds data without a signature, and a backup of a LUKS header that was on it is kept".into(),
-                restore(brick, backup, false) + &wipe + ", nor that backup, which is lost with it",
+                restore(brick, backup, Now::Forgotten(EVERYTHING)) + &wipe + LOST_TOO,
             ),
         }),
-        Content::Found(found) => Err((format!("holds {}", found.join(", ")), wipe)),
+        // An installer, or mkfs, on the wrong disk leaves most of what is behind the header as it was.
+        Content::Found(found) => Err(match backup {
+            None => (format!("holds {}", found.join(", ")), wipe),
+            Some(backup) => (
+                format!("holds {}, and a backup of a LUKS header that was on it is kept", found.join(", ")),
+                restore(brick, backup, Now::Forgotten(EVERYTHING)) + &wipe + LOST_TOO,
+            ),
+        }),
         Content::Unreadable(fault) => Err((fault.clone(), wipe)),
         Content::Luks2(luks) if luks.subsystem == "personal-cluster" => Err((
             format!("holds a brick that this node has no record of (crypto_LUKS {})", luks.uuid),
             format!("pc-brick adopt {}  # or wipe it", brick.device),
         )),
-        Content::Luks2(luks) => Err((format!("holds crypto_LUKS version 2, UUID {}", luks.uuid), wipe)),
+        Content::Luks2(luks) => {
+            let back = backup.map(|backup| restore(brick, backup, Now::Forgotten(OTHER)));
+            let lost = if back.is_some() { LOST_TOO } else { "" };
+            let found = format!("holds crypto_LUKS version 2, UUID {}", luks.uuid);
+            Err((found, back.unwrap_or_default() + &wipe + lost))
+        }
     }
 }
 
 /// A disk with a record must be the one that the record was written for.
 fn recognise(brick: &Brick, record: &Record, device: &Device, backup: Option<&Backup>) -> Result<(), Reason> {
     let forget = format!("pc-brick forget {}  # if that brick is gone for good", brick.device);
+    let back = |now| backup.map(|backup| restore(brick, backup, now)).unwrap_or_default();
     let since = &record.claimed;
     if record.size_bytes != device.size_bytes {
         let found = format!(
@@ -176,37 +192,20 @@ fn recognise(brick: &Brick, record: &Record, device: &Device, backup: Option<&Ba
         Content::Blank | Content::Unknown => {
             // Most often the header alone is damaged, and everything behind it comes back with it.
             let found = format!("was made a brick on {since} and has no LUKS header any more");
-            Err((found, backup.map(|backup| restore(brick, backup, true)).unwrap_or_default() + &forget))
+            Err((found, back(Now::Recorded) + &forget))
         }
         Content::Luks2(luks) => {
             let uuid = &luks.uuid;
-            Err((
-                format!("holds crypto_LUKS {uuid} instead of the brick of {since} ({})", record.luks_uuid),
-                forget,
-            ))
+            let found =
+                format!("holds crypto_LUKS {uuid} instead of the brick of {since} ({})", record.luks_uuid);
+            Err((found, back(Now::Another(OTHER)) + &forget))
         }
         Content::Unreadable(fault) => Err((fault.clone(), forget)),
         Content::Found(found) => {
-            Err((format!("holds {} instead of the brick of {since}", found.join(", ")), forget))
+            let found = format!("holds {} instead of the brick of {since}", found.join(", "));
+            Err((found, back(Now::Another(EVERYTHING)) + &forget))
         }
     }
-}
-
-/// The line that puts a header back. Without a record pc-unlock has to be told which one, and that the data, which nobody
-/// knows, may be written over.
-fn restore(brick: &Brick, backup: &Backup, recorded: bool) -> String {
-    let device = &brick.device;
-    let command = match backup {
-        Backup::Sealed(_) if recorded => format!("pc-unlock header restore {device}"),
-        Backup::Sealed(path) => {
-            format!("pc-unlock header restore {device} --from {path} --yes-destroy-all-data-on-it")
-        }
-        Backup::Image(path) => format!("cryptsetup luksHeaderRestore {device} --header-backup-file {path}"),
-    };
-    if recorded {
-        return format!("{command}  # its data comes back with its header\n  ");
-    }
-    format!("{command}  # if it is that brick, its data comes back: then pc-brick adopt {device}\n  ")
 }
 
 /// The steps from here to a mounted brick. An error: something that was complete is broken.

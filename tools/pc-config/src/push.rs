@@ -178,9 +178,11 @@ fn overtaken(own: &Status, reached: &[Status], generation: &Generation) -> Resul
     };
     if let Some(other) = reached.iter().find(other) {
         return Err(refused(format!(
-            "{} and this node have two generations {}: this file lacks what was changed there\n  pc-config show --json, there and here, to compare; write what is to be of both here, `pc-config put` it, then push; {UNCHANGED}",
+            "{} and this node have two generations {}: this file lacks what was changed there\n  \
+             pc-config show --json, there and here, to compare; `pc-config put` here what is to be of both, with a comment more if it is what \
+             is here already, then push; {UNCHANGED}",
             other.node,
-            generation.generation - 1
+            own.generation.unwrap_or_default()
         )));
     }
     let newest = reached.iter().max_by_key(|status| status.generation);

@@ -91,7 +91,8 @@ pub fn backup(
     }
     if let Some((path, why)) = worse {
         failed.push(anyhow!(
-            "{}: {why}\n  {} is kept; add --overwrite-good-backup when the header is right all the same",
+            "{0}: {why}\n  pc-unlock header restore {0}  # when it is damaged, with the disk closed\n  \
+             {1} is kept; add --overwrite-good-backup when the header is right all the same",
             device.name,
             path.display()
         ));
@@ -169,9 +170,12 @@ fn refresh(common: &Common, device: &Device) {
         }
     };
     if let Err(error) = made {
+        let why = format!("{error:#}");
+        let again = format!("\n  pc-unlock header backup {} --recovery-key-file -", device.name);
+        // Where it says what to do, doing the same again is not it.
+        let remedy = if why.contains("\n  ") { "" } else { &again };
         log::warning(format_args!(
-            "{0}: the backup of its header is older than the header: {error:#}\n  \
-             pc-unlock header backup {0} --recovery-key-file -",
+            "{}: the backup of its header is older than the header: {why}{remedy}",
             device.name
         ));
     }

@@ -76,7 +76,9 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
 /// Asked with the VM's lock, for somebody may have started it since. A guest that libvirt has forgotten is one that the kernel
 /// still shows, and QEMU's lock on the disk would be the only thing between the two.
 fn runs_here(site: &Site, host: &Host, name: &str, uuid: &str) -> Result<bool> {
-    let process = probe::process(site, uuid).map_err(|reason| try_again(format!("vm {name}: {reason}")))?;
+    let process = probe::process(site, uuid).map_err(|reason| {
+        try_again(format!("vm {name}: whether it runs here is not known: {reason}\n  pc-vm probe {name}"))
+    })?;
     let Some(pid) = process else { return Ok(false) };
     if host.hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
         return Ok(true);

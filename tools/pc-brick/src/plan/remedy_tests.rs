@@ -24,6 +24,22 @@ fn a_header_that_can_come_back_is_restored_before_anything_is_given_up() {
             assert_eq!(remedy(&facts), format!("{command}{back}\n  {forget}"));
         }
     }
+    // An installer, mkfs or luksFormat on the wrong disk.
+    let foreign = || Content::Luks2(Luks { uuid: "another".into(), ..Luks::default() });
+    let ext4 = || Content::Found(vec!["ext4".into()]);
+    let mistake = "  # if what is there now came by mistake: it is lost, the brick's data comes back";
+    for (content, flag) in [(ext4(), "--yes-destroy-all-data-on-it"), (foreign(), "--overwrite-other-device")]
+    {
+        let facts = known(State::Done, content.clone());
+        assert_eq!(remedy(&facts), forget);
+        let facts = Facts { header_backup: Some(sealed()), ..facts };
+        assert_eq!(remedy(&facts), format!("pc-unlock header restore {device} {flag}{mistake}\n  {forget}"));
+        let kept_backup = Some(Backup::Sealed("/headers/ata-A.x.jwe".into()));
+        let facts = Facts { kept_backup, ..disk(content) };
+        let line = format!("pc-unlock header restore {device} --from /headers/ata-A.x.jwe {flag}");
+        assert!(remedy(&facts).starts_with(&line), "{}", remedy(&facts));
+        assert!(remedy(&facts).ends_with(", nor that backup, which is lost with it"));
+    }
     // Forgotten, or its record lost.
     let kept = || Some(Backup::Sealed(format!("/headers/ata-A.{OURS}.jwe")));
     let then = format!("  # if it is that brick, its data comes back: then pc-brick adopt {device}");
