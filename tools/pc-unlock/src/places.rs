@@ -61,7 +61,7 @@ pub fn write(directory: PathBuf, name: &str, content: Vec<u8>) -> Result<PathBuf
 
 /// Removes what killed processes left half-written for `name`, `.<name>.<process>.<number>` as [`pc_cli::write_atomic`] calls
 /// it. One that is alive may be at it.
-fn sweep(directory: &Path, name: &str) {
+pub fn sweep(directory: &Path, name: &str) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let file = entry.file_name();
         let rest =

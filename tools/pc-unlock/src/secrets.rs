@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use cluster::view::paths;
-use nix::errno::Errno;
 use nix::fcntl::Flock;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use pc_cli::{Common, log, refused, try_again};
 use sha2::{Digest, Sha256};
 use tang_client::{Client, Error, Jwe, Pin, Policy};
@@ -19,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::settings::{as_lasting_as, classify};
 use crate::vouched::Present;
-use crate::{lock, rotate};
+use crate::{lock, places, rotate};
 
 /// Where a node keeps its secrets.
 #[derive(Debug, Clone)]
@@ -131,7 +128,8 @@ impl Secrets {
     /// Without a newline: `clevis decrypt` takes none. Gives what was written.
     fn store(&self, name: &str, jwe: &Jwe) -> Result<Vec<u8>> {
         private_directory(&self.sealed)?;
-        sweep(&self.sealed, &format!("{name}.jwe"));
+        // Of what a killed process left it may be a secret.
+        places::sweep(&self.sealed, &format!("{name}.jwe"));
         let sealed = jwe.to_compact().into_bytes();
         pc_cli::write_atomic(&self.sealed_path(name), &sealed, 0o600)?;
         log::info(format_args!("sealed {}", self.sealed_path(name).display()));
@@ -162,7 +160,7 @@ impl Secrets {
     /// never taken for that of another one.
     fn put(&self, name: &str, sealed: &[u8], plaintext: &[u8]) -> Result<bool> {
         private_directory(&self.open)?;
-        sweep(&self.open, name);
+        places::sweep(&self.open, name);
         let (path, origin) = (self.open.join(name), self.origin_path(name));
         let same = std::fs::read(&path).map(Zeroizing::new).is_ok_and(|old| *old == plaintext);
         if !same {
@@ -259,25 +257,6 @@ fn proven(client: &Client, name: &str, jwe: &Jwe, plaintext: &[u8]) -> Result<()
         bail!("proving the new {name}: it holds something else");
     }
     Ok(())
-}
-
-/// Removes what a killed process of ours left half-written for `name`: it may be a secret.
-fn sweep(directory: &Path, name: &str) {
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let rest =
-            file.to_str().and_then(|file| file.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.'));
-        let process = rest.and_then(|rest| rest.split_once('.')).and_then(|(process, number)| {
-            number.parse::<u64>().ok()?;
-            process.parse().ok().filter(|process| *process > 0)
-        });
-        // Of one that is hidden from us below /proc the kernel says at least that we may not signal it.
-        let is_gone = |process| kill(Pid::from_raw(process), None) == Err(Errno::ESRCH);
-        if process.is_some_and(is_gone) {
-            // The next one tries again.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
 }
 
 /// The name becomes a file name.

@@ -31,6 +31,13 @@ fn backup(machine: &Machine, flags: &[&str]) -> support::Answer {
     machine.unlock(&[&["header", "backup", &a, &b, "--recovery-key-file", "-"], flags].concat(), KEY)
 }
 
+/// The backup gives way to the header of now.
+fn replaced(machine: &Machine, more: &[&str]) {
+    let answer = backup(machine, more);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    assert!(answer.err.contains("ata-A: header backed up to"), "{}", answer.err);
+}
+
 /// Kept, with the reason, while the other disk's goes on.
 fn kept(machine: &Machine, said: &str) {
     let path = machine.path("ata-B");
@@ -72,9 +79,7 @@ fn a_disk_that_was_erased_keeps_its_backup_until_somebody_says_so() {
     machine.ok(&RESTORE, KEY);
     assert!(machine.passphrase_fits("ata-A"));
     run("cryptsetup", &["erase", "--batch-mode", path.to_str().unwrap()], b"");
-    let answer = backup(&machine, &["--overwrite-good-backup"]);
-    assert_eq!(answer.code, 0, "{}", answer.err);
-    assert!(answer.err.contains("ata-A: header backed up to"), "{}", answer.err);
+    replaced(&machine, &["--overwrite-good-backup"]);
 }
 
 #[test]
@@ -87,9 +92,7 @@ fn another_disk_under_the_name_replaces_no_backup_unless_it_was_made_here() {
     std::fs::create_dir_all(&directory).unwrap();
     let record = format!("{{\"luks_uuid\":\"{}\"}}", support::text(&uuid).trim());
     std::fs::write(directory.join("ata-A.json"), record).unwrap();
-    let answer = backup(&machine, &[]);
-    assert_eq!(answer.code, 0, "{}", answer.err);
-    assert!(answer.err.contains("ata-A: header backed up to"), "{}", answer.err);
+    replaced(&machine, &[]);
 }
 
 #[test]
