@@ -74,6 +74,11 @@ pub enum Action {
         /// Which ones, `node:/path`.
         bricks: Vec<String>,
     },
+    /// Starts this node's self-heal daemon, which glusterd does not start again by itself (`volume start NAME force`).
+    HealerStart {
+        /// The volume.
+        volume: String,
+    },
     /// Makes the mount point, immutable while nothing is mounted.
     MountPoint {
         /// The volume.
@@ -123,6 +128,9 @@ impl fmt::Display for Action {
             }
             Action::BrickStart { volume, bricks } => {
                 write!(f, "volume {volume}: start the offline bricks {}", bricks.join(" "))
+            }
+            Action::HealerStart { volume } => {
+                write!(f, "volume {volume}: start this node's self-heal daemon")
             }
             Action::MountPoint { volume } => write!(f, "mount /mnt/{volume}: prepare the directory"),
             Action::Mount { volume } => write!(f, "mount /mnt/{volume}: mount"),

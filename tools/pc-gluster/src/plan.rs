@@ -223,11 +223,12 @@ impl Draft<'_> {
             .filter(|own| info.bricks.contains(&own.address) && own.mounted && !own.running)
             .map(|own| own.address.clone())
             .collect();
-        if offline.is_empty() {
-            return Some(Vec::new());
-        }
         if !self.have.server_quorum() {
             // glusterd itself holds them down; it starts them when quorum is back.
+            return Some(Vec::new());
+        }
+        if offline.is_empty() {
+            self.heal(volume, info);
             return Some(Vec::new());
         }
         let id = format!("brick-start/{name}");
@@ -235,6 +236,19 @@ impl Draft<'_> {
         let needs = marks.filter(|id| self.planned(id)).collect();
         self.step(id.clone(), needs, Action::BrickStart { volume: name.clone(), bricks: offline });
         Some(vec![id])
+    }
+
+    /// One that has crashed heals nothing from this node's bricks, and glusterd does not start it again.
+    fn heal(&mut self, volume: &Volume, info: &VolumeInfo) {
+        let name = &volume.name;
+        let serves = self.have.bricks.iter().any(|own| own.running && info.bricks.contains(&own.address));
+        let is_off = |value: &String| ["off", "no", "false", "disable", "0"].contains(&value.as_str());
+        let is_off = info.options.get("cluster.self-heal-daemon").is_some_and(is_off);
+        let one_is_enough = self.steps.iter().any(|step| matches!(step.action, Action::HealerStart { .. }));
+        if info.replica > 1 && serves && !self.have.healer && !is_off && !one_is_enough {
+            let action = Action::HealerStart { volume: name.clone() };
+            self.step(format!("healer-start/{name}"), Vec::new(), action);
+        }
     }
 }
 

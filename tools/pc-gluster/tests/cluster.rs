@@ -96,10 +96,21 @@ fn three_nodes_with_tls_form_serve_lose_and_heal() {
     assert_eq!((&storage["healthy"], &storage["heal_pending"]), (&true.into(), &0.into()));
     nodes.expect(1, &["gate"], 0);
 
+    dead_healer(&nodes);
     dead_brick(&nodes);
     dead_node(&nodes);
     printed_plans(&nodes);
     clean_stop(&nodes);
+}
+
+/// The self-heal daemon dies on a node: nobody else starts it again.
+fn dead_healer(nodes: &Nodes) {
+    nodes.shell(3, "pkill -9 -f -- '--process-name glustershd'");
+    let plan = nodes.json(3, &["plan"], 0);
+    assert_eq!(plan["steps"][0]["action"], "healer-start", "{plan:#}");
+    assert_eq!(nodes.json(2, &["plan"], 0)["steps"], serde_json::json!([]));
+    nodes.expect(3, &["apply"], 0);
+    nodes.expect(3, &["plan", "--exit-code"], 0);
 }
 
 /// A brick process dies, data is written meanwhile: seen, gated, restarted by its own node, healed.

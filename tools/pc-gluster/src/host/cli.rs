@@ -150,7 +150,9 @@ pub fn carry_out(action: &Action) -> Result<()> {
             change(&arguments)
         }
         Action::VolumeStart { volume } => change(&["volume", "start", volume]),
-        Action::BrickStart { volume, .. } => change(&["volume", "start", volume, "force"]),
+        Action::BrickStart { volume, .. } | Action::HealerStart { volume } => {
+            change(&["volume", "start", volume, "force"])
+        }
         Action::BrickAdd { volume, set_size, arbiter, new_sets, bricks } => {
             let copies = copies(*set_size, *arbiter);
             let mut arguments = vec!["volume", "add-brick", volume.as_str()];

@@ -62,6 +62,7 @@ pub fn look(want: &Want) -> Seen {
         peers: Vec::new(),
         volumes: BTreeMap::new(),
         bricks: own.map(|brick| bricks::look(brick, &processes)).collect(),
+        healer: bricks::healer_runs(),
         online: BTreeSet::new(),
         mounts: want.volumes.iter().map(|v| (v.name.clone(), mounts::state(&v.name))).collect(),
         storage_target: systemd::is_active(STORAGE_TARGET),
@@ -121,6 +122,15 @@ pub fn carry_out(want: &Want, action: &Action) -> Result<()> {
         Action::BrickStart { bricks, .. } => {
             cli::carry_out(action)?;
             wait_for_processes(bricks)
+        }
+        Action::HealerStart { volume } => {
+            cli::carry_out(action)?;
+            let runs = poll(BRICKS, Duration::from_millis(200), || Ok(bricks::healer_runs().then_some(())))?;
+            runs.ok_or_else(|| {
+                try_again(format!(
+                    "volume {volume}: the self-heal daemon does not start\n  tail /var/log/glusterfs/glustershd.log"
+                ))
+            })
         }
         Action::BrickUnmark { brick } => bricks::unmark(brick),
         Action::BrickMark { brick, volume_id } => bricks::mark_again(brick, volume_id),
