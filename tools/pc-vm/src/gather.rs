@@ -8,7 +8,7 @@ use cluster::Node;
 
 use crate::disk::resize;
 use crate::domain::Guest;
-use crate::hypervisor::{LOOK, Live};
+use crate::hypervisor::{Hypervisor, LOOK, Live};
 use crate::plan::Action;
 use crate::report::{List, ListedNode, ListedVm, Status, StatusVm};
 use crate::site::{Site, now};
@@ -90,9 +90,13 @@ fn on_volume<T: Send + 'static>(
     receiver.recv_timeout(Duration::from_secs(5)).ok().flatten()
 }
 
-/// libvirt writes the pid file when QEMU starts.
+/// libvirt writes it when QEMU starts.
+fn pid_file(vm: &str) -> String {
+    format!("/run/libvirt/qemu/{vm}.pid")
+}
+
 fn uptime(site: &Site, name: &str) -> Option<u64> {
-    let path = site.common.under_root(&format!("/run/libvirt/qemu/{name}.pid"));
+    let path = site.common.under_root(&pid_file(name));
     let started = std::fs::metadata(path).ok()?.modified().ok()?;
     started.elapsed().ok().map(|elapsed| elapsed.as_secs())
 }
@@ -135,6 +139,11 @@ fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)
     problems.extend(outcome.conflicts);
     problems.extend(outcome.notices.iter().cloned());
     problems.extend(outcome.plan.steps.iter().map(|step| format!("not done yet: {}", step.action)));
+    for (guest, live) in guests.iter().zip(&live) {
+        if live.as_ref().is_some_and(runs) && lost_its_lock(site, guest, &host.hypervisor) {
+            problems.push(unlocked(site, guest.name.as_str()));
+        }
+    }
     let waits = outcome.notices.iter().any(|notice| notice.starts_with("libvirt does not listen"));
     let reachable =
         !waits && !outcome.plan.steps.iter().any(|step| matches!(step.action, Action::Listen { .. }));
@@ -144,6 +153,26 @@ fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)
         StatusVm { pending, ..on_this_node(site, guest, live.as_ref(), current, problems) }
     });
     Ok((reachable, vms.collect()))
+}
+
+/// Whether nobody holds QEMU's lock on the disk of a VM that runs here.
+fn lost_its_lock(site: &Site, guest: &Guest, hypervisor: &Hypervisor) -> bool {
+    let free = || on_volume(site, guest, Store::disk_is_locked) == Some(false);
+    // While it starts, stops or is moved away the lock is not there yet, or no more.
+    let still_runs = || hypervisor.live(&guest.uuid(), LOOK).ok().flatten().as_ref().is_some_and(runs);
+    site.common.under_root(&pid_file(guest.name.as_str())).exists() && free() && still_runs() && free()
+}
+
+fn runs(live: &Live) -> bool {
+    live.state == "running"
+}
+
+fn unlocked(site: &Site, vm: &str) -> String {
+    let mover = if site.has_pacemaker() { "pc-ha move" } else { "pc-vm migrate" };
+    format!(
+        "vm {vm}: QEMU has lost its lock on the disk, as when a brick is restarted, and keeps no second one away; \
+         it takes it anew where it is moved to\n  {mover} {vm} NODE"
+    )
 }
 
 /// A VM of which this node's libvirt says nothing: it may run here.
