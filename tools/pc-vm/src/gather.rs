@@ -139,40 +139,31 @@ fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)
     problems.extend(outcome.conflicts);
     problems.extend(outcome.notices.iter().cloned());
     problems.extend(outcome.plan.steps.iter().map(|step| format!("not done yet: {}", step.action)));
-    for (guest, live) in guests.iter().zip(&live) {
-        if live.as_ref().is_some_and(runs) && lost_its_lock(site, guest, &host.hypervisor) {
-            problems.push(unlocked(site, guest.name.as_str()));
-        }
-    }
     let waits = outcome.notices.iter().any(|notice| notice.starts_with("libvirt does not listen"));
     let reachable =
         !waits && !outcome.plan.steps.iter().any(|step| matches!(step.action, Action::Listen { .. }));
     let vms = guests.iter().zip(live).map(|(guest, live)| {
         let current = !outcome.plan.steps.iter().any(|step| step.id == format!("{}/define", guest.name));
         let pending = outcome.pending.iter().any(|vm| vm == guest.name.as_str());
-        StatusVm { pending, ..on_this_node(site, guest, live.as_ref(), current, problems) }
+        let disk_locked =
+            live.as_ref().filter(|live| runs(live)).and_then(|_| lock(site, guest, &host.hypervisor));
+        StatusVm { pending, disk_locked, ..on_this_node(site, guest, live.as_ref(), current, problems) }
     });
     Ok((reachable, vms.collect()))
 }
 
-/// Whether nobody holds QEMU's lock on the disk of a VM that runs here.
-fn lost_its_lock(site: &Site, guest: &Guest, hypervisor: &Hypervisor) -> bool {
-    let free = || on_volume(site, guest, Store::disk_is_locked) == Some(false);
-    // While it starts, stops or is moved away the lock is not there yet, or no more.
+/// Whether QEMU holds its lock on the disk of a VM that runs here.
+fn lock(site: &Site, guest: &Guest, hypervisor: &Hypervisor) -> Option<bool> {
+    // libvirt's test driver has no QEMU.
+    let process = || site.common.under_root(&pid_file(guest.name.as_str())).exists();
+    // While it stops or is moved away the lock is no more.
     let still_runs = || hypervisor.live(&guest.uuid(), LOOK).ok().flatten().as_ref().is_some_and(runs);
-    site.common.under_root(&pid_file(guest.name.as_str())).exists() && free() && still_runs() && free()
+    let held = process().then(|| on_volume(site, guest, Store::disk_is_locked)).flatten()?;
+    (held || (still_runs() && process())).then_some(held)
 }
 
 fn runs(live: &Live) -> bool {
     live.state == "running"
-}
-
-fn unlocked(site: &Site, vm: &str) -> String {
-    let mover = if site.has_pacemaker() { "pc-ha move" } else { "pc-vm migrate" };
-    format!(
-        "vm {vm}: QEMU has lost its lock on the disk, as when a brick is restarted, and keeps no second one away; \
-         it takes it anew where it is moved to\n  {mover} {vm} NODE"
-    )
 }
 
 /// A VM of which this node's libvirt says nothing: it may run here.
@@ -187,6 +178,7 @@ fn unknown(site: &Site, guest: &Guest) -> StatusVm {
         here: false,
         should_run_here: (!site.has_pacemaker()).then(|| site.home_of(guest) == site.nodes.me()),
         owner: on_volume(site, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node),
+        disk_locked: None,
     }
 }
 
@@ -227,6 +219,7 @@ fn on_this_node(
         here,
         should_run_here: should,
         owner,
+        disk_locked: None,
     }
 }
 
