@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
 mod bench;
+mod planted;
 mod watch;
 
 use std::fs;
