@@ -26,7 +26,7 @@ use crate::whole::Other;
 
 /// A program is killed so long before the whole is over, so that its silence can still be told.
 const MARGIN: Duration = Duration::from_millis(200);
-/// Connecting to another node, beside the time that its own verdict takes.
+/// Connecting to another node, beside the time that its own verdict takes: one that is off is told after so long.
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// The moment, RFC 3339 UTC.
@@ -163,7 +163,7 @@ pub fn others(common: &Common, file: &Cluster, own: &str, patient: bool, budget:
         let ask = move |node: &str| {
             let asked = OffsetDateTime::now_utc();
             let ssh = ssh.map_err(|error| format!("{error:#}"));
-            let verdict = verdict_of(ssh, node, verb, budget + CONNECT);
+            let verdict = verdict_of(ssh, node, verb, (!patient).then_some(CONNECT), budget);
             Other { node: node.into(), verdict, asked: (asked, OffsetDateTime::now_utc()) }
         };
         let asked: Vec<_> = nodes.map(|node| (node, scope.spawn(move || ask(node)))).collect();
@@ -180,11 +180,16 @@ fn verdict_of(
     ssh: Result<&Ssh, String>,
     node: &str,
     verb: &str,
-    patience: Duration,
+    connect: Option<Duration>,
+    budget: Duration,
 ) -> Result<Verdict, String> {
     // 3 is a verdict, too.
-    let text =
-        ssh?.verb(node, verb).allow(&[3]).deadline(patience).text().map_err(|error| format!("{error:#}"))?;
+    let call = ssh?.verb(node, verb).allow(&[3]).deadline(budget + CONNECT);
+    let call = match connect {
+        Some(limit) => call.connect_within(limit),
+        None => call,
+    };
+    let text = call.text().map_err(|error| format!("{error:#}"))?;
     let verdict: Verdict =
         serde_json::from_str(&text).map_err(|error| format!("{node}: reading its verdict: {error}"))?;
     if verdict.schema != crate::verdict::SCHEMA {
