@@ -29,6 +29,7 @@ pub struct Call<'a> {
     verb: &'a str,
     stdin: Option<&'a str>,
     deadline: Duration,
+    connect: Option<Duration>,
     answers: &'a [i32],
 }
 
@@ -58,7 +59,15 @@ impl Ssh {
 
     /// Prepares one admitted verb on a node, with a deadline of three minutes.
     pub fn verb<'a>(&'a self, node: &'a str, verb: &'a str) -> Call<'a> {
-        Call { config: &self.config, node, verb, stdin: None, deadline: DEADLINE, answers: &[] }
+        Call {
+            config: &self.config,
+            node,
+            verb,
+            stdin: None,
+            deadline: DEADLINE,
+            connect: None,
+            answers: &[],
+        }
     }
 }
 
@@ -77,6 +86,13 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// How long connecting alone may take, in whole seconds: who is there is found out sooner than what it says.
+    #[must_use]
+    pub fn connect_within(mut self, limit: Duration) -> Call<'a> {
+        self.connect = Some(limit);
+        self
+    }
+
     /// Exit codes beside 0 with which the verb has answered.
     #[must_use]
     pub fn allow(mut self, answers: &'a [i32]) -> Call<'a> {
@@ -92,7 +108,8 @@ impl<'a> Call<'a> {
     pub fn text(self) -> Result<String> {
         let sh = Shell::new()?;
         let Call { config, node, verb, .. } = self;
-        let mut run = pc_run::run(cmd!(sh, "ssh -F {config} -- {node} {verb}"))
+        let limit = self.connect.map(|limit| format!("-oConnectTimeout={}", limit.as_secs().max(1)));
+        let mut run = pc_run::run(cmd!(sh, "ssh -F {config} {limit...} -- {node} {verb}"))
             .deadline(self.deadline)
             .allow(self.answers);
         if let Some(stdin) = self.stdin {

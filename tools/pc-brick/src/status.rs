@@ -1,9 +1,12 @@
 //! The actual state of each brick, and what is wrong with it.
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::Result;
 use cluster::{Brick, Use};
+use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::Serialize;
 
 use crate::facts::{Content, Facts, Have, Mount, State};
@@ -12,6 +15,12 @@ use crate::plan::{Verdict, judge};
 
 /// A pool whose metadata is this full needs a person (lvmthin(7): a full one stops all writes).
 const FULL_PERCENT: f64 = 90.0;
+/// One that is this full should be looked at: data, metadata. As the alerts have it (telemetry/rules/storage.yml).
+const FILLING_PERCENT: [f64; 2] = [85.0, 75.0];
+/// A file system with so much left is about to refuse writes.
+const NO_ROOM_PERCENT: u64 = 3;
+/// One with so much left should be looked at.
+const LITTLE_ROOM_PERCENT: u64 = 10;
 
 /// `pc.brick.status/1`.
 #[derive(Debug, Serialize)]
@@ -69,6 +78,27 @@ pub struct BrickStatus {
     file_system_available_bytes: Option<u64>,
     /// In words; empty when nothing is wrong.
     problems: Vec<String>,
+    /// What works and should be looked at, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+/// What a mounted file system tells of itself.
+struct Space {
+    size: u64,
+    available: u64,
+    read_only: bool,
+}
+
+impl Space {
+    fn of(mount_point: &Path) -> Result<Space, Errno> {
+        let told = statvfs(mount_point)?;
+        Ok(Space {
+            size: told.blocks() * told.fragment_size(),
+            available: told.blocks_available() * told.fragment_size(),
+            read_only: told.flags().contains(FsFlags::ST_RDONLY),
+        })
+    }
 }
 
 /// Puts facts and fill levels together.
@@ -93,18 +123,26 @@ fn one(host: &Host, brick: &Brick, facts: &Facts, volumes: &Volumes, unlock: boo
     };
     let group = brick.volume_group();
     let pool = volumes.lvs.iter().find(|lv| lv.vg_name == group && lv.lv_name == brick.pool());
-    for (what, fill) in [
-        ("data", pool.and_then(|pool| pool.data_percent)),
-        ("metadata", pool.and_then(|pool| pool.metadata_percent)),
-    ] {
-        if let Some(fill) = fill.filter(|fill| *fill >= FULL_PERCENT) {
-            problems.push(format!("the thin pool's {what} is {fill} % full"));
+    let mut warnings = Vec::new();
+    let fills = [pool.and_then(|pool| pool.data_percent), pool.and_then(|pool| pool.metadata_percent)];
+    for ((what, fill), filling) in ["data", "metadata"].into_iter().zip(fills).zip(FILLING_PERCENT) {
+        match fill {
+            Some(fill) if fill >= FULL_PERCENT => {
+                problems.push(format!("the thin pool's {what} is {fill} % full"));
+            }
+            Some(fill) if fill >= filling => {
+                warnings.push(format!("the thin pool's {what} is {fill} % full"));
+            }
+            _ => {}
         }
     }
-    let space = match state {
-        Stage::Mounted => nix::sys::statvfs::statvfs(&host.under(&brick.mount_point())).ok(),
-        _ => None,
-    };
+    let space = (state == Stage::Mounted).then(|| Space::of(&host.under(&brick.mount_point())));
+    if let Some(space) = &space {
+        let (wrong, soon) = room(space.as_ref());
+        problems.extend(wrong);
+        warnings.extend(soon);
+    }
+    let space = space.and_then(Result::ok);
     BrickStatus {
         disk: brick.name().into(),
         volume: brick.volume.to_string(),
@@ -117,9 +155,29 @@ fn one(host: &Host, brick: &Brick, facts: &Facts, volumes: &Volumes, unlock: boo
         bound: luks.map(|luks| luks.bound),
         pool_data_percent: pool.and_then(|pool| pool.data_percent),
         pool_metadata_percent: pool.and_then(|pool| pool.metadata_percent),
-        file_system_size_bytes: space.map(|space| space.blocks() * space.fragment_size()),
-        file_system_available_bytes: space.map(|space| space.blocks_available() * space.fragment_size()),
+        file_system_size_bytes: space.as_ref().map(|space| space.size),
+        file_system_available_bytes: space.as_ref().map(|space| space.available),
         problems,
+        warnings,
+    }
+}
+
+/// What is wrong with a file system, and what soon will be.
+fn room(space: Result<&Space, &Errno>) -> (Option<String>, Option<String>) {
+    match space {
+        // XFS that could not write shuts itself down: mounted still, and every call fails.
+        Err(error) => (Some(format!("its file system does not answer: {}", error.desc())), None),
+        Ok(space) if space.read_only => (Some("its file system takes no writes".into()), None),
+        Ok(space) => {
+            let left = space.available.saturating_mul(100) / space.size.max(1);
+            let text = || Some(format!("its file system has {left} % left"));
+            match left {
+                _ if space.size == 0 => (None, None),
+                0..NO_ROOM_PERCENT => (text(), None),
+                NO_ROOM_PERCENT..LITTLE_ROOM_PERCENT => (None, text()),
+                _ => (None, None),
+            }
+        }
     }
 }
 
@@ -190,7 +248,7 @@ impl fmt::Display for Status {
                 "{:disks$}  {:volumes$}  {:9}  {size:>9}{pool}",
                 brick.disk, brick.volume, brick.state
             )?;
-            brick.problems.iter().try_for_each(|problem| writeln!(f, "  {problem}"))?;
+            brick.problems.iter().chain(&brick.warnings).try_for_each(|text| writeln!(f, "  {text}"))?;
         }
         Ok(())
     }
@@ -210,5 +268,22 @@ fn people(bytes: u64) -> String {
             format!("{}.{} {}", rest / 1024, rest % 1024 * 10 / 1024, units[scale + 1])
         }
         rest => format!("{rest} {}", units[scale]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_fills_or_takes_no_writes() {
+        let of = |size, available, read_only| room(Ok(&Space { size, available, read_only }));
+        let text = |text: &str| Some(text.to_string());
+        assert_eq!(of(1000, 100, false), (None, None));
+        assert_eq!(of(1000, 99, false), (None, text("its file system has 9 % left")));
+        assert_eq!(of(1000, 29, false), (text("its file system has 2 % left"), None));
+        assert_eq!(of(1000, 500, true), (text("its file system takes no writes"), None));
+        assert_eq!(of(0, 0, false), (None, None));
+        assert_eq!(room(Err(&Errno::EIO)), (text("its file system does not answer: I/O error"), None));
     }
 }

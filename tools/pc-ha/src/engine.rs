@@ -17,6 +17,8 @@ pub struct Engine {
     pub stops_all: bool,
     /// `stonith-enabled`: a node that is lost is waited for until its watchdog must have reset it.
     pub fences: bool,
+    /// Fencing that failed, since somebody last forgot the history; 0 where it was not asked for.
+    pub failed_fencing: usize,
     /// All nodes it knows.
     pub nodes: Vec<NodeState>,
     /// Our VMs, by resource: `pc-vm-mail`.
@@ -102,6 +104,9 @@ pub fn read(xml: &str) -> Result<Engine> {
                 unclean: yes(&node, "unclean"),
             })
             .collect(),
+        failed_fencing: all("fence_event")
+            .filter(|event| event.attribute("status") == Some("failed"))
+            .count(),
         vms: of("pc-vm"),
         probes: of("pc-volume"),
     })

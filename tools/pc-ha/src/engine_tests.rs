@@ -58,3 +58,14 @@ fn corosync_s_answer_reads() {
     assert!(read_members("").is_empty());
     assert!(read_quorum("Cannot initialize QUORUM service").unwrap_err().to_string().contains("Quorate"));
 }
+
+#[test]
+fn fencing_that_failed_is_counted() {
+    assert_eq!(read(MONITOR).unwrap().failed_fencing, 0);
+    // The shape of pacemaker's fence-event element (xml/api/fence-event-*.rng).
+    let history = "<fence_history status=\"0\">\
+        <fence_event status=\"failed\" action=\"reboot\" target=\"node3\" client=\"c\" origin=\"node1\"/>\
+        <fence_event status=\"success\" action=\"reboot\" target=\"node3\" client=\"c\" origin=\"node1\"/>\
+        </fence_history><status ";
+    assert_eq!(read(&MONITOR.replacen("<status ", history, 1)).unwrap().failed_fencing, 1);
+}

@@ -258,7 +258,7 @@ fn status(common: &Common, file: &Cluster, want: &Want) -> Result<Status> {
     let seen = Seen {
         enabled,
         watchdog: watchdog::choose(&want.watchdog, &have.watchdogs).cloned(),
-        engine: host::engine().map_err(|error| format!("{error:#}")),
+        engine: host::engine_and_fencing().map_err(|error| format!("{error:#}")),
         quorum: host::quorum().ok(),
         outcome: plan::plan(want, &have, false)?,
         second_starters: if enabled { host::units::second_starters() } else { Vec::new() },

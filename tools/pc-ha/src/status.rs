@@ -178,18 +178,11 @@ impl Status {
                     .into(),
             );
         }
-        if engine.stops_all {
-            warnings.push(
-                "all guests are told to stop (pc-ha shutdown)\n  to have them run again: pc-ha apply".into(),
-            );
-        }
+        warnings.extend(said(&engine));
         problems.extend(engine.probes.iter().filter(|probe| probe.failed).map(|probe| {
             let volume = probe.id.strip_prefix("pc-volume-").unwrap_or(&probe.id);
             format!("volume {volume} does not work on {}\n  pc-gluster status", probe.nodes.join(", "))
         }));
-        if engine.maintenance {
-            warnings.push("maintenance mode is on: nothing is restarted\n  pc-ha maintenance off".into());
-        }
         let vms: Vec<VmState> = want.vms.iter().map(|vm| vm_state(&vm.name, &engine)).collect();
         if seen.enabled && seen.engine.is_ok() && !engine.maintenance {
             problems.extend(vms.iter().filter_map(VmState::problem));
@@ -211,6 +204,27 @@ impl Status {
             vms,
         }
     }
+}
+
+/// What somebody has told pacemaker, and what it could not do.
+fn said(engine: &Engine) -> Vec<String> {
+    let mut warnings: Vec<String> = Vec::new();
+    if engine.stops_all {
+        warnings.push(
+            "all guests are told to stop (pc-ha shutdown)\n  to have them run again: pc-ha apply".into(),
+        );
+    }
+    if engine.failed_fencing > 0 {
+        warnings.push(format!(
+            "fencing has failed, {} times in pacemaker's history\n  \
+             stonith_admin --history '*' --verbose    (to forget it: --cleanup --history '*')",
+            engine.failed_fencing
+        ));
+    }
+    if engine.maintenance {
+        warnings.push("maintenance mode is on: nothing is restarted\n  pc-ha maintenance off".into());
+    }
+    warnings
 }
 
 fn nodes(want: &Want, engine: &Engine) -> Vec<String> {
@@ -299,5 +313,21 @@ impl fmt::Display for Status {
         }
         self.warnings.iter().try_for_each(|line| writeln!(f, "warning: {line}"))?;
         self.problems.iter().try_for_each(|line| writeln!(f, "problem: {line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fencing_that_failed_is_told_until_it_is_forgotten() {
+        assert!(said(&Engine::default()).is_empty());
+        let told = said(&Engine { failed_fencing: 2, ..Engine::default() });
+        let [told] = told.as_slice() else { panic!("{told:?}") };
+        assert!(
+            told.starts_with("fencing has failed, 2 times in pacemaker's history\n  stonith_admin "),
+            "{told}"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! The only module that touches the machine: asks the tools, systemd and the files, all at once, within one deadline.
 
+mod asked;
 mod facts;
+mod smart;
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use cluster::{Cluster, NodeView};
+use cluster::{Cluster, NodeView, Use};
 use pc_cli::{Common, refused};
 use pc_ssh::Ssh;
 use time::OffsetDateTime;
@@ -16,7 +18,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::judge::{Answer, Asked, Reports};
 use crate::lints::Ours;
-use crate::machine::Machine;
+use crate::machine::{Machine, Server};
 use crate::tools::{TOOLS, Tool};
 use crate::verdict::Verdict;
 use crate::want::{self, Here};
@@ -24,7 +26,7 @@ use crate::whole::Other;
 
 /// A program is killed so long before the whole is over, so that its silence can still be told.
 const MARGIN: Duration = Duration::from_millis(200);
-/// Connecting to another node, beside the time that its own verdict takes.
+/// Connecting to another node, beside the time that its own verdict takes: one that is off is told after so long.
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// The moment, RFC 3339 UTC.
@@ -37,6 +39,8 @@ fn stamp(time: OffsetDateTime) -> Result<String> {
 enum Part {
     Tool(Asked),
     Machine(Box<Machine>),
+    Servers(Vec<Server>),
+    Supplies(Vec<(String, String)>),
 }
 
 /// Looks at this node; whatever has not answered by then is silent.
@@ -55,19 +59,28 @@ pub fn look(common: &Common, view: &NodeView<'_>, budget: Duration) -> Result<Re
         // Nobody listens any more once the time is over.
         std::thread::spawn(move || drop(sender.send(Part::Tool(ask(tool, &arguments, patience)))));
     }
-    let volumes: Vec<String> = view.cluster.volumes.keys().map(ToString::to_string).collect();
-    let (root, names) = (common.root.clone(), volumes.clone());
+    let root = common.root.clone();
+    let of_machine = sender.clone();
     std::thread::spawn(move || {
-        drop(sender.send(Part::Machine(Box::new(facts::machine(&root, &names, patience)))));
+        drop(of_machine.send(Part::Machine(Box::new(facts::machine(&root, patience)))));
     });
+    let tang = view.cluster.unlock.as_ref().map(|unlock| unlock.tang.clone()).unwrap_or_default();
+    let (servers_of, asked_of) = (sender.clone(), tang.clone());
+    std::thread::spawn(move || drop(servers_of.send(Part::Servers(asked::servers(&asked_of, patience)))));
+    std::thread::spawn(move || drop(sender.send(Part::Supplies(asked::supplies(patience)))));
     let late = || format!("no answer within {} s", budget.as_secs());
     let (mut asked, mut machine) =
         (Vec::new(), Err(format!("looking at the files of this machine: {}", late())));
+    // A name that cannot be looked up in time is a server that does not answer.
+    let silent = |tang: &cluster::Tang| Server { url: tang.url.clone(), fault: Some(late()) };
+    let (mut servers, mut supplies) = (tang.iter().map(silent).collect(), Vec::new());
     // Both ends of the channel decide: all workers are done, or the time is over.
     while let Ok(part) = parts.recv_timeout(budget.saturating_sub(started.elapsed())) {
         match part {
             Part::Tool(answer) => asked.push(answer),
             Part::Machine(seen) => machine = Ok(*seen),
+            Part::Servers(seen) => servers = seen,
+            Part::Supplies(seen) => supplies = seen,
         }
     }
     for tool in TOOLS.iter().filter(|tool| wanted.contains(&tool.name)) {
@@ -79,7 +92,6 @@ pub fn look(common: &Common, view: &NodeView<'_>, budget: Duration) -> Result<Re
             });
         }
     }
-    let disks = view.bricks().iter().map(|brick| brick.device.to_string()).collect();
     Ok(Reports {
         cluster: view.cluster.name.to_string(),
         node: view.node.name.to_string(),
@@ -87,9 +99,20 @@ pub fn look(common: &Common, view: &NodeView<'_>, budget: Duration) -> Result<Re
         seconds: started.elapsed().as_secs_f64(),
         asked,
         file: want::warnings(view.cluster),
-        machine,
-        ours: Ours { disks, volumes },
+        machine: machine.map(|machine| Machine { supplies, servers, ..machine }),
+        ours: ours(view),
     })
+}
+
+fn ours(view: &NodeView<'_>) -> Ours {
+    let (file, of_vms) = (view.cluster, |volume: &cluster::Volume| volume.purpose == Use::Vm);
+    let named = |(name, _): (&cluster::Name, &cluster::Volume)| name.to_string();
+    Ours {
+        disks: view.bricks().iter().map(|brick| brick.device.to_string()).collect(),
+        volumes: file.volumes.iter().map(named).collect(),
+        replicated_for_vms: file.volumes.iter().filter(|(_, volume)| of_vms(volume)).map(named).collect(),
+        threshold: file.unlock.as_ref().map_or(0, |unlock| unlock.threshold.into()),
+    }
 }
 
 fn ask(tool: &Tool, flags: &[String], patience: Duration) -> Asked {
@@ -140,7 +163,7 @@ pub fn others(common: &Common, file: &Cluster, own: &str, patient: bool, budget:
         let ask = move |node: &str| {
             let asked = OffsetDateTime::now_utc();
             let ssh = ssh.map_err(|error| format!("{error:#}"));
-            let verdict = verdict_of(ssh, node, verb, budget + CONNECT);
+            let verdict = verdict_of(ssh, node, verb, (!patient).then_some(CONNECT), budget);
             Other { node: node.into(), verdict, asked: (asked, OffsetDateTime::now_utc()) }
         };
         let asked: Vec<_> = nodes.map(|node| (node, scope.spawn(move || ask(node)))).collect();
@@ -157,11 +180,16 @@ fn verdict_of(
     ssh: Result<&Ssh, String>,
     node: &str,
     verb: &str,
-    patience: Duration,
+    connect: Option<Duration>,
+    budget: Duration,
 ) -> Result<Verdict, String> {
     // 3 is a verdict, too.
-    let text =
-        ssh?.verb(node, verb).allow(&[3]).deadline(patience).text().map_err(|error| format!("{error:#}"))?;
+    let call = ssh?.verb(node, verb).allow(&[3]).deadline(budget + CONNECT);
+    let call = match connect {
+        Some(limit) => call.connect_within(limit),
+        None => call,
+    };
+    let text = call.text().map_err(|error| format!("{error:#}"))?;
     let verdict: Verdict =
         serde_json::from_str(&text).map_err(|error| format!("{node}: reading its verdict: {error}"))?;
     if verdict.schema != crate::verdict::SCHEMA {

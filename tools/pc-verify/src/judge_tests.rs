@@ -33,7 +33,8 @@ fn healthy(tool: &str) -> Value {
         "borg" => set("backups", "last_error", json!(null)),
         _ => {}
     }
-    for (key, value) in [("healthy", json!(true)), ("problems", json!([])), ("warnings", json!([]))] {
+    let nothing = ["problems", "warnings", "misfits", "together"].map(|key| (key, json!([])));
+    for (key, value) in [("healthy", json!(true))].into_iter().chain(nothing) {
         if status.get(key).is_some() {
             status[key] = value;
         }
@@ -381,3 +382,6 @@ fn a_recorded_verdict() {
     crate::golden("node.json", &(serde_json::to_string_pretty(&verdict).unwrap() + "\n"));
     crate::golden("node.txt", &verdict.to_string());
 }
+
+#[path = "judge_warnings_tests.rs"]
+mod warnings;

@@ -1,11 +1,18 @@
 //! Each rule with its planted fault, on a machine that is otherwise as the packages leave it.
 
 use super::*;
-use crate::machine::{Clock, Key, Swap};
+use crate::machine::{Clock, Disk, Key, Server, Swap};
 use crate::verdict::Severity::{self, Problem, Warning};
 
 fn unit(name: &str, file: &str, active: &str) -> Unit {
     Unit { name: name.into(), file: file.into(), active: active.into() }
+}
+
+/// What pc-gluster sets.
+const PROFILE: &str = "features.shard=on\ncluster.quorum-type=auto\ncluster.server-quorum-type=server\n";
+
+fn server(url: &str, fault: Option<&str>) -> Server {
+    Server { url: url.into(), fault: fault.map(String::from) }
 }
 
 /// As Debian's and our own packages leave a node.
@@ -37,13 +44,33 @@ fn healthy() -> Machine {
         qemu_conf: "#security_driver = \"none\"\n# security_driver = [ \"none\" ]\nuser = \"libvirt-qemu\"\n"
             .into(),
         glusterd: "volume management\n    option transport.socket.keepalive-time 10\nend-volume\n".into(),
-        volumes: vec![("vms".into(), "type=2\nclient.ssl=on\nauth.ssl-allow=node1,node2\n".into())],
+        volumes: vec![
+            ("vms".into(), format!("type=2\nclient.ssl=on\nauth.ssl-allow=node1,node2\n{PROFILE}")),
+            // Somebody else's.
+            ("music".into(), "type=2\n".into()),
+        ],
+        snapshots: Vec::new(),
+        jobs: vec![(
+            "/etc/cron.d/e2scrub_all".into(),
+            "30 3 * * 0 root test -e /run/systemd/system\n".into(),
+        )],
+        disks: vec![
+            Disk { name: "ata-A".into(), passed: Some(true), ..Disk::default() },
+            Disk { name: "nvme-B".into(), passed: Some(true), wear: Some(0.4), ..Disk::default() },
+        ],
+        supplies: vec![("ups-1".into(), "OL CHRG".into())],
+        servers: vec![server("http://192.168.0.2", None), server("http://192.168.0.3", None)],
         keys: vec![Key { path: "/usr/lib/ssl/glusterfs.key".into(), mode: 0o100_600 }],
     }
 }
 
 fn ours() -> Ours {
-    Ours { disks: vec!["/dev/disk/by-id/nvme-A".into()], volumes: vec!["vms".into()] }
+    Ours {
+        disks: vec!["/dev/disk/by-id/nvme-A".into()],
+        volumes: vec!["vms".into(), "backup".into()],
+        replicated_for_vms: vec!["vms".into()],
+        threshold: 1,
+    }
 }
 
 /// All that the rules tell of a machine.
@@ -182,7 +209,23 @@ fn fstab_mounts_what_is_ours_or_hangs_the_boot() {
         "which may be another disk",
         "write UUID=..., as `blkid /dev/sdb1` prints it",
     );
+    planted(
+        |machine| machine.fstab += "/dev/mapper/gv0 /gluster xfs defaults 0 0\n",
+        Warning,
+        "/gluster lacks nofail: a boot without /dev/mapper/gv0 ends in emergency mode",
+        "add nofail to the options of /gluster in /etc/fstab",
+    );
+    planted(
+        |machine| machine.crypttab += "gv0 UUID=4b none luks,_netdev\n",
+        Problem,
+        "gv0 lacks nofail: the boot waits for whoever opens UUID=4b",
+        "add nofail to the options of gv0 in /etc/crypttab",
+    );
     let mut fine = healthy();
+    fine.crypttab += "data UUID=4c none luks,_netdev,nofail\n";
+    fine.fstab +=
+        "/swapfile none swap sw 0 0\nUUID=3 /var/log ext4 defaults 0 2\nUUID=4 /data ext4 noauto 0 0\n";
+    fine.fstab += "nas:/x /nas nfs x-systemd.automount 0 0\n";
     fine.fstab += "node1:/gv0 /gluster glusterfs nofail,backup-volfile-servers=node2:node3 0 0\n";
     assert_eq!(told(&fine), []);
 }
@@ -216,6 +259,94 @@ fn gluster_for_everybody() {
     let mut off = healthy();
     off.volumes[0].1 += "server.allow-insecure=off\n";
     assert_eq!(told(&off), []);
+}
+
+#[test]
+fn a_volume_without_the_options_for_disks() {
+    planted(
+        |machine| machine.volumes[0].1 = "type=2\ncluster.quorum-type=auto\nfeatures.shard=enable\n".into(),
+        Problem,
+        "volume vms has disks of VMs without the options for them: cluster.server-quorum-type",
+        "pc-gluster apply",
+    );
+    planted(
+        |machine| machine.volumes[0].1 = "type=2\nfeatures.shard=off\ncluster.quorum-type=none\n".into(),
+        Problem,
+        "features.shard, cluster.quorum-type, cluster.server-quorum-type",
+        "pc-gluster apply",
+    );
+}
+
+#[test]
+fn what_a_nightly_script_leaves_or_does() {
+    planted(
+        |machine| machine.snapshots = vec!["nightly-1".into()],
+        Warning,
+        "Gluster's snapshot nightly-1 is there",
+        "gluster snapshot delete nightly-1",
+    );
+    for line in [
+        "0 2 * * * root borg create /backup::$(date +%F) /mnt/vms || true",
+        "ExecStart=/usr/bin/rsync -a /srv/bricks/vms/nvme-A/brick /backup",
+        "gluster snapshot create nightly vms",
+    ] {
+        planted(
+            |machine| machine.jobs.push(("/etc/cron.d/backup".into(), format!("{line}\n"))),
+            Warning,
+            "/etc/cron.d/backup copies volumes by itself",
+            "remove that from /etc/cron.d/backup; [backup.NAME] in the cluster file does it",
+        );
+    }
+    let mut fine = healthy();
+    for line in [
+        "# borg create /backup::x /mnt/vms",
+        "0 2 * * * root borg create /backup::x /home",
+        "0 2 * * * root pc-segments mount /mnt/vms/vms/mail/disk.img /run/x && borg create /backup::x /run/x",
+        "ExecStart=/usr/bin/gluster snapshot list",
+    ] {
+        fine.jobs.push(("/etc/cron.d/backup".into(), line.into()));
+    }
+    assert_eq!(told(&fine), []);
+}
+
+#[test]
+fn disks_that_say_so_themselves() {
+    let disk = |change: fn(&mut Disk)| move |machine: &mut Machine| change(&mut machine.disks[0]);
+    let smart = "smartctl --all /dev/disk/by-id/ata-A";
+    planted(disk(|disk| disk.passed = Some(false)), Problem, "disk ata-A expects to fail", smart);
+    planted(disk(|disk| disk.critical_warning = 4), Problem, "disk ata-A expects to fail", smart);
+    let unreadable = |disk: &mut Disk| (disk.pending_sectors, disk.uncorrectable_sectors) = (3, 1);
+    planted(disk(unreadable), Warning, "disk ata-A cannot read 4 sectors", smart);
+    planted(disk(|disk| disk.wear = Some(0.93)), Warning, "has used 93 % of its rated life", smart);
+}
+
+#[test]
+fn power_that_ends() {
+    let ups = |words: &'static str| move |machine: &mut Machine| machine.supplies[0].1 = words.into();
+    planted(ups("OB DISCHRG"), Warning, "ups-1 has no mains", "upsc ups-1");
+    planted(ups("OB LB DISCHRG"), Problem, "the battery of ups-1 is nearly empty", "pc-vm stop --all");
+    planted(ups("OL RB"), Warning, "the battery of ups-1 has to be replaced", "upsc ups-1");
+}
+
+#[test]
+fn unlock_servers_that_do_not_answer() {
+    let down = |count: usize| {
+        move |machine: &mut Machine| {
+            for server in machine.servers.iter_mut().take(count) {
+                server.fault = Some("timed out after 2 s".into());
+            }
+        }
+    };
+    let remedy = "curl -m 5 http://192.168.0.2/adv";
+    planted(down(1), Warning, "unlock server http://192.168.0.2: timed out after 2 s", remedy);
+    let fault = "would stay locked if it were rebooted now, 0 of 2 answer: unlock server http://192.168.0.2: timed out";
+    planted(down(2), Problem, fault, remedy);
+    planted(
+        |machine| machine.servers = vec![server("http://192.168.0.2", Some("no route"))],
+        Problem,
+        "would stay locked if it were rebooted now: unlock server http://192.168.0.2: no route",
+        remedy,
+    );
 }
 
 #[test]

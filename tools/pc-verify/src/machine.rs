@@ -31,8 +31,34 @@ pub struct Key {
     pub mode: u32,
 }
 
+/// A disk, as its SMART has it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Disk {
+    /// Last part of its path.
+    pub name: String,
+    /// Its own judgement; none: it gives none.
+    pub passed: Option<bool>,
+    /// Warnings as a bit mask, of a disk that speaks `NVMe`.
+    pub critical_warning: u64,
+    /// Sectors that it could not read.
+    pub pending_sectors: u64,
+    /// Sectors that it could neither read nor replace.
+    pub uncorrectable_sectors: u64,
+    /// Used part of its rated life, where it tells.
+    pub wear: Option<f64>,
+}
+
+/// An unlock server of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub url: String,
+    /// Why it gave no answer that is signed by the pinned key.
+    pub fault: Option<String>,
+}
+
 /// All of it. Files that are not there are empty.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Machine {
     /// Units of ours; an error when systemd gave no answer. None: there is no systemd to ask.
     pub units: Option<Result<Vec<Unit>, String>>,
@@ -52,6 +78,16 @@ pub struct Machine {
     pub glusterd: String,
     /// Options of each volume in glusterd's store, by volume: `key=value` lines.
     pub volumes: Vec<(String, String)>,
+    /// Gluster's snapshots, by name.
+    pub snapshots: Vec<String>,
+    /// Files that say what cron and units of the administrator run: path and text.
+    pub jobs: Vec<(String, String)>,
+    /// Disks, as they were last asked for pc-exporter.
+    pub disks: Vec<Disk>,
+    /// Power supplies that NUT knows: name and status words.
+    pub supplies: Vec<(String, String)>,
+    /// The file's unlock servers.
+    pub servers: Vec<Server>,
     /// Files with secrets.
     pub keys: Vec<Key>,
 }

@@ -3,6 +3,7 @@
 //! Never changes anything, never judges again what a tool has judged, never waits longer than its deadline: what has
 //! not answered by then is a reason by itself.
 
+mod borg;
 mod gluster;
 mod host;
 mod html;

@@ -251,7 +251,8 @@ fn rehearsed(
     }
 }
 
-fn time_of(text: Option<&str>) -> Option<OffsetDateTime> {
+/// RFC 3339.
+pub fn time_of(text: Option<&str>) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text?, &Rfc3339).ok()
 }
 

@@ -64,7 +64,7 @@ fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T> {
 }
 
 /// Sentences of a tool; what it has yet to do is done by its `apply`.
-fn sentences(tool: &str, problems: &[String]) -> Vec<Told> {
+pub fn sentences(tool: &str, problems: &[String]) -> Vec<Told> {
     let one = |text: &String| {
         let to_do = text.starts_with("not done yet: ") || text.starts_with("to do: ");
         Told::sentence(Problem, text, &format!("pc-{tool} {}", if to_do { "apply" } else { "status" }))
@@ -84,7 +84,53 @@ fn trust(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
 }
 
 fn vm(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
-    Ok(sentences("vm", &parsed::<Problems>(answer)?.problems))
+    #[derive(Deserialize)]
+    struct Status {
+        problems: Vec<String>,
+        #[serde(default)]
+        misfits: Vec<Misfit>,
+        #[serde(default)]
+        together: Vec<Together>,
+        #[serde(default)]
+        vms: Vec<Vm>,
+    }
+    #[derive(Deserialize)]
+    struct Vm {
+        name: String,
+        should_run_here: Option<bool>,
+        #[serde(default)]
+        disk_locked: Option<bool>,
+    }
+    #[derive(Deserialize)]
+    struct Misfit {
+        node: String,
+        vms: Vec<String>,
+    }
+    #[derive(Deserialize)]
+    struct Together {
+        group: String,
+        vms: Vec<String>,
+    }
+    let Status { problems, misfits, together, vms } = parsed(answer)?;
+    let mut told = sentences("vm", &problems);
+    told.extend(misfits.iter().map(|Misfit { node, vms }| {
+        Told::warning(
+            format!("no other node has the memory for {} when {node} is lost", vms.join(", ")),
+            "give VMs less memory in the file, or a node more",
+        )
+    }));
+    told.extend(together.iter().map(|Together { group, vms }| {
+        let fault = format!("{} run on one node, group {group} keeps them apart", vms.join(" and "));
+        Told::warning(fault, "move one of them to another node")
+    }));
+    // Pacemaker decides where there is no home.
+    for Vm { name, should_run_here, .. } in vms.iter().filter(|vm| vm.disk_locked == Some(false)) {
+        let mover = if should_run_here.is_none() { "pc-ha move" } else { "pc-vm migrate" };
+        let fault =
+            format!("vm {name}: QEMU has lost its lock on the disk, and keeps no second one away from it");
+        told.push(Told::warning(fault, format!("{mover} {name} NODE")));
+    }
+    Ok(told)
 }
 
 fn ha(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
@@ -95,29 +141,7 @@ fn ha(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
 }
 
 fn borg(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
-    #[derive(Deserialize)]
-    struct Borg {
-        problems: Vec<String>,
-        backups: Vec<Backup>,
-    }
-    #[derive(Deserialize)]
-    struct Backup {
-        vm: String,
-        policy: String,
-        last_error: Option<String>,
-    }
-    let Borg { problems, backups } = parsed(answer)?;
-    let mut told = sentences("borg", &problems);
-    for Backup { vm, policy, last_error } in backups {
-        if let Some(error) = last_error {
-            let why = error.lines().next().unwrap_or_default();
-            told.push(Told::warning(
-                format!("vm {vm} in {policy}: the last attempt failed: {why}"),
-                "journalctl -u pc-borg.service",
-            ));
-        }
-    }
-    Ok(told)
+    Ok(crate::borg::read(&parsed(answer)?))
 }
 
 fn config(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
@@ -192,9 +216,11 @@ fn brick(answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
         volume: String,
         state: String,
         problems: Vec<String>,
+        #[serde(default)]
+        warnings: Vec<String>,
     }
     let mut told = Vec::new();
-    for Brick { disk, volume, state, problems } in parsed::<Bricks>(answer)?.bricks {
+    for Brick { disk, volume, state, problems, warnings } in parsed::<Bricks>(answer)?.bricks {
         let name = format!("disk {disk} of volume {volume}");
         let stage = match state.as_str() {
             "missing" | "locked" if answered.contains("unlock") => None,
@@ -210,6 +236,8 @@ fn brick(answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
         }
         let remedy = if state == "foreign" { "pc-brick plan" } else { "pc-brick apply" };
         told.extend(problems.iter().map(|text| Told::sentence(Problem, &format!("{name}: {text}"), remedy)));
+        let look = |text: &String| Told::sentence(Warning, &format!("{name}: {text}"), "pc-brick status");
+        told.extend(warnings.iter().map(look));
     }
     Ok(told)
 }

@@ -40,6 +40,24 @@ pub fn warnings(file: &Cluster) -> Vec<(String, String)> {
             (format!("{place}{}", fault.fault), fault.remedy.unwrap_or_else(|| "pc-config check".into()))
         })
         .collect();
+    if let Some([server]) = file.unlock.as_ref().map(|unlock| unlock.tang.as_slice()) {
+        let fault = format!(
+            "unlock.tang names {} alone: while it is off, no node that starts opens its disks",
+            server.url
+        );
+        warnings.push((fault, "name a second server beside it; `pc-unlock adv URL` prints its line".into()));
+    }
+    let near = near(file);
+    if !near.is_empty() {
+        let fault = format!(
+            "every backup of {} is on the nodes themselves: what takes them takes it too",
+            near.join(", ")
+        );
+        warnings.push((
+            fault,
+            "add a [backup.NAME] with repository = \"ssh://USER@HOST/PATH\" or \"disk:LABEL=LABEL\"".into(),
+        ));
+    }
     // Whoever does without says so by having one machine, or no VM.
     if file.ha.is_none() && file.nodes.len() > 2 && !file.vms.is_empty() {
         let fault = "there is no [ha]: when a node dies, its VMs wait for it".to_string();
@@ -52,6 +70,18 @@ pub fn warnings(file: &Cluster) -> Vec<(String, String)> {
         ));
     }
     warnings
+}
+
+/// VMs whose backups are all on volumes of the cluster.
+fn near(file: &Cluster) -> Vec<&str> {
+    let own = |policy: &cluster::Name| {
+        let repository =
+            file.backups.get(policy).map(|backup| backup.repository.as_str()).unwrap_or_default();
+        let volume = repository.strip_prefix("/mnt/").and_then(|rest| rest.split('/').next());
+        volume.is_some_and(|volume| file.volumes.contains_key(volume))
+    };
+    let near = file.vms.iter().filter(|(_, vm)| !vm.backup.is_empty() && vm.backup.iter().all(own));
+    near.map(|(name, _)| name.as_str()).collect()
 }
 
 #[cfg(test)]
@@ -101,6 +131,17 @@ networks = ["lan"]
         assert_eq!(says("disks without [unlock]"), 1, "{told:?}");
         assert_eq!(says("no VM has a backup"), 1, "{told:?}");
         assert_eq!(says("there is no [ha]"), 0, "{told:?}");
+        assert_eq!(says("is on the nodes themselves") + says("names http"), 0, "{told:?}");
+        let one = "[unlock]\ntang = [{ url = \"http://192.168.0.2\", thumbprint = \"oHhoq8SKDvqo1Ub0LBEKF0I9iEQWyWZiGcuDIySbWYs\" }]\n[[node]]";
+        let near = FULL.replacen("[[node]]", one, 1)
+            + "backup = [\"daily\"]\n[backup.daily]\nrepository = \"/mnt/vms/borg\"\nschedule = \"daily\"\n";
+        let told = warnings(&near);
+        let says = |words: &str| told.iter().filter(|(fault, _)| fault.contains(words)).count();
+        assert_eq!(says("unlock.tang names http://192.168.0.2 alone"), 1, "{told:?}");
+        assert_eq!(says("every backup of mail is on the nodes themselves"), 1, "{told:?}");
+        // A place that somebody has mounted may be anywhere.
+        let told = warnings(&near.replace("/mnt/vms/borg", "/media/nas/borg"));
+        assert!(!told.iter().any(|(fault, _)| fault.contains("themselves")), "{told:?}");
         let three = FULL.replace(
             "[volume.vms]",
             "[[node]]\nname = \"node2\"\naddress = \"192.168.0.51/24\"\nnics.lan = [\"eth0\"]\n[[node]]\nname = \"node3\"\naddress = \"192.168.0.52/24\"\nnics.lan = [\"eth0\"]\n[volume.vms]",

@@ -1,6 +1,6 @@
 //! The verdicts of all nodes as one: what only shows when they are held side by side. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -47,6 +47,7 @@ pub fn merge(own: Verdict, others: Vec<Other>) -> Verdict {
     }
     found.extend(generations(&looked));
     found.extend(versions(&looked));
+    found.extend(twice(&looked));
     // First what only shows from here: it is often the cause of the rest.
     found.extend(told);
     Verdict::new(&cluster, &node, measured_at, looked, found)
@@ -116,6 +117,26 @@ fn generations(looked: &[Looked]) -> Option<Finding> {
     );
     let nodes = behind.iter().map(|node| node.node.clone()).collect();
     Some(finding(Severity::Problem, nodes, fault, format!("pc-config push, on {}", newest.node)))
+}
+
+/// Two of one VM write to one disk. What is being moved stands still on one end.
+fn twice(looked: &[Looked]) -> Vec<Finding> {
+    let mut running: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for node in reached(looked) {
+        for vm in node.vms.iter().filter(|vm| vm.here && vm.state == "running") {
+            running.entry(&vm.name).or_default().push(node.node.clone());
+        }
+    }
+    let several = running.into_iter().filter(|(_, nodes)| nodes.len() > 1);
+    several
+        .map(|(vm, nodes)| {
+            let fault =
+                format!("vm {vm} runs on {} at once: each writes to its disk", nodes.join(" and on "));
+            let remedy =
+                format!("virsh destroy {vm}, on the node that `pc-vm status` does not call its owner");
+            finding(Severity::Problem, nodes, fault, remedy)
+        })
+        .collect()
 }
 
 fn versions(looked: &[Looked]) -> Option<Finding> {

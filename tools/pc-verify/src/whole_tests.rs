@@ -3,6 +3,7 @@
 use time::macros::datetime;
 
 use super::*;
+use crate::there;
 use crate::verdict::{Check, State};
 
 const ASKED: OffsetDateTime = datetime!(2026-01-02 03:04:00 UTC);
@@ -114,4 +115,29 @@ fn a_node_speaks_for_itself_only() {
     let whole = merge(verdict("node1", Vec::new()), vec![other("node2", Ok(liar))]);
     assert_eq!(whole.nodes.len(), 2);
     assert_eq!(only(&whole).2, ["node2".to_string()]);
+}
+
+#[test]
+fn a_vm_that_runs_twice() {
+    let vm = |state: &str| there::Vm {
+        name: "mail".into(),
+        state: state.into(),
+        reason: None,
+        here: true,
+        should_run_here: None,
+    };
+    let two = |theirs: &str| {
+        let mut own = verdict("node1", Vec::new());
+        own.nodes[0].vms = vec![vm("running")];
+        let mut second = verdict("node2", Vec::new());
+        second.nodes[0].vms = vec![vm(theirs)];
+        merge(own, vec![other("node2", Ok(second))])
+    };
+    let whole = two("running");
+    let fault = "vm mail runs on node1 and on node2 at once: each writes to its disk";
+    let remedy = "virsh destroy mail, on the node that `pc-vm status` does not call its owner";
+    assert_eq!(only(&whole), (fault, remedy, &["node1".to_string(), "node2".to_string()][..]));
+    assert!(!whole.healthy);
+    // Where it is moved to, it stands still until it has left.
+    assert_eq!(two("paused").findings, []);
 }

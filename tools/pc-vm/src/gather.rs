@@ -8,7 +8,7 @@ use cluster::Node;
 
 use crate::disk::resize;
 use crate::domain::Guest;
-use crate::hypervisor::{LOOK, Live};
+use crate::hypervisor::{Hypervisor, LOOK, Live};
 use crate::plan::Action;
 use crate::report::{List, ListedNode, ListedVm, Status, StatusVm};
 use crate::site::{Site, now};
@@ -90,9 +90,13 @@ fn on_volume<T: Send + 'static>(
     receiver.recv_timeout(Duration::from_secs(5)).ok().flatten()
 }
 
-/// libvirt writes the pid file when QEMU starts.
+/// libvirt writes it when QEMU starts.
+fn pid_file(vm: &str) -> String {
+    format!("/run/libvirt/qemu/{vm}.pid")
+}
+
 fn uptime(site: &Site, name: &str) -> Option<u64> {
-    let path = site.common.under_root(&format!("/run/libvirt/qemu/{name}.pid"));
+    let path = site.common.under_root(&pid_file(name));
     let started = std::fs::metadata(path).ok()?.modified().ok()?;
     started.elapsed().ok().map(|elapsed| elapsed.as_secs())
 }
@@ -141,9 +145,25 @@ fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)
     let vms = guests.iter().zip(live).map(|(guest, live)| {
         let current = !outcome.plan.steps.iter().any(|step| step.id == format!("{}/define", guest.name));
         let pending = outcome.pending.iter().any(|vm| vm == guest.name.as_str());
-        StatusVm { pending, ..on_this_node(site, guest, live.as_ref(), current, problems) }
+        let disk_locked =
+            live.as_ref().filter(|live| runs(live)).and_then(|_| lock(site, guest, &host.hypervisor));
+        StatusVm { pending, disk_locked, ..on_this_node(site, guest, live.as_ref(), current, problems) }
     });
     Ok((reachable, vms.collect()))
+}
+
+/// Whether QEMU holds its lock on the disk of a VM that runs here.
+fn lock(site: &Site, guest: &Guest, hypervisor: &Hypervisor) -> Option<bool> {
+    // libvirt's test driver has no QEMU.
+    let process = || site.common.under_root(&pid_file(guest.name.as_str())).exists();
+    // While it stops or is moved away the lock is no more.
+    let still_runs = || hypervisor.live(&guest.uuid(), LOOK).ok().flatten().as_ref().is_some_and(runs);
+    let held = process().then(|| on_volume(site, guest, Store::disk_is_locked)).flatten()?;
+    (held || (still_runs() && process())).then_some(held)
+}
+
+fn runs(live: &Live) -> bool {
+    live.state == "running"
 }
 
 /// A VM of which this node's libvirt says nothing: it may run here.
@@ -158,6 +178,7 @@ fn unknown(site: &Site, guest: &Guest) -> StatusVm {
         here: false,
         should_run_here: (!site.has_pacemaker()).then(|| site.home_of(guest) == site.nodes.me()),
         owner: on_volume(site, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node),
+        disk_locked: None,
     }
 }
 
@@ -198,6 +219,7 @@ fn on_this_node(
         here,
         should_run_here: should,
         owner,
+        disk_locked: None,
     }
 }
 

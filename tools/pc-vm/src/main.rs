@@ -17,6 +17,7 @@ mod host;
 mod hypervisor;
 mod idle;
 mod image;
+mod image_lock;
 mod listen;
 mod machine;
 mod migrate;

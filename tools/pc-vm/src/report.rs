@@ -149,6 +149,10 @@ pub struct StatusVm {
     pub should_run_here: Option<bool>,
     /// Who owns it by the record on its volume; null when it was never started or the volume is not mounted.
     pub owner: Option<String>,
+    /// QEMU holds its lock on the disk; absent where it does not run, and where nobody knows. Without it a second QEMU would
+    /// not be kept away; no fault of now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_locked: Option<bool>,
 }
 
 impl fmt::Display for Status {
@@ -165,6 +169,9 @@ impl fmt::Display for Status {
             }
             if vm.pending {
                 write!(f, ", by an older definition: the file's takes effect at its next start")?;
+            }
+            if vm.disk_locked == Some(false) {
+                write!(f, ", without QEMU's lock on its disk: it is taken anew where the VM is moved to")?;
             }
             writeln!(f)?;
         }

@@ -52,6 +52,7 @@ fn status() -> Status {
             here: true,
             should_run_here: Some(false),
             owner: Some("node1".into()),
+            disk_locked: None,
         }],
     }
 }

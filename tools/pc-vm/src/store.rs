@@ -13,6 +13,7 @@ use pc_cli::{log, refused, try_again, write_atomic};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 
+use crate::image_lock;
 use crate::owner::{Owner, SCHEMA};
 use crate::places::Places;
 
@@ -209,6 +210,11 @@ impl Store {
     /// The size of the disk as a guest sees it; `None` when there is none, or it cannot be seen from here.
     pub fn disk_bytes(&self) -> Option<u64> {
         fs::metadata(self.disk()).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
+    }
+
+    /// Whether a QEMU holds its lock on the disk; `None` when that cannot be seen from here.
+    pub fn disk_is_locked(&self) -> Option<bool> {
+        image_lock::is_held(&self.disk())
     }
 
     /// Bytes that the disk really takes on the volume; `None` when it cannot be seen from here.

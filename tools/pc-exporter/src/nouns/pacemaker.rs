@@ -1,7 +1,7 @@
 //! `crm_mon --output-as=xml`: nodes, resources and fencing as pacemaker sees them (`crm_mon(8)`, pacemaker's
 //! `xml/api/crm_mon-*.rng`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use quick_xml::events::{BytesStart, Event};
@@ -18,6 +18,7 @@ families! {
     NODE_MAINTENANCE: Gauge "pc_pacemaker_node_maintenance" ["peer"] "1 when the node's resources are left alone.";
     UNCLEAN: Gauge "pc_pacemaker_node_unclean" ["peer"] "1 when the node has to be fenced before anything of it runs elsewhere.";
     ACTIVE: Gauge "pc_pacemaker_resource_active" ["resource"] "Instances of the resource that are active somewhere.";
+    WANTED: Gauge "pc_pacemaker_resource_wanted" ["resource"] "1 unless somebody has told pacemaker to keep the resource stopped (pc-ha stop).";
     FAILED: Gauge "pc_pacemaker_resource_failed" ["resource"] "Instances of the resource that have failed.";
     BLOCKED: Gauge "pc_pacemaker_resource_blocked" ["resource"] "Instances of the resource that pacemaker no longer dares to touch.";
     FENCE_FAILURES: Gauge "pc_pacemaker_fencing_failures" [] "Failed fencing actions in pacemaker's history.";
@@ -32,6 +33,7 @@ pub fn read(text: &str) -> Result<Samples> {
     let mut reader = Reader::from_str(text);
     let mut open: Vec<Vec<u8>> = Vec::new();
     let mut resources: BTreeMap<String, Instances> = BTreeMap::new();
+    let mut stopped: BTreeSet<String> = BTreeSet::new();
     let (mut leader, mut failures) = (None, 0);
     loop {
         let event = reader.read_event().context("reading crm_mon's XML")?;
@@ -54,7 +56,12 @@ pub fn read(text: &str) -> Result<Samples> {
             }
             (b"nodes", b"node") => node(&mut samples, element)?,
             (b"resources" | b"group" | b"clone" | b"replica" | b"bundle", b"resource") => {
-                let instances = resources.entry(text_of(element, "id")?).or_default();
+                let id = text_of(element, "id")?;
+                // Absent where nobody has said anything.
+                if text_of(element, "target_role")? == "Stopped" {
+                    stopped.insert(id.clone());
+                }
+                let instances = resources.entry(id).or_default();
                 for (count, key) in instances.iter_mut().zip(["active", "failed", "blocked"]) {
                     *count += u64::from(truth(element, key)?);
                 }
@@ -74,6 +81,7 @@ pub fn read(text: &str) -> Result<Samples> {
         for (family, count) in [&ACTIVE, &FAILED, &BLOCKED].into_iter().zip(instances) {
             samples.count(family, &[resource], *count);
         }
+        samples.truth(&WANTED, &[resource], !stopped.contains(resource));
     }
     samples.count(&FENCE_FAILURES, &[], failures);
     Ok(samples)
@@ -140,6 +148,9 @@ mod tests {
             "pc_pacemaker_resource_active{resource=\"mail\"} 1",
             "pc_pacemaker_resource_active{resource=\"probe-vms\"} 1",
             "pc_pacemaker_resource_active{resource=\"web\"} 1",
+            "pc_pacemaker_resource_wanted{resource=\"mail\"} 1",
+            "pc_pacemaker_resource_wanted{resource=\"probe-vms\"} 1",
+            "pc_pacemaker_resource_wanted{resource=\"web\"} 1",
             "pc_pacemaker_resource_failed{resource=\"mail\"} 0",
             "pc_pacemaker_resource_failed{resource=\"probe-vms\"} 0",
             "pc_pacemaker_resource_failed{resource=\"web\"} 1",
@@ -149,6 +160,24 @@ mod tests {
             "pc_pacemaker_fencing_failures 0",
         ];
         assert_eq!(lines(RECORDED), expected);
+    }
+
+    #[test]
+    fn a_resource_that_somebody_has_stopped() {
+        // As pacemaker 2.1.5 answers of one with the meta attribute target-role.
+        let stopped = RECORDED.replacen(
+            "role=\"Started\" active=\"true\"",
+            "role=\"Stopped\" target_role=\"Stopped\" active=\"false\"",
+            1,
+        );
+        let told = lines(&stopped);
+        for line in [
+            "pc_pacemaker_resource_active{resource=\"mail\"} 0",
+            "pc_pacemaker_resource_wanted{resource=\"mail\"} 0",
+            "pc_pacemaker_resource_wanted{resource=\"web\"} 1",
+        ] {
+            assert!(told.contains(&line.to_string()), "{line}: {told:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ families! {
     SHOULD_RUN_HERE: Gauge "pc_vm_should_run_here" ["vm"] "1 when the VM should run on this node; no series where pacemaker decides.";
     DEFINED: Gauge "pc_vm_defined" ["vm"] "1 when this node's libvirt knows the VM.";
     CURRENT: Gauge "pc_vm_definition_current" ["vm"] "1 when this node's definition of the VM is the file's.";
+    DISK_LOCKED: Gauge "pc_vm_disk_locked" ["vm"] "1 when QEMU holds its lock on the disk of a VM that runs on this node; 0 after the restart of a brick.";
     OWNER: Info "pc_vm_owner_info" ["vm", "owner"] "The node that the VM's record on its volume names.";
 }
 
@@ -36,6 +37,8 @@ struct Vm {
     here: bool,
     should_run_here: Option<bool>,
     owner: Option<String>,
+    #[serde(default)]
+    disk_locked: Option<bool>,
 }
 
 /// `pc.vm.status/1`.
@@ -54,6 +57,9 @@ pub fn read(answer: Value) -> Result<Samples> {
         if let Some(owner) = &vm.owner {
             samples.info(&OWNER, &[&vm.name, owner]);
         }
+        if let Some(locked) = vm.disk_locked {
+            samples.truth(&DISK_LOCKED, &name, locked);
+        }
         // While libvirt is silent, "not here" would be a claim.
         if vm.state != "unknown" {
             samples.truth(&RUNNING_HERE, &name, vm.here);
@@ -62,4 +68,25 @@ pub fn read(answer: Value) -> Result<Samples> {
         }
     }
     Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::{Format, render};
+
+    #[test]
+    fn a_lock_is_told_where_it_is_known() {
+        let vm = |name: &str| {
+            serde_json::json!({"name": name, "defined": true, "current": true, "state": "running", "here": true,
+                "should_run_here": null, "owner": null})
+        };
+        let (mut lost, unknown) = (vm("mail"), vm("web"));
+        lost["disk_locked"] = false.into();
+        let answer = serde_json::json!({"schema": "pc.vm.status/1", "healthy": true, "reachable_by_peers": true,
+            "problems": [], "vms": [lost, unknown]});
+        let text = render(&read(answer).unwrap().0, Format::Text);
+        let told: Vec<&str> = text.lines().filter(|line| line.starts_with("pc_vm_disk_locked{")).collect();
+        assert_eq!(told, ["pc_vm_disk_locked{vm=\"mail\"} 0"]);
+    }
 }

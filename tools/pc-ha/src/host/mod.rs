@@ -47,7 +47,12 @@ pub fn look(common: &Common) -> Result<Have> {
 
 /// The cluster as pacemaker sees it.
 pub fn engine() -> Result<Engine> {
-    crate::engine::read(&pacemaker::monitor()?)
+    crate::engine::read(&pacemaker::monitor(false)?)
+}
+
+/// The same, with the fencing that failed.
+pub fn engine_and_fencing() -> Result<Engine> {
+    crate::engine::read(&pacemaker::monitor(true)?)
 }
 
 /// corosync's quorum.

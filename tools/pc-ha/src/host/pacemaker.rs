@@ -38,10 +38,11 @@ pub fn query() -> Result<String> {
         .map_err(|error| away("asking for the CIB", &error))
 }
 
-/// `crm_mon`'s answer.
-pub fn monitor() -> Result<String> {
+/// `crm_mon`'s answer; with the fencing that failed, which another daemon is asked for.
+pub fn monitor(fencing: bool) -> Result<String> {
     let sh = shell()?;
-    let call = run(cmd!(sh, "crm_mon --one-shot --inactive --output-as=xml")).deadline(QUICK);
+    let history = fencing.then_some("--fence-history=1");
+    let call = run(cmd!(sh, "crm_mon --one-shot --inactive --output-as=xml {history...}")).deadline(QUICK);
     call.read().map_err(|error| away("asking pacemaker", &error))
 }
 

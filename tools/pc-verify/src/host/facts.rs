@@ -8,6 +8,7 @@ use std::time::Duration;
 use cluster::paths;
 use pc_cli::log;
 
+use super::smart;
 use crate::machine::{Key, Machine};
 use crate::systemd;
 
@@ -20,20 +21,31 @@ const KEYS: &[&str] = &[
     "/etc/pki/libvirt/private/clientkey.pem",
     "/etc/corosync/authkey",
 ];
+/// What the administrator has started at times. Scripts of other packages are not backups of ours, and short.
+const JOBS: [&str; 8] = [
+    "/etc/cron.d",
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/cron.weekly",
+    "/etc/cron.monthly",
+    "/var/spool/cron/crontabs",
+    "/etc/systemd/system",
+    "/usr/local/bin",
+];
+/// No script of a person is longer.
+const LONGEST_JOB: u64 = 256 << 10;
+/// Where pc-exporter leaves what it asked.
+const FACTS: &str = "/run/personal-cluster/facts";
 /// Questions over D-Bus, one after the other.
 const CALLS: u32 = 3;
 
 /// Looks at everything within `patience`. A private root has no systemd of its own.
-pub fn machine(root: &Path, volumes: &[String], patience: Duration) -> Machine {
+pub fn machine(root: &Path, patience: Duration) -> Machine {
     let under = |path: &str| root.join(path.trim_start_matches('/'));
     let text = |path: &str| read(&under(path));
     let bus = (root == Path::new("/"))
         .then(|| systemd::system_bus(patience / CALLS).map_err(|error| format!("{error:#}")));
     let told = |error: anyhow::Error| format!("{error:#}");
-    let options = |volume: &String| {
-        let options = text(&format!("/var/lib/glusterd/vols/{volume}/info"));
-        (volume.clone(), options)
-    };
     Machine {
         units: bus.as_ref().map(|bus| systemd::units(bus.as_ref().map_err(Clone::clone)?).map_err(told)),
         clock: bus.as_ref().map(|bus| systemd::clock(bus.as_ref().map_err(Clone::clone)?).map_err(told)),
@@ -43,8 +55,14 @@ pub fn machine(root: &Path, volumes: &[String], patience: Duration) -> Machine {
         fstab: text("/etc/fstab"),
         qemu_conf: text("/etc/libvirt/qemu.conf"),
         glusterd: text("/etc/glusterfs/glusterd.vol"),
-        volumes: volumes.iter().map(options).collect(),
+        volumes: volumes(&under),
+        snapshots: names(&under("/var/lib/glusterd/snaps"), Path::is_dir),
+        jobs: jobs(&under),
+        disks: smart::disks(&under(FACTS)),
         keys: keys(&under),
+        // Asked by others, side by side.
+        supplies: Vec::new(),
+        servers: Vec::new(),
     }
 }
 
@@ -59,6 +77,39 @@ fn read(path: &Path) -> String {
             String::new()
         }
     }
+}
+
+/// What of a directory is wanted, by name.
+pub fn names(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let found = entries.filter_map(Result::ok).filter(|entry| wanted(&entry.path()));
+    let mut names: Vec<String> =
+        found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn volumes(under: &impl Fn(&str) -> PathBuf) -> Vec<(String, String)> {
+    let store = under("/var/lib/glusterd/vols");
+    let options = |volume: String| {
+        let options = read(&store.join(&volume).join("info"));
+        (volume, options)
+    };
+    names(&store, Path::is_dir).into_iter().map(options).collect()
+}
+
+fn jobs(under: &impl Fn(&str) -> PathBuf) -> Vec<(String, String)> {
+    let short =
+        |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= LONGEST_JOB);
+    let mut paths: Vec<String> = vec!["/etc/crontab".into()];
+    for directory in JOBS {
+        paths.extend(names(&under(directory), short).into_iter().map(|name| format!("{directory}/{name}")));
+    }
+    let job = |path: String| {
+        let text = read(&under(&path));
+        (!text.is_empty()).then_some((path, text))
+    };
+    paths.into_iter().filter_map(job).collect()
 }
 
 fn keys(under: &impl Fn(&str) -> PathBuf) -> Vec<Key> {
@@ -82,6 +133,7 @@ fn keys(under: &impl Fn(&str) -> PathBuf) -> Vec<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Disk;
 
     fn put(root: &Path, path: &str, text: &str) {
         let path = root.join(path);
@@ -94,14 +146,23 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         let patience = Duration::from_secs(1);
-        let empty = machine(root, &["vms".into()], patience);
-        assert_eq!(empty, Machine { volumes: vec![("vms".into(), String::new())], ..Machine::default() });
+        assert_eq!(machine(root, patience), Machine::default());
         put(root, "etc/crypttab", "a /dev/sdb\n");
         put(root, "var/lib/glusterd/vols/vms/info", "server.allow-insecure=on\n");
         put(root, "run/personal-cluster/secrets/node.key", "");
         let key = root.join("run/personal-cluster/secrets/node.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o604)).unwrap();
-        let seen = machine(root, &["vms".into()], patience);
+        put(root, "var/lib/glusterd/snaps/nightly/info", "");
+        put(root, "var/lib/glusterd/snaps/missed_snaps_list", "");
+        put(root, "etc/crontab", "0 3 * * * root /root/backup\n");
+        // What smartctl leaves of a disk that does not open has no part of this.
+        put(root, "run/personal-cluster/facts/smart-ata-A.json", r#"{"answer": {"smartctl": {}}}"#);
+        put(root, "run/personal-cluster/facts/smart-ata-B.json", r#"{"error": "x"}"#);
+        put(root, "run/personal-cluster/facts/config.json", "{}");
+        let seen = machine(root, patience);
+        assert_eq!(seen.snapshots, ["nightly"]);
+        assert_eq!(seen.jobs, [("/etc/crontab".into(), "0 3 * * * root /root/backup\n".into())]);
+        assert_eq!(seen.disks, [Disk { name: "ata-A".into(), ..Disk::default() }]);
         assert_eq!(seen.crypttab, "a /dev/sdb\n");
         assert_eq!(seen.volumes, [("vms".into(), "server.allow-insecure=on\n".into())]);
         let keys: Vec<_> = seen.keys.iter().map(|key| (key.path.as_str(), key.mode & 0o777)).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
 mod bench;
+mod planted;
 mod watch;
 
 use std::fs;
@@ -141,9 +142,9 @@ fn all_nodes_through_the_gate() {
     // Exactly what the gate of pc-trust admits.
     let config = bench.path("etc/personal-cluster/trust/ssh_config");
     let called = fs::read_to_string(&log).unwrap();
-    assert_eq!(called, format!("-F {} -- node2 pc-verify --json\n", config.display()));
+    assert_eq!(called, format!("-F {} -oConnectTimeout=2 -- node2 pc-verify --json\n", config.display()));
     bench.run(&["--cluster", "--patient"]);
-    assert!(fs::read_to_string(&log).unwrap().ends_with("-- node2 pc-verify --json --patient\n"));
+    assert!(fs::read_to_string(&log).unwrap().ends_with("ssh_config -- node2 pc-verify --json --patient\n"));
     // A node that is off.
     bench.program("ssh", "echo 'ssh: connect to host 192.168.0.51 port 22: No route to host' >&2; exit 255");
     let told = text(&bench.run(&["--cluster"]));

@@ -1,0 +1,375 @@
+//! What is to be found, planted one by one on a machine's root that is otherwise as it should be: the program itself tells each,
+//! with its remedy, and nothing else. Units, the clock and other nodes are planted in the tests of systemd.rs, lints.rs and
+//! whole.rs, as a private root has none.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::bench::Bench;
+
+const NODE: &str = r#"
+schema = "personal-cluster/1"
+name = "home"
+[[node]]
+name = "node1"
+address = "192.168.0.50/24"
+disks.vms = ["/dev/disk/by-id/nvme-A"]
+nics.lan = ["eth0"]
+"#;
+const OTHERS: &str = r#"
+[[node]]
+name = "node2"
+address = "192.168.0.51/24"
+disks.vms = ["/dev/disk/by-id/nvme-B"]
+nics.lan = ["eth0"]
+[[node]]
+name = "node3"
+address = "192.168.0.52/24"
+disks.vms = ["/dev/disk/by-id/nvme-C"]
+nics.lan = ["eth0"]
+[volume.vms]
+use = "vm"
+replicas = 3
+[network.lan]
+uplink = "lan"
+[vm.mail]
+memory = "1GiB"
+disk = "1GiB"
+volume = "vms"
+networks = ["lan"]
+backup = ["offsite"]
+[backup.offsite]
+repository = "ssh://borg@backup.example/./home"
+schedule = "daily"
+"#;
+const HA: &str = "[ha]\nwatchdog = \"auto\"\n";
+/// What pc-gluster sets, among more.
+const PROFILE: &str = "features.shard=on\ncluster.quorum-type=auto\ncluster.server-quorum-type=server\n";
+
+/// A recorded answer of a tool, put right.
+fn healthy(tool: &str) -> Value {
+    let name = if tool == "gluster" { "status-healthy" } else { "status" };
+    let path = format!("{}/../pc-{tool}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let mut status: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    for (list, key, value) in [
+        ("devices", "state", json!("open")),
+        ("secrets", "state", json!("open")),
+        ("bricks", "state", json!("mounted")),
+        ("bricks", "problems", json!([])),
+    ] {
+        for one in status[list].as_array_mut().into_iter().flatten() {
+            if one.get(key).is_some() {
+                one[key] = value.clone();
+            }
+        }
+    }
+    for list in ["problems", "warnings", "misfits", "together"] {
+        if status.get(list).is_some() {
+            status[list] = json!([]);
+        }
+    }
+    if status.get("healthy").is_some() {
+        status["healthy"] = json!(true);
+    }
+    status
+}
+
+struct Node {
+    bench: Bench,
+}
+
+impl Node {
+    fn new() -> Node {
+        let node = Node { bench: Bench::new() };
+        node.file(&[NODE, OTHERS, HA]);
+        for tool in ["config", "ovs", "trust", "unlock", "brick", "gluster", "vm", "ha", "borg"] {
+            node.says(tool, &healthy(tool));
+        }
+        node.put("var/lib/glusterd/vols/vms/info", &format!("type=2\n{PROFILE}"));
+        node.put("etc/fstab", "UUID=1 / ext4 errors=remount-ro 0 1\n");
+        node
+    }
+
+    fn file(&self, parts: &[&str]) {
+        self.put("cluster.toml", &parts.concat());
+    }
+
+    fn says(&self, tool: &str, status: &Value) {
+        self.bench.program(&format!("pc-{tool}"), &format!("cat <<'EOF'\n{status}\nEOF"));
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let path = self.bench.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn key(&self, path: &str, mode: u32) {
+        self.put(path, "");
+        fs::set_permissions(self.bench.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// The findings: severity, fault, remedy.
+    fn told(&self) -> BTreeSet<[String; 3]> {
+        let output = self.bench.run(&["--json"]);
+        let verdict: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        let problems = verdict["problems"].as_u64().unwrap();
+        assert_eq!(output.status.code(), Some(if problems > 0 { 3 } else { 0 }), "{verdict}");
+        let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_string();
+        let findings = verdict["findings"].as_array().unwrap().iter();
+        findings.map(|one| ["severity", "fault", "remedy"].map(|key| text(one, key))).collect()
+    }
+
+    /// What is told beyond what is told of every such machine: exactly this.
+    fn finds(&self, severity: &str, fault: &str, remedy: &str) {
+        let usual = Node::new().told();
+        let told: Vec<_> = self.told().difference(&usual).cloned().collect();
+        let [[found, text, next]] = told.as_slice() else { panic!("{fault}: {told:?}") };
+        assert_eq!(found, severity, "{told:?}");
+        assert!(text.contains(fault), "{fault}: {told:?}");
+        assert_eq!(next, remedy, "{fault}");
+    }
+}
+
+#[test]
+fn a_node_as_it_should_be_is_silent_but_for_what_opens_no_disk() {
+    let told = Node::new().told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told.iter()
+            .all(|[severity, fault, _]| severity == "warning" && fault.contains("disks without [unlock]"))
+    );
+}
+
+#[test]
+fn a_set_up_by_hand() {
+    let plant = |files: &[(&str, &str)], severity, fault: &str, remedy: &str| {
+        let node = Node::new();
+        for (path, text) in files {
+            node.put(path, text);
+        }
+        node.finds(severity, fault, remedy);
+    };
+    plant(
+        &[("etc/libvirt/qemu.conf", "security_driver = \"none\"\n")],
+        "problem",
+        "security_driver = \"none\"",
+        "remove that line, then systemctl restart libvirtd.service",
+    );
+    plant(
+        &[("etc/crypttab", "gv0 /dev/sdb1 none luks\n")],
+        "problem",
+        "gv0 is /dev/sdb1, which may be another disk after a reboot",
+        "write UUID=..., as `blkid /dev/sdb1` prints it",
+    );
+    plant(
+        &[("etc/crypttab", "gv0 UUID=4b none luks,_netdev\n")],
+        "problem",
+        "gv0 lacks nofail",
+        "add nofail to the options of gv0 in /etc/crypttab",
+    );
+    plant(
+        &[("etc/fstab", "node1:/gv0 /gluster glusterfs defaults,_netdev 0 0\n")],
+        "problem",
+        "/gluster lacks nofail",
+        "add nofail to the options of /gluster in /etc/fstab",
+    );
+    plant(
+        &[("etc/fstab", "node1:/gv0 /gluster glusterfs nofail,_netdev 0 0\n")],
+        "warning",
+        "asks node1:/gv0 alone",
+        "add backup-volfile-servers=NODE:NODE to its options in /etc/fstab",
+    );
+    plant(
+        &[("var/lib/glusterd/vols/vms/info", "type=2\n")],
+        "problem",
+        "volume vms has disks of VMs without the options for them",
+        "pc-gluster apply",
+    );
+    // Also of a volume that is not in the file.
+    plant(
+        &[("var/lib/glusterd/vols/gv1/info", "server.allow-insecure=on\n")],
+        "problem",
+        "volume gv1 has server.allow-insecure",
+        "gluster volume reset gv1 server.allow-insecure",
+    );
+    plant(
+        &[("var/lib/glusterd/snaps/nightly/info", "")],
+        "warning",
+        "Gluster's snapshot nightly is there",
+        "gluster snapshot delete nightly",
+    );
+    plant(
+        &[("etc/cron.daily/backup", "#!/bin/sh\nborg create /backup::x /mnt/vms || true\n")],
+        "warning",
+        "/etc/cron.daily/backup copies volumes by itself",
+        "remove that from /etc/cron.daily/backup; [backup.NAME] in the cluster file does it",
+    );
+    let node = Node::new();
+    node.key("usr/lib/ssl/glusterfs.key", 0o644);
+    node.finds("problem", "every user may read the key", "chmod o= /usr/lib/ssl/glusterfs.key");
+}
+
+#[test]
+fn a_file_that_does_without() {
+    let plant = |parts: &[&str], fault, remedy| {
+        let node = Node::new();
+        node.file(parts);
+        node.finds("warning", fault, remedy);
+    };
+    plant(
+        &[NODE, OTHERS],
+        "there is no [ha]: when a node dies, its VMs wait for it",
+        "add [ha], then pc-ha enable on every node",
+    );
+    let near = OTHERS.replace("ssh://borg@backup.example/./home", "/mnt/vms/borg");
+    plant(
+        &[NODE, &near, HA],
+        "every backup of mail is on the nodes themselves",
+        "add a [backup.NAME] with repository = \"ssh://USER@HOST/PATH\" or \"disk:LABEL=LABEL\"",
+    );
+}
+
+/// One server that does not answer is two faults: that there is no other, and that nothing would open the disks now.
+#[test]
+fn an_unlock_server_that_is_alone_and_away() {
+    let node = Node::new();
+    let thumbprint = "oHhoq8SKDvqo1Ub0LBEKF0I9iEQWyWZiGcuDIySbWYs";
+    // Nobody listens on the discard port.
+    let unlock =
+        format!("[unlock]\ntang = [{{ url = \"http://127.0.0.1:9\", thumbprint = \"{thumbprint}\" }}]\n");
+    node.file(&[NODE, OTHERS, HA, &unlock]);
+    let told: Vec<_> = node.told().into_iter().collect();
+    let [[first, would, look], [second, alone, name]] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((first.as_str(), second.as_str()), ("problem", "warning"));
+    assert!(
+        would.starts_with("would stay locked if it were rebooted now: unlock server http://127.0.0.1:9: "),
+        "{would}"
+    );
+    assert!(!would.contains("asking http"), "{would}");
+    assert_eq!(look, "curl -m 5 http://127.0.0.1:9/adv");
+    assert!(alone.starts_with("unlock.tang names http://127.0.0.1:9 alone"), "{alone}");
+    assert_eq!(name, "name a second server beside it; `pc-unlock adv URL` prints its line");
+}
+
+#[test]
+fn a_machine_that_is_about_to_fail_or_to_tell() {
+    let node = Node::new();
+    node.put("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n/dev/sda3 partition 1000 0 -2\n");
+    fs::create_dir_all(node.bench.path("sys/class/block/sda3")).unwrap();
+    let remedy = "swapoff /dev/sda3, and put dm-crypt with a random key below it (crypttab(5), option swap)";
+    node.finds("problem", "swap /dev/sda3 is not encrypted", remedy);
+    let disk = |smart: &Value| {
+        let node = Node::new();
+        let fact = json!({"schema": "pc.exporter.fact/1", "name": "smart-nvme-A", "answer": smart});
+        node.put("run/personal-cluster/facts/smart-nvme-A.json", &fact.to_string());
+        node
+    };
+    let smart = "smartctl --all /dev/disk/by-id/nvme-A";
+    let device = json!({"name": "/dev/disk/by-id/nvme-A"});
+    disk(&json!({"device": device, "smart_status": {"passed": false}})).finds(
+        "problem",
+        "disk nvme-A expects to fail",
+        smart,
+    );
+    let worn =
+        json!({"critical_warning": 0, "percentage_used": 95, "available_spare": 100, "media_errors": 0});
+    let worn = json!({"device": device, "smart_status": {"passed": true}, "nvme_smart_health_information_log": worn});
+    disk(&worn).finds("warning", "disk nvme-A has used 95 % of its rated life", smart);
+    let table = json!([{"id": 197, "value": 100, "raw": {"value": 8}}]);
+    let lost = json!({"device": device, "ata_smart_attributes": {"table": table}});
+    disk(&lost).finds("warning", "disk nvme-A cannot read 8 sectors", smart);
+    let node = Node::new();
+    node.bench
+        .program("upsc", "case $1 in -l) echo ups-1 ;; ups-1) [ $2 = ups.status ] && echo 'OB LB' ;; esac");
+    node.finds("problem", "the battery of ups-1 is nearly empty", "pc-vm stop --all");
+}
+
+/// What the tools tell comes through with its remedy, and once.
+#[test]
+fn what_a_tool_tells() {
+    let plant = |tool: &str, change: fn(&mut Value), severity: &str, fault: &str, remedy: &str| {
+        let node = Node::new();
+        let mut status = healthy(tool);
+        change(&mut status);
+        node.says(tool, &status);
+        node.finds(severity, fault, remedy);
+    };
+    let problem = |status: &mut Value, text: &str| {
+        (status["healthy"], status["problems"]) = (json!(false), json!([text]));
+    };
+    for (tool, text, fault, remedy) in [
+        (
+            "vm",
+            "not done yet: turn off libvirt's autostart of vm mail",
+            "turn off libvirt's autostart of vm mail",
+            "pc-vm apply",
+        ),
+        (
+            "vm",
+            "libvirt-guests runs: a second one who starts and stops VMs\n  systemctl disable --now libvirt-guests",
+            "libvirt-guests runs",
+            "systemctl disable --now libvirt-guests",
+        ),
+        (
+            "trust",
+            "the node's certificate has expired",
+            "the node's certificate has expired",
+            "pc-trust status",
+        ),
+        (
+            "ha",
+            "not done yet: option stonith-watchdog-timeout = 23s",
+            "option stonith-watchdog-timeout = 23s",
+            "pc-ha apply",
+        ),
+        (
+            "borg",
+            "vm mail: the last drill with daily did not end well: no sign of life",
+            "the last drill with daily did not end well",
+            "pc-borg status",
+        ),
+    ] {
+        let node = Node::new();
+        let mut status = healthy(tool);
+        problem(&mut status, text);
+        node.says(tool, &status);
+        node.finds("problem", fault, remedy);
+    }
+    let brick = "disk nvme-A of volume vms";
+    plant(
+        "brick",
+        |status| {
+            status["healthy"] = json!(false);
+            status["bricks"][1]["problems"] = json!(["no backup of the LUKS header"]);
+        },
+        "problem",
+        &format!("{brick}: no backup of the LUKS header"),
+        "pc-brick apply",
+    );
+    plant(
+        "brick",
+        |status| (status["healthy"], status["bricks"][1]["state"]) = (json!(false), json!("formatted")),
+        "problem",
+        &format!("{brick} is not mounted"),
+        "pc-brick apply",
+    );
+    plant(
+        "vm",
+        |status| status["vms"][0]["disk_locked"] = json!(false),
+        "warning",
+        "vm mail: QEMU has lost its lock on the disk",
+        "pc-vm migrate mail NODE",
+    );
+    plant(
+        "config",
+        |status| status["edited"] = json!(true),
+        "problem",
+        "was edited and is not in force",
+        "pc-config push",
+    );
+}
