@@ -84,7 +84,11 @@ impl Borg<'_> {
     /// borg, with what every call of it needs.
     pub fn command(&self) -> Command {
         // A killed borg leaves at most its lock behind, which the next one recognises as a dead process's.
-        let mut command = bound_to_us("borg", "KILL");
+        self.command_ended_by("KILL")
+    }
+
+    fn command_ended_by(&self, signal: &str) -> Command {
+        let mut command = bound_to_us("borg", signal);
         command.arg("--log-json");
         for (name, _) in std::env::vars_os() {
             // What somebody set for a borg of their own means another repository.
@@ -277,10 +281,15 @@ impl Borg<'_> {
 
     /// `borg mount` in the foreground, until somebody unmounts it or we are ended.
     pub fn mount(&self, archive: &str, directory: &Path) -> Result<()> {
-        let mut command = self.command();
+        self.run(self.mount_command(archive, directory), &mut |_| Ok(()), &[]).map(drop)
+    }
+
+    /// The same for whoever starts it himself: it unmounts when we are gone.
+    pub fn mount_command(&self, archive: &str, directory: &Path) -> Command {
+        let mut command = self.command_ended_by("TERM");
         command.args(["mount", "--foreground", "--lock-wait", LOCK_WAIT, "-o", "ro", &self.at(archive)]);
         command.arg(directory);
-        self.run(command, &mut |_| Ok(()), &[]).map(drop)
+        command
     }
 }
 
