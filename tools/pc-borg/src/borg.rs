@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use cluster::Bytes;
 use pc_cli::log;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -24,6 +25,8 @@ pub struct Borg<'a> {
     pub host_id: String,
     /// Opens the repository.
     pub passphrase: Zeroizing<Vec<u8>>,
+    /// Bytes a second that may be sent to a server.
+    pub limit: Option<Bytes>,
     /// Asked all the time while borg works.
     pub may_go_on: &'a dyn Fn() -> Result<()>,
 }
@@ -214,6 +217,7 @@ impl Borg<'_> {
             .args(["create", "--json", "--progress", "--lock-wait", LOCK_WAIT])
             .args(["--noxattrs", "--noacls", "--noflags", "--numeric-ids"])
             .args(["--chunker-params", &format!("fixed,{}", create.segment_bytes)])
+            .args(self.limit.iter().flat_map(|limit| ["--upload-ratelimit".into(), kibibytes(*limit)]))
             .arg(self.at(create.archive))
             .args(create.paths);
         let mut text = Vec::new();
@@ -291,6 +295,11 @@ impl Borg<'_> {
         command.arg(directory);
         command
     }
+}
+
+/// What borg counts in; of 0 it would take that nothing is limited.
+fn kibibytes(limit: Bytes) -> String {
+    (limit.0 / 1024).max(1).to_string()
 }
 
 /// Variables of borg's that are about the way to a remote repository, not about which one it is.
