@@ -216,6 +216,10 @@ pub struct Backup {
     /// Archives kept per interval.
     #[serde(default, skip_serializing_if = "Keep::is_default")]
     pub keep: Keep,
+    /// How much may be sent to a server each second; as much as the line takes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"2MiB")]
+    pub limit: Option<Bytes>,
 }
 
 /// How many archives are kept per interval (borg-prune(1)).

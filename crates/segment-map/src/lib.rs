@@ -14,7 +14,7 @@ mod state;
 
 pub use digest::{Digest, Hasher};
 pub use extents::{DiskExtents, Extent, Extents, Method, SCHEMA as EXTENTS_SCHEMA, merge};
-pub use geometry::{Geometry, parse_segment};
+pub use geometry::{Geometry, LARGEST, parse_segment};
 pub use image::Image;
 pub use qemu::changed_since;
 pub use source::{Format, Source, valid_name};

@@ -247,6 +247,7 @@ impl Run<'_> {
         let Some(vm) = site.cluster().vms.get(&pair.vm) else { bail!("is not in the file") };
         site.require_volumes([&vm.volume], Heal::Awaited)?;
         let files = GuestFiles::of(site, &pair.vm, &vm.volume);
+        files.require_whole()?;
         if !files.disk().exists() {
             bail!(refused(format!(
                 "{} is not there: it was never started\n  pc-vm start {}",

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use cluster::Bytes;
 use pc_cli::log;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -24,6 +25,8 @@ pub struct Borg<'a> {
     pub host_id: String,
     /// Opens the repository.
     pub passphrase: Zeroizing<Vec<u8>>,
+    /// Bytes a second that may be sent to a server.
+    pub limit: Option<Bytes>,
     /// Asked all the time while borg works.
     pub may_go_on: &'a dyn Fn() -> Result<()>,
 }
@@ -84,7 +87,11 @@ impl Borg<'_> {
     /// borg, with what every call of it needs.
     pub fn command(&self) -> Command {
         // A killed borg leaves at most its lock behind, which the next one recognises as a dead process's.
-        let mut command = bound_to_us("borg", "KILL");
+        self.command_ended_by("KILL")
+    }
+
+    fn command_ended_by(&self, signal: &str) -> Command {
+        let mut command = bound_to_us("borg", signal);
         command.arg("--log-json");
         for (name, _) in std::env::vars_os() {
             // What somebody set for a borg of their own means another repository.
@@ -210,6 +217,7 @@ impl Borg<'_> {
             .args(["create", "--json", "--progress", "--lock-wait", LOCK_WAIT])
             .args(["--noxattrs", "--noacls", "--noflags", "--numeric-ids"])
             .args(["--chunker-params", &format!("fixed,{}", create.segment_bytes)])
+            .args(self.limit.iter().flat_map(|limit| ["--upload-ratelimit".into(), kibibytes(*limit)]))
             .arg(self.at(create.archive))
             .args(create.paths);
         let mut text = Vec::new();
@@ -277,11 +285,21 @@ impl Borg<'_> {
 
     /// `borg mount` in the foreground, until somebody unmounts it or we are ended.
     pub fn mount(&self, archive: &str, directory: &Path) -> Result<()> {
-        let mut command = self.command();
+        self.run(self.mount_command(archive, directory), &mut |_| Ok(()), &[]).map(drop)
+    }
+
+    /// The same for whoever starts it himself: it unmounts when we are gone.
+    pub fn mount_command(&self, archive: &str, directory: &Path) -> Command {
+        let mut command = self.command_ended_by("TERM");
         command.args(["mount", "--foreground", "--lock-wait", LOCK_WAIT, "-o", "ro", &self.at(archive)]);
         command.arg(directory);
-        self.run(command, &mut |_| Ok(()), &[]).map(drop)
+        command
     }
+}
+
+/// What borg counts in; of 0 it would take that nothing is limited.
+fn kibibytes(limit: Bytes) -> String {
+    (limit.0 / 1024).max(1).to_string()
 }
 
 /// Variables of borg's that are about the way to a remote repository, not about which one it is.

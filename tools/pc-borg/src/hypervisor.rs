@@ -4,6 +4,8 @@
 //! libvirt's pull backup: QEMU keeps the old content of whatever the guest overwrites in a scratch file and serves the
 //! moment over NBD on a Unix socket. The guest's file systems are frozen, through its agent, only while that begins.
 
+pub mod copying;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

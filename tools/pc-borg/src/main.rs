@@ -1,6 +1,6 @@
 //! pc-borg: backups of the VMs with `BorgBackup`, at a cost that follows what changed.
 //!
-//! Never writes to a VM's disk, never writes over one that exists, never boots a copy that could reach anybody or be taken for
+//! Never writes to a VM's disk, never writes over one that exists, never lets half of one be taken for one, never boots a copy that could reach anybody or be taken for
 //! its VM, never mounts what a guest wrote, never backs up to a repository whose key nobody keeps
 //! elsewhere, never deletes an archive that `keep` does not name, never hands a passphrase to argv or the environment,
 //! never takes a lock away without proof that its holder is gone.
@@ -12,6 +12,7 @@ mod borg;
 mod calendar;
 mod child;
 mod cold;
+mod copier;
 mod drill;
 mod duty;
 mod fault;
@@ -19,6 +20,7 @@ mod files;
 mod freeze;
 mod guestfish;
 mod hypervisor;
+mod instant;
 mod key;
 mod left;
 mod list;
@@ -36,12 +38,14 @@ mod restore;
 mod scratch;
 mod session;
 mod shelf;
+mod shown;
 mod siblings;
 mod site;
 mod sparse;
 mod stage;
 mod status;
 mod systemd;
+mod unfinished;
 mod upkeep;
 mod verify;
 mod view;
@@ -80,6 +84,8 @@ enum Verb {
     List(list::Options),
     /// Bring a VM's disk back from an archive
     Restore(restore::Options),
+    /// Run a VM that has lost its disk out of an archive at once, and copy the disk under it
+    Instant(instant::Options),
     /// Take a file or a directory of the guest out of an archive
     RestoreFile(files::Options),
     /// Mount an archive read-only, until it is unmounted
@@ -148,6 +154,10 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         Verb::Restore(options) => {
             let restored = restore::restore(site, &options)?;
             emit(json, &restored)?;
+            Ok(Exit::Done)
+        }
+        Verb::Instant(options) => {
+            emit(json, &instant::instant(site, &options)?)?;
             Ok(Exit::Done)
         }
         Verb::RestoreFile(options) => {

@@ -9,6 +9,7 @@ use cluster::Name;
 use pc_cli::{log, together};
 
 use crate::freeze::Freezer;
+use crate::instant;
 use crate::lock;
 use crate::scratch;
 use crate::site::{STAGE, Site};
@@ -20,6 +21,9 @@ pub fn recover(site: &Site) -> Result<()> {
     // First: nothing is worse than a guest that stands still.
     let mut errors = thaw_all(site)?;
     if let Err(error) = scratch::recover(site) {
+        errors.push(error);
+    }
+    if let Err(error) = instant::recover(site) {
         errors.push(error);
     }
     for policy in &site.policies {

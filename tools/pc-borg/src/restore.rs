@@ -129,6 +129,7 @@ pub fn restore(site: &Site, options: &Options) -> Result<Answer> {
     if disk.symlink_metadata().is_ok() {
         return Err(is_there());
     }
+    files.require_whole().with_context(|| format!("vm {name}"))?;
     let policy = choose_policy(site, options)?;
     let session = Session::open(site, policy, "restore", &options.lock)?;
     let guard = session.guard(site);
@@ -287,7 +288,7 @@ pub fn copy(site: &Site, wanted: &Wanted, scratch: &Scratch) -> Result<Copied> {
 
 /// The half-written disk, ours alone while it is open: whoever else restores to the same place, out of whichever
 /// repository and from whichever node, has it locked.
-fn claim(path: &Path) -> Result<File> {
+pub fn claim(path: &Path) -> Result<File> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
     let failed = || format!("making {}", path.display());
     for _ in 0..3 {

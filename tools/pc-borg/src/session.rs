@@ -111,6 +111,7 @@ impl Session {
             base: site.records(policy).base(),
             host_id: self.lock.host_id(),
             passphrase: self.passphrase.clone(),
+            limit: policy.settings.limit,
             may_go_on,
         }
     }

@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 use crate::child::{attend, bound_to_us, how};
 use crate::duty::{self, Guest};
 
+/// QEMU opens images on a volume that may be busy healing; a guest that does not stop has its plug pulled.
+const START: Duration = Duration::from_secs(900);
 /// Sealing and opening ask every Tang server; a server that hangs costs its own deadline.
 const UNLOCK: Duration = Duration::from_secs(120);
 /// pc-vm gives each node 20 s, all at once.
@@ -34,6 +36,23 @@ pub fn definition(common: &Common, vm: &str, copy: &str, directory: &Path, conso
     command.arg("--console").arg(console);
     let answer = pc_run::run(command).deadline(LIST).output().map_err(|error| ours(&error))?;
     Ok(answer.text())
+}
+
+/// Has a VM started on this node whose disk is an overlay over `archive`: under all the rules of a start.
+pub fn start_over(common: &Common, vm: &str, archive: &Path, dead: &[String]) -> Result<()> {
+    let mut command = Command::new("pc-vm");
+    command.args(flags(common)).args(["start", vm, "--here", "--over"]).arg(archive);
+    for node in dead {
+        command.args(["--owner-is-dead", node]);
+    }
+    pc_run::run(command).deadline(START).output().map(drop).map_err(|error| ours(&error))
+}
+
+/// Has a VM stopped that runs on this node: its power button, and after so many seconds its plug.
+pub fn stop(common: &Common, vm: &str, seconds: u64) -> Result<()> {
+    let mut command = Command::new("pc-vm");
+    command.args(flags(common)).args(["stop", vm, "--here", "--timeout", &seconds.to_string()]);
+    pc_run::run(command).deadline(START).output().map(drop).map_err(|error| ours(&error))
 }
 
 /// What `pc-dirty --json` (pc.dirty.extents/1) says; the extents themselves go to pc-segments unread.

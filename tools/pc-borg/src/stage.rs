@@ -193,7 +193,7 @@ impl Stage {
 }
 
 /// `umount`, and if somebody still holds it open, out of sight.
-fn unmount(path: &Path) -> Result<()> {
+pub fn unmount(path: &Path) -> Result<()> {
     let mut plain = Command::new("umount");
     plain.arg("--").arg(path);
     if pc_run::run(plain).deadline(Duration::from_secs(30)).output().is_ok() {

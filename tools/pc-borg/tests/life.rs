@@ -263,3 +263,48 @@ fn what_is_not_due_is_left_alone_and_says_so() {
     assert_eq!(outcomes, ["not_due", "done"]);
     assert_eq!(machine.json(&["backup", "--due"])["nothing"], "none is due yet");
 }
+
+/// The real borg, at the end of a line that is a script.
+#[test]
+fn what_goes_to_a_server_goes_no_faster_than_the_file_says() {
+    let machine = Machine::ready();
+    let line = machine.at("line");
+    let script = "#!/bin/sh\nwhile [ \"${1#*@}\" = \"$1\" ]; do shift; done\nshift\nexec \"$@\"\n";
+    fs::write(&line, script).unwrap();
+    fs::set_permissions(&line, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let away = machine.at("away");
+    let limited = |limit: Option<&str>| {
+        machine.file(|file| {
+            file["backup"]["offsite"] =
+                serde_json::json!({"repository": format!("ssh://me@away{}", away.display()), "schedule": "daily"});
+            if let Some(limit) = limit {
+                file["backup"]["offsite"]["limit"] = limit.into();
+            }
+            file["vm"]["mail"]["backup"] = serde_json::json!(["offsite"]);
+        });
+    };
+    let ok = |arguments: &[&str]| {
+        let output = machine.command(arguments).env("BORG_RSH", &line).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", machine::said(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    limited(Some("512KiB"));
+    ok(&["init", "offsite", "--json"]);
+    let key = ok(&["key", "export", "offsite", "--json"]);
+    ok(&["key", "acknowledge", "offsite", key["code"].as_str().unwrap(), "--json"]);
+    let limits = || {
+        let log = fs::read_to_string(machine.at("borg.log")).unwrap();
+        let mut after = log.lines().skip_while(|line| *line != "--upload-ratelimit").skip(1);
+        after.next().map(String::from)
+    };
+    assert_eq!(limits(), None, "only what is sent is limited");
+    let begun = std::time::Instant::now();
+    let answer = ok(&["backup", "mail", "--json"]);
+    assert_eq!((answer["backups"][0]["outcome"].as_str(), limits().as_deref()), (Some("done"), Some("512")));
+    // Two MiB of noise; a second's worth may go at once.
+    assert!(begun.elapsed().as_secs_f64() > 2.0, "{:?}", begun.elapsed());
+    fs::remove_file(machine.at("borg.log")).unwrap();
+    limited(None);
+    ok(&["backup", "mail", "--json"]);
+    assert_eq!(limits(), None);
+}

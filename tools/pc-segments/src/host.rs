@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use fuser::{Config, MountOption, Session};
+use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -18,6 +18,7 @@ use pc_cli::{log, refused, try_again};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use crate::fs::Fuse;
+use crate::join_fs::JoinedFs;
 use crate::mountinfo;
 use crate::view::View;
 
@@ -124,17 +125,36 @@ pub fn events() -> Result<(Sender<Event>, Receiver<Event>)> {
 
 /// Mounts the view; the session runs on a thread of its own.
 pub fn mount(view: Arc<View>, path: &Path, events: Sender<Event>) -> Result<()> {
+    let mut config = config();
+    config.mount_options.push(MountOption::RO);
+    serve(Fuse::new(view), path, &config, events)
+}
+
+/// The same for disks that were put together: for other users too, as far as the files' owner and mode let them, since QEMU is not
+/// root; and not read-only for the kernel, which would refuse the owner that libvirt gives them.
+pub fn mount_joined(disks: JoinedFs, path: &Path, events: Sender<Event>) -> Result<()> {
+    let mut config = config();
+    if nix::unistd::geteuid().is_root() {
+        config.acl = SessionACL::All;
+    }
+    serve(disks, path, &config, events)
+}
+
+fn config() -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(NAME.into()),
-        MountOption::RO,
         MountOption::NoSuid,
         MountOption::NoDev,
         MountOption::NoExec,
         MountOption::NoAtime,
         MountOption::DefaultPermissions,
     ];
-    let session = Session::new(Fuse::new(view), path, &config).map_err(|error| {
+    config
+}
+
+fn serve(what: impl Filesystem, path: &Path, config: &Config, events: Sender<Event>) -> Result<()> {
+    let session = Session::new(what, path, config).map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => "\n  apt-get install fuse3 && modprobe fuse",
             _ => "",
@@ -176,4 +196,10 @@ pub fn end(pid: Pid, events: &Receiver<Event>) {
 /// As a shell says it: 128 and the signal's number.
 pub fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// Closes standard output for whoever waits for its end.
+pub fn silence() -> Result<()> {
+    let null = std::fs::File::options().write(true).open("/dev/null").context("opening /dev/null")?;
+    nix::unistd::dup2_stdout(&null).context("closing standard output")
 }

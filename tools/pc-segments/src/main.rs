@@ -10,6 +10,8 @@ mod disk;
 mod fs;
 mod host;
 mod input;
+mod join;
+mod join_fs;
 mod layout;
 mod mountinfo;
 mod report;
@@ -29,7 +31,7 @@ use pc_cli::Exit;
 #[command(
     name = "pc-segments",
     version,
-    override_usage = "pc-segments [OPTIONS] [NAME=]IMAGE... MOUNTPOINT [-- COMMAND [ARGUMENT]...]"
+    override_usage = "pc-segments [OPTIONS] [NAME=]IMAGE... MOUNTPOINT [-- COMMAND [ARGUMENT]...]\n       pc-segments --join [--json] DIRECTORY MOUNTPOINT"
 )]
 struct Cli {
     /// `[NAME=]IMAGE` for each disk, then the mount point
@@ -38,6 +40,11 @@ struct Cli {
     /// up to its first dot.
     #[arg(required = true, num_args = 2.., value_names = ["IMAGE", "MOUNTPOINT"])]
     places: Vec<OsString>,
+    /// The other way round: DIRECTORY has what a view showed (`borg mount`), MOUNTPOINT gets one file for each disk
+    ///
+    /// Read-only, every segment compared with its digest before it is handed out.
+    #[arg(long, conflicts_with_all = ["state", "extents", "full", "segment", "verify_share", "report", "command"])]
+    join: bool,
     /// Digest and time stamp of every segment; without it everything is new in every run
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -77,9 +84,9 @@ struct Cli {
 fn main() -> ExitCode {
     pc_cli::main::<Cli>(|cli| {
         pc_cli::log::set_verbosity(cli.verbose);
-        run::run(&cli)
+        if cli.join { join::run(&cli) } else { run::run(&cli) }
     })
 }
 
-/// How [`run::run`] ended.
+/// How [`run::run`] or [`join::run`] ended.
 type Ended = Result<Exit>;

@@ -21,12 +21,18 @@ impl Mounted {
     /// Of a view that is mounted there.
     pub fn new(view: &View, mount_point: &std::path::Path) -> Mounted {
         let disks = view.disks();
+        let size_bytes = disks.iter().map(|disk| disk.geometry.size).sum();
+        Mounted::of(mount_point, size_bytes, disks.iter().map(|disk| disk.changed().1).sum())
+    }
+
+    /// With its figures.
+    pub fn of(mount_point: &std::path::Path, size_bytes: u64, dirty_bytes: u64) -> Mounted {
         Mounted {
             schema: "pc.segments.mount/1",
             mount_point: mount_point.display().to_string(),
             pid: std::process::id(),
-            size_bytes: disks.iter().map(|disk| disk.geometry.size).sum(),
-            dirty_bytes: disks.iter().map(|disk| disk.changed().1).sum(),
+            size_bytes,
+            dirty_bytes,
         }
     }
 }

@@ -142,7 +142,7 @@ impl<'a> Work<'a> {
         let _ = sd_notify::notify(false, &[NotifyState::Ready, NotifyState::Status(&mounted.to_string())]);
         let child = if cli.command.is_empty() {
             emit_heard(cli.json, &mounted)?;
-            silence()?;
+            host::silence()?;
             None
         } else {
             log::info(&mounted);
@@ -228,10 +228,4 @@ fn usual_share(told: &Told) -> f64 {
         Told::Extents(extents) if extents.disks.iter().all(|disk| disk.method == Method::Digest) => 0.0,
         _ => 1.0,
     }
-}
-
-/// Closes standard output for whoever waits for its end.
-fn silence() -> Result<()> {
-    let null = std::fs::File::options().write(true).open("/dev/null").context("opening /dev/null")?;
-    nix::unistd::dup2_stdout(&null).context("closing standard output")
 }

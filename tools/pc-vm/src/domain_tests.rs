@@ -138,6 +138,23 @@ fn a_guest_without_virtio_drivers_has_what_every_system_knows() {
     assert_eq!((cards, definition.xml.matches("<model type='virtio'/>").count()), (2, 0));
 }
 
+/// The disk is another one, and the rest is the same, mark and all.
+#[test]
+fn a_disk_that_is_still_being_restored_lies_over_its_archive() {
+    let cluster = cluster::parse("test", FILE).unwrap();
+    let (name, vm) = cluster.vms.get_key_value("mail").unwrap();
+    let guest = Guest { cluster: &cluster, name, vm };
+    let whole = render(&guest, &pc("kvm", true));
+    let restoring = Definition { xml: over(&guest, &whole, "/run/archive's/vda"), ..whole.clone() };
+    golden("domain-over.xml", &restoring);
+    assert_eq!(mark_of(&restoring.xml), Some(whole.digest.clone()));
+    assert_eq!(restoring.xml.lines().count(), whole.xml.lines().count() + 5);
+    let sata = Vm { disk_bus: DiskBus::Sata, ..vm.clone() };
+    let guest = Guest { vm: &sata, ..guest };
+    let xml = over(&guest, &render(&guest, &pc("kvm", true)), "/run/vda");
+    assert!(xml.contains("/instant.qcow2'") && !xml.contains("/disk.img'"), "{xml}");
+}
+
 #[test]
 fn a_processor_that_the_file_names() {
     let file = FILE.replace("[vm.mail]\n", "[vm.mail]\ncpu = \"x86-64-v3\"\n");

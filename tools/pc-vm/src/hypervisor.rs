@@ -209,6 +209,12 @@ impl Hypervisor {
         self.on(uuid, START, Domain::create)
     }
 
+    /// Starts it as another definition of it says, this once: the one that it has stays what the next start takes.
+    pub fn create_as(&self, xml: &str) -> Result<()> {
+        let xml = xml.to_string();
+        self.call(START, move |connect| connect.create_domain_xml(&xml, 0).map(drop))
+    }
+
     /// Has a paused guest go on: QEMU tries again what failed, and pauses it again should that fail again.
     pub fn resume(&self, uuid: &str, deadline: Duration) -> Result<()> {
         self.on(uuid, deadline, |domain| domain.resume().map(drop))

@@ -49,6 +49,7 @@ pub fn hold<'a>(site: &Site<'a>, name: &str, disk: Disk, claims: &Claims, comman
     store.require_mounted()?;
     require_disk(name, &store, disk)?;
     let lock = hold_uuid(site, name, &guest.uuid(), &store, site.is_local(&guest), claims, command)?;
+    store.require_whole()?;
     // Somebody may have made it, or taken it away, before the lock was ours.
     require_disk(name, &store, disk)?;
     Ok(Idle { guest, store, _lock: lock })

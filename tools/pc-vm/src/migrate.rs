@@ -119,6 +119,7 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) ->
     let store = site.store(guest);
     store.require_mounted()?;
     let _lock = store.lock_within(OTHERS)?;
+    store.require_whole()?;
     let during = Owner { moving_to: Some(to.name.to_string()), pacemaker, ..record(site, name, from)? };
     store.set_owner(&during)?;
     let moved = source.migrate(&uuid, &site.nodes.destination(to)?);

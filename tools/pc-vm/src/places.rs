@@ -20,6 +20,10 @@ pub struct Places {
     pub seed: String,
     /// UEFI variables.
     pub nvram: String,
+    /// What a guest writes while pc-borg still copies its disk out of an archive.
+    pub overlay: String,
+    /// There while that is so: `pc.borg.instant/1`.
+    pub unfinished: String,
     /// States of the disk to come back to.
     pub snapshots: String,
     /// Copy of the definition, so that the directory alone is enough to bring the VM back.
@@ -48,6 +52,8 @@ impl Places {
             disk: at("disk.img"),
             seed: at("seed.img"),
             nvram: at("nvram.fd"),
+            overlay: at("instant.qcow2"),
+            unfinished: at("instant.json"),
             snapshots: at("snapshots"),
             definition: at("domain.xml"),
             owner: at("owner.json"),

@@ -1,11 +1,13 @@
 //! Starting a VM: at most once in the whole cluster. docs/decisions/vm-starter.md says why this is safe, and
 //! against what only fencing helps.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use pc_cli::{Exit, log, refused, try_again};
 
 use crate::disk::resize;
-use crate::domain::{Definition, Guest};
+use crate::domain::{Definition, Guest, over};
 use crate::host::Host;
 use crate::hypervisor::QUICK;
 use crate::image::{Source, create_disk};
@@ -32,6 +34,9 @@ pub struct Options {
     /// Called by pacemaker's agent, the only starter once [ha] is enabled
     #[arg(long, hide = true)]
     pub by_pacemaker: bool,
+    /// Called by pc-borg instant: its disk is what it wrote over this file, which its archive is shown in
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub over: Option<PathBuf>,
     /// Called by pc-vm@.service: not while a VM that comes before it is being started
     #[arg(long, hide = true)]
     pub in_order: bool,
@@ -48,18 +53,22 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let host = site.host()?;
     let definition = host.definition(&guest);
     if host.hypervisor.live(&definition.uuid, QUICK)?.is_some_and(|live| live.active) {
-        log::debug(format_args!("vm {name} runs here already"));
-        return Ok(Exit::Done);
+        return already(name, options);
     }
     if options.in_order {
         order::wait_for_others(site, &guest)?;
     }
     let _lock = store.lock()?;
     if runs_here(site, &host, name, &definition.uuid)? {
-        return Ok(Exit::Done);
+        return already(name, options);
+    }
+    match (&options.over, store.unfinished()?) {
+        (None, _) => store.require_whole()?,
+        (Some(_), Some(_)) => (),
+        (Some(_), None) => return Err(refused(format!("vm {name}: its disk is not being restored"))),
     }
     claim(site, &store, &guest, options)?;
-    prepare(site, &host, &store, &guest, &definition)?;
+    prepare(site, &host, &store, &guest, &definition, options.over.is_some())?;
     together::warn(&guest, site.nodes.me(), &host.hypervisor);
     // The lock is only as good as the bricks that keep it: the claim must still be ours after a long copy.
     let owner = store.owner()?.map(|owner| owner.node);
@@ -67,9 +76,25 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         return Err(try_again(format!("vm {name}: {} took it over meanwhile", owner.unwrap_or_default())));
     }
     tell(&format!("starting vm {name}"));
-    host.hypervisor.create(&definition.uuid).with_context(|| format!("starting vm {name}"))?;
+    let created = match &options.over {
+        None => host.hypervisor.create(&definition.uuid),
+        Some(archive) => {
+            let archive = archive.to_str().ok_or_else(|| refused("--over: not UTF-8"))?;
+            host.hypervisor.create_as(&over(&guest, &definition, archive))
+        }
+    };
+    created.with_context(|| format!("starting vm {name}"))?;
     log::info(format_args!("started vm {name}"));
     tell(&format!("vm {name} was started"));
+    Ok(Exit::Done)
+}
+
+/// What is asked for is there; but not for whoever has a disk to put under it.
+fn already(name: &str, options: &Options) -> Result<Exit> {
+    if options.over.is_some() {
+        return Err(refused(format!("vm {name}: runs here already\n  pc-vm list")));
+    }
+    log::debug(format_args!("vm {name} runs here already"));
     Ok(Exit::Done)
 }
 
@@ -203,8 +228,39 @@ pub fn whereabouts(
     (decide(me, &all, record, dead, ask), clue)
 }
 
-/// Disk, seed, definition: what a start needs.
-fn prepare(site: &Site, host: &Host, store: &Store, guest: &Guest, definition: &Definition) -> Result<()> {
+/// Disk, seed, definition: what a start needs. One that is being restored has its disk from elsewhere.
+fn prepare(
+    site: &Site,
+    host: &Host,
+    store: &Store,
+    guest: &Guest,
+    definition: &Definition,
+    restoring: bool,
+) -> Result<()> {
+    if !restoring {
+        make_disk(site, store, guest)?;
+    }
+    let name = guest.name;
+    if let Some(missing) = guest.vm.cdrom.as_ref().filter(|path| !std::path::Path::new(path).is_file()) {
+        log::warning(format_args!("vm {name}: starts without its cdrom: {missing} is no file on this node"));
+    }
+    let seed = seed::render(guest, store.has_seed())?;
+    if seed.map(|seed| store.write_seed(&seed)).transpose()? == Some(true) {
+        log::info(format_args!("wrote the cloud-init seed of vm {name}"));
+    }
+    store.write_definition(&definition.xml)?;
+    host.define(definition)?;
+    if host.hypervisor.has_managed_save(&definition.uuid)? {
+        bail!(
+            "vm {name}: libvirt holds a saved state, which would resume old memory on a newer disk\n  \
+             virsh managedsave-remove {name}"
+        );
+    }
+    Ok(())
+}
+
+/// Its disk, unless there is one; as large as the file says.
+fn make_disk(site: &Site, store: &Store, guest: &Guest) -> Result<()> {
     let image = match &guest.vm.image {
         None => None,
         Some(image) => {
@@ -220,21 +276,6 @@ fn prepare(site: &Site, host: &Host, store: &Store, guest: &Guest, definition: &
         log::info(format_args!("made the disk of vm {name}, {}", guest.vm.disk));
     } else {
         resize::before_start(store, guest)?;
-    }
-    if let Some(missing) = guest.vm.cdrom.as_ref().filter(|path| !std::path::Path::new(path).is_file()) {
-        log::warning(format_args!("vm {name}: starts without its cdrom: {missing} is no file on this node"));
-    }
-    let seed = seed::render(guest, store.has_seed())?;
-    if seed.map(|seed| store.write_seed(&seed)).transpose()? == Some(true) {
-        log::info(format_args!("wrote the cloud-init seed of vm {name}"));
-    }
-    store.write_definition(&definition.xml)?;
-    host.define(definition)?;
-    if host.hypervisor.has_managed_save(&definition.uuid)? {
-        bail!(
-            "vm {name}: libvirt holds a saved state, which would resume old memory on a newer disk\n  \
-             virsh managedsave-remove {name}"
-        );
     }
     Ok(())
 }

@@ -18,6 +18,15 @@ impl Sense<'_> {
                     "write \"daily\", \"on-plug\", or a time that `systemd-analyze calendar` accepts";
                 self.error(&steps, "is not a time", remedy);
             }
+            if let Some(limit) = backup.limit {
+                let steps = at!["backup", name, "limit"];
+                if !backup.repository.starts_with("ssh://") {
+                    let remedy = "leave it out: what goes to a disk of this node or to a volume passes no line to a server";
+                    self.error(&steps, "limits what is sent to a server, and there is none", remedy);
+                } else if limit.0 < 1024 {
+                    self.error(&steps, "is less than borg can count", "write at least \"1KiB\"");
+                }
+            }
             let keep = backup.keep;
             if keep.daily == 0 && keep.weekly == 0 && keep.monthly == 0 {
                 let remedy = "write for example keep = { daily = 7, weekly = 4, monthly = 12 }";

@@ -5,6 +5,7 @@
 mod backup;
 mod ends;
 mod images;
+mod join;
 mod lab;
 mod shape;
 mod trust;

@@ -34,8 +34,11 @@ pub struct Options {
 
 /// What we, pc-borg and an interrupted copy of either put into a VM's directory. After its snapshots the disk goes first: what
 /// is left when this is cut off is no VM, and is removed by the next attempt. The lock goes last.
-const OURS: [&str; 8] = [
+const OURS: [&str; 11] = [
     "disk.img",
+    "instant.qcow2",
+    "instant.json",
+    "instant.lock",
     "seed.img",
     "nvram.fd",
     "domain.xml",

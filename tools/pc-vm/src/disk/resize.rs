@@ -58,6 +58,7 @@ fn online(site: &Site, guest: &Guest, store: &Store, node: &Node, want: u64) -> 
     let (name, uuid) = (guest.name, guest.uuid());
     store.require_mounted()?;
     let _lock = store.lock()?;
+    store.require_whole()?;
     let there = site.nodes.of(node)?;
     let disk = store.disk();
     // Its QEMU knows; this node may have the size of before another one's resize in a cache, and QEMU would make it smaller.

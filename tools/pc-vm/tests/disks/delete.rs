@@ -27,6 +27,9 @@ fn furnish(directory: &Path) {
         ".backup-frozen.json.4711.0",
         ".disk.img.4711",
         "disk.img.restoring",
+        "instant.qcow2",
+        "instant.json",
+        "instant.lock",
         "backup-scratch.daily.img",
     ] {
         fs::write(directory.join(name), name).unwrap();
