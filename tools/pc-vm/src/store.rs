@@ -239,9 +239,13 @@ impl Store {
         fs::metadata(self.disk()).ok().filter(fs::Metadata::is_file).map(|meta| meta.len())
     }
 
-    /// Whether a QEMU holds its lock on the disk; `None` when that cannot be seen from here.
+    /// Whether a QEMU holds its lock on the disk; `None` when that cannot be seen from here, and while the VM runs on another
+    /// file, under which its disk is still being made.
     pub fn disk_is_locked(&self) -> Option<bool> {
-        image_lock::is_held(&self.disk())
+        match self.unfinished() {
+            Ok(None) => image_lock::is_held(&self.disk()),
+            _ => None,
+        }
     }
 
     /// Bytes that the disk really takes on the volume; `None` when it cannot be seen from here.

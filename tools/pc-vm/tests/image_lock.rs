@@ -38,6 +38,12 @@ fn a_lost_lock_is_told_and_one_that_is_held_is_not() {
     qemu.kill().unwrap();
     qemu.wait().unwrap();
     assert!(told());
+    // It runs over an archive; whoever copies that makes the disk.
+    let note = disk.with_file_name("instant.json");
+    fs::write(&note, r#"{"schema":"pc.borg.instant/1","archive":"mail-1"}"#).unwrap();
+    assert!(!told());
+    fs::write(&note, r#"{"schema":"pc.borg.instant/1","archive":"mail-1","whole":true}"#).unwrap();
+    assert!(told());
     scene.libvirt("n1", Some(""));
     assert!(!told(), "it does not run here");
 }
