@@ -100,11 +100,22 @@ fn settled(line: &str) -> String {
         "seconds" | "external_seconds" | "started_seconds" => "0.5",
         "external_calls" => "9",
         "archive" => "\"mail.2026-01-02T03:04:05Z\"",
-        "taken_at" => "\"2026-01-02T03:04:05Z\"",
+        "taken_at" | "since" => "\"2026-01-02T03:04:05Z\"",
         "disk" => "\"/mnt/vms/vms/mail/disk.img\"",
+        "copy" => "4711",
         _ => return line.into(),
     };
     format!("{name}: {fixed}{comma}")
+}
+
+/// It is what tests/golden has, but for times, names and numbers that are others each time.
+fn as_recorded(text: &str, file: &str) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    let told: String = text.lines().map(|line| settled(line) + "\n").collect();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&golden, &told).unwrap();
+    }
+    assert_eq!(told, fs::read_to_string(&golden).unwrap());
 }
 
 #[test]
@@ -113,24 +124,14 @@ fn it_runs_at_once_and_what_it_writes_meanwhile_is_on_its_disk() {
     let _plug = Plug(&machine);
     fs::write(machine.at("slow"), "1048576").unwrap();
     let child = begun(&machine);
-    assert!(guest(&machine, &["write -P 7 0 4096", "write -P 8 2097152 4096"]).contains("wrote 4096/4096"));
     // Half a disk has no name that anybody could take it by, and what is there says whose it is.
+    as_recorded(&fs::read_to_string(directory(&machine).join("instant.json")).unwrap(), "instant-note.json");
     assert!(!machine.disk_of("mail").exists());
-    let note: Value =
-        serde_json::from_slice(&fs::read(directory(&machine).join("instant.json")).unwrap()).unwrap();
-    assert!(
-        note["schema"] == "pc.borg.instant/1" && note["node"] == "node1" && note["whole"].is_null(),
-        "{note}"
-    );
+    assert!(guest(&machine, &["write -P 7 0 4096", "write -P 8 2097152 4096"]).contains("wrote 4096/4096"));
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", machine::said(&output));
     let text = String::from_utf8(output.stdout).unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/instant.json");
-    let told: String = text.lines().map(|line| settled(line) + "\n").collect();
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&golden, &told).unwrap();
-    }
-    assert_eq!(told, fs::read_to_string(&golden).unwrap());
+    as_recorded(&text, "instant.json");
     is_whole(&machine, &[(0, 7), (2 << 20, 8)]);
     // It goes on, on the disk that has the name now, which is as sparse as it was.
     assert!(guest(&machine, &["write -P 9 3145728 4096", "flush"]).contains("wrote 4096/4096"));
