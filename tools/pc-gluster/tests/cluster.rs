@@ -105,7 +105,8 @@ fn three_nodes_with_tls_form_serve_lose_and_heal() {
 
 /// The self-heal daemon dies on a node: nobody else starts it again.
 fn dead_healer(nodes: &Nodes) {
-    nodes.shell(3, "pkill -9 -f -- '--process-name glustershd'");
+    // The pattern is also in the command lines of the shell, and of who waits for it: they must not match.
+    nodes.shell(3, "pkill -9 -f -- '[-]-process-name glustershd'");
     let plan = nodes.json(3, &["plan"], 0);
     assert_eq!(plan["steps"][0]["action"], "healer-start", "{plan:#}");
     assert_eq!(nodes.json(2, &["plan"], 0)["steps"], serde_json::json!([]));
