@@ -5,6 +5,7 @@
 mod machine;
 
 use std::fs;
+use std::time::Duration;
 
 use machine::lost::{Plug, begun, directory, guest, is_whole, lost};
 use machine::{DISK, Machine, disk, wait_for};
@@ -20,6 +21,55 @@ fn cut(machine: &Machine) {
     wait_for("the end of what was shown", || !shown.exists());
     machine.ok(&["recover"]);
     fs::remove_file(machine.at("slow")).unwrap();
+}
+
+/// It would take the archive below what the guest has written.
+#[test]
+fn prune_leaves_the_archives_of_a_vm_alone_whose_disk_is_not_whole() {
+    let machine = Machine::ready();
+    machine.file(|file| {
+        file["backup"]["daily"]["keep"] = serde_json::json!({"daily": 1, "weekly": 0, "monthly": 0});
+    });
+    for seed in [1, 2] {
+        fs::write(machine.disk_of("mail"), disk(seed, DISK)).unwrap();
+        machine.ok(&["backup", "mail"]);
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    fs::remove_dir_all(directory(&machine)).unwrap();
+    let _plug = Plug(&machine);
+    let deleted = || {
+        let done = machine.json(&["prune", "--dry-run"]);
+        let entry = &done["policies"][0];
+        (entry["deleted"].as_array().unwrap().len(), entry["reason"].as_str().unwrap_or_default().to_string())
+    };
+    assert_eq!(deleted(), (1, String::new()), "the older one of the day");
+    cut(&machine);
+    let (count, why) = deleted();
+    assert!(count == 0 && why.contains("mail was left alone: what it wrote lies over mail.20"), "{why}");
+    let note = directory(&machine).join("instant.json");
+    let kept = fs::read(&note).unwrap();
+    fs::write(&note, "{").unwrap();
+    let (count, why) = deleted();
+    assert!(count == 0 && why.contains("what it wrote may lie over one of them: reading "), "{why}");
+    fs::write(&note, kept).unwrap();
+    machine.mounted(&["/mnt/backup"]);
+    let (count, why) = deleted();
+    assert!(count == 0 && why.contains("/mnt/vms is not mounted, where what it wrote may lie"), "{why}");
+    machine.mounted(&["/mnt/vms", "/mnt/backup"]);
+    let archive = machine.archives("mail").pop().unwrap();
+    let repository = machine.repository().display().to_string();
+    assert!(machine.plain_borg(&["delete", &format!("{repository}::{archive}")]).status.success());
+    let (code, said) = machine.fails(&["instant", "mail"]);
+    assert!(
+        code == 2
+            && said.contains(
+                "is gone, and with it the disk below what it wrote\n  pc-borg instant mail --yes-lose"
+            ),
+        "{said}"
+    );
+    machine.ok(&["instant", "mail", "--yes-lose-what-was-written-since"]);
+    machine.ok(&["instant", "mail"]);
+    assert!(deleted().1.is_empty());
 }
 
 /// A libvirt that is restarted, or does not change over, is no reason to stop a guest that runs.
