@@ -25,5 +25,10 @@ in
     systemd.services.pc-borg-plug.restartIfChanged = false;
     systemd.services.pc-borg-upkeep.restartIfChanged = false;
     systemd.services.pc-borg-drill.restartIfChanged = false;
+    # It would be stopped, and its guest with it.
+    systemd.services."pc-borg-instant@" = {
+      restartIfChanged = false;
+      stopIfChanged = false;
+    };
   };
 }

@@ -147,12 +147,7 @@ impl Borg<'_> {
         let said = RefCell::new(Vec::<Said>::new());
         let mut hear = |line: &str| match serde_json::from_str::<LogLine>(line) {
             Ok(line) if line.kind == "archive_progress" && !line.finished => progress(line.original_size),
-            Ok(line) if line.kind == "log_message" => {
-                said.borrow_mut().push((line.levelname, line.msgid, line.message));
-            }
-            // Python's own words when something is very wrong, or ssh's.
-            Err(_) if !line.is_empty() => said.borrow_mut().push(("ERROR".into(), None, line.to_string())),
-            Ok(_) | Err(_) => (),
+            _ => said.borrow_mut().extend(message(line)),
         };
         let ended = attend(command, Some(&self.passphrase), out, &mut hear, self.may_go_on)?;
         let said = said.into_inner();
@@ -165,6 +160,12 @@ impl Borg<'_> {
             }
             _ => Ok(Err(Fault::of(&said, &child::how(ended.status)))),
         }
+    }
+
+    /// The error of a borg that has `ended` so, and wrote these lines to its stderr.
+    pub fn fault(&self, lines: &[String], ended: &str) -> anyhow::Error {
+        let said: Vec<Said> = lines.iter().filter_map(|line| message(line)).collect();
+        Fault::of(&said, ended).told(&self.policy, &self.repository)
     }
 
     /// What borg prints.
@@ -285,15 +286,25 @@ impl Borg<'_> {
 
     /// `borg mount` in the foreground, until somebody unmounts it or we are ended.
     pub fn mount(&self, archive: &str, directory: &Path) -> Result<()> {
-        self.run(self.mount_command(archive, directory), &mut |_| Ok(()), &[]).map(drop)
+        self.run(self.mount_command(archive, directory, "TERM"), &mut |_| Ok(()), &[]).map(drop)
     }
 
-    /// The same for whoever starts it himself: it unmounts when we are gone.
-    pub fn mount_command(&self, archive: &str, directory: &Path) -> Command {
-        let mut command = self.command_ended_by("TERM");
+    /// The same for whoever starts it himself: it ends when we are gone, with `signal`.
+    pub fn mount_command(&self, archive: &str, directory: &Path, signal: &str) -> Command {
+        let mut command = self.command_ended_by(signal);
         command.args(["mount", "--foreground", "--lock-wait", LOCK_WAIT, "-o", "ro", &self.at(archive)]);
         command.arg(directory);
         command
+    }
+}
+
+/// What a line of its stderr says.
+fn message(line: &str) -> Option<Said> {
+    match serde_json::from_str::<LogLine>(line) {
+        Ok(line) if line.kind == "log_message" => Some((line.levelname, line.msgid, line.message)),
+        // Python's own words when something is very wrong, or ssh's.
+        Err(_) if !line.is_empty() => Some(("ERROR".into(), None, line.to_string())),
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -65,6 +65,21 @@ pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
     child
 }
 
+/// Starts a child that hears SIGINT alone. What somebody sends to all of us, a session or a unit that is ended, is for us: we
+/// still need the child while we put everything back.
+pub fn spawn_deaf(command: &mut Command) -> std::io::Result<Child> {
+    let before = SigSet::thread_get_mask()?;
+    let mut mask = before;
+    for signal in &signals() {
+        mask.add(signal);
+    }
+    mask.remove(Signal::SIGINT);
+    mask.thread_set_mask()?;
+    let child = command.spawn();
+    before.thread_set_mask()?;
+    child
+}
+
 fn signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
@@ -291,6 +306,23 @@ mod tests {
         let lines: Vec<&str> = told.lines().collect();
         assert!(lines.len() == 2 && lines[0] == lines[1], "{told}");
         assert_eq!(program(&sh("true")), "sh");
+    }
+
+    #[test]
+    fn who_is_still_needed_hears_nobody_but_us() {
+        let mut command = sh("echo ready; exec sleep 60");
+        let mut child = spawn_deaf(command.stdout(Stdio::piped())).unwrap();
+        let mut ready = [0; 6];
+        child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        // What ends a session of logind's.
+        for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+            kill(pid, signal).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(child.try_wait().unwrap(), None);
+        kill(pid, Signal::SIGINT).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(2));
     }
 
     #[test]

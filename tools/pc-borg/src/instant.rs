@@ -2,7 +2,7 @@
 //! on its volume and is kept whatever happens; one rename of a note makes the copy the disk (docs/decisions/instant.md).
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use crate::archive::{self, Archive, rfc3339};
 use crate::borg::Borg;
-use crate::copier::Job;
+use crate::copier::{Job, Run};
 use crate::hypervisor::copying;
 use crate::restore::{contents, policy_of};
 use crate::session::{self, Session};
@@ -41,7 +41,7 @@ pub struct Options {
     #[arg(long, value_name = "NODE")]
     pub owner_is_dead: Vec<String>,
     /// Of one that was cut off: throws away what the VM has written since, and what was copied, and ends
-    #[arg(long, conflicts_with_all = ["at", "policy", "owner_is_dead"])]
+    #[arg(long, conflicts_with_all = ["at", "policy"])]
     pub yes_lose_what_was_written_since: bool,
     #[command(flatten)]
     pub lock: session::LockOptions,
@@ -64,8 +64,10 @@ pub struct Answer {
     pub resumed: bool,
     /// Whether its disk is whole now; false: it was given up.
     pub whole: bool,
-    /// Whether it runs: one that switched itself off meanwhile does not.
+    /// Whether it runs: one that switched itself off meanwhile does not, nor does one that stands still.
     pub running: bool,
+    /// virsh's word: `running`, `paused`, `shut off`; `unknown` where libvirt gives no answer.
+    pub state: String,
     /// From the beginning until its QEMU ran; null: it was not started.
     pub started_seconds: Option<f64>,
     /// The disk.
@@ -83,7 +85,11 @@ impl fmt::Display for Answer {
         if !self.whole {
             return writeln!(f, "{vm}: what it wrote over {} is thrown away", self.archive);
         }
-        let state = if self.running { "and runs on" } else { "and is switched off" };
+        let state = match self.state.as_str() {
+            "running" => "and runs on".into(),
+            "shut off" => "and is switched off".into(),
+            other => format!("and is {other}: virsh domstate {vm} --reason"),
+        };
         match self.started_seconds {
             Some(seconds) => {
                 let whole = self.cost.seconds;
@@ -105,14 +111,17 @@ pub fn instant(site: &Site, options: &Options) -> Result<Answer> {
     let Some((name, vm)) = vms.get_key_value(options.vm.as_str()) else {
         return Err(unknown("vm", &options.vm, vms.keys()));
     };
-    refuse_pacemaker(site)?;
     site.require_volumes([&vm.volume], Heal::Ignored)?;
     let files = GuestFiles::of(site, name, &vm.volume);
-    fs::create_dir_all(&files.directory).with_context(|| format!("making {}", files.directory.display()))?;
+    // What was begun before is finished all the same.
+    if matches!(files.note(), Ok(None)) {
+        may_start(site)?;
+    }
+    files.make()?;
     let job = Job::hold(site, name, files)?;
     let note = job.settle().with_context(|| format!("vm {name}"))?;
     let ended = if options.yes_lose_what_was_written_since {
-        job.give_up(note, started)
+        job.give_up(note, options, started)
     } else {
         job.run(options, note, started)
     };
@@ -121,7 +130,7 @@ pub fn instant(site: &Site, options: &Options) -> Result<Answer> {
 }
 
 /// pacemaker alone starts VMs, and would stop one that it did not start.
-fn refuse_pacemaker(site: &Site) -> Result<()> {
+fn may_start(site: &Site) -> Result<()> {
     // One that cannot be looked at may be there.
     let marker = || site.at(paths::HA_ENABLED).try_exists().unwrap_or(true);
     if site.cluster().ha.is_some() && marker() {
@@ -158,11 +167,11 @@ pub fn recover(site: &Site) -> Result<()> {
 }
 
 impl Job<'_> {
-    fn give_up(&self, note: Option<Note>, started: Instant) -> Result<Answer> {
+    fn give_up(&self, note: Option<Note>, options: &Options, started: Instant) -> Result<Answer> {
         let Some(note) = note else {
             return Err(refused(format!("vm {}: nothing was cut off", self.name)));
         };
-        self.require_idle()?;
+        siblings::require_idle(self.site.common, self.name.as_str(), &options.owner_is_dead)?;
         self.require_ours(&note)?;
         match fs::remove_file(self.files.disk()) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -172,32 +181,35 @@ impl Job<'_> {
         }
         self.files.forget_note()?;
         log::warning(format_args!("vm {}: threw away what it wrote over {}", self.name, note.archive));
-        self.answer(&note, None, started, true, false)
+        self.answer(&note, None, started, true, "shut off")
+    }
+
+    /// Whether there is something to begin, or to go on with.
+    fn may_begin(&self, options: &Options, note: Option<&Note>) -> Result<()> {
+        let vm = self.name;
+        let Some(note) = note else {
+            self.require_no_disk()?;
+            return match copying::live(vm.as_str())? {
+                None => Ok(()),
+                Some(live) if live.disk == self.files.disk() => {
+                    Err(self.runs_unnamed().context(format!("vm {vm}")))
+                }
+                Some(live) => Err(refused(format!("vm {vm}: runs here, from {}", live.disk.display()))),
+            };
+        };
+        if options.policy.as_ref().is_some_and(|policy| *policy != note.policy) || options.at.is_some() {
+            return Err(refused(format!(
+                "vm {vm}: what it wrote lies over {} of {}\n  go on with that: pc-borg instant {vm}\n  \
+                 lose it: pc-borg instant {vm} --yes-lose-what-was-written-since",
+                note.archive, note.policy
+            )));
+        }
+        self.require_ours(note)
     }
 
     fn run(&self, options: &Options, note: Option<Note>, started: Instant) -> Result<Answer> {
         let (site, vm) = (self.site, self.name.as_str());
-        match &note {
-            Some(note) => {
-                let other = options.policy.as_ref().is_some_and(|policy| *policy != note.policy);
-                if other || options.at.is_some() {
-                    return Err(refused(format!(
-                        "vm {vm}: what it wrote lies over {} of {}\n  go on with that: pc-borg instant {vm}\n  \
-                         lose it: pc-borg instant {vm} --yes-lose-what-was-written-since",
-                        note.archive, note.policy
-                    )));
-                }
-                self.require_ours(note)?;
-            }
-            None if self.files.disk().symlink_metadata().is_ok() => {
-                return Err(refused(format!(
-                    "{} is there, and is not written over\n  pc-borg restore {vm} --as {vm}-restored",
-                    self.files.disk().display()
-                )));
-            }
-            None => (),
-        }
-        let resumed = note.is_some();
+        self.may_begin(options, note.as_ref())?;
         let policy = match &note {
             Some(note) => site.policy(&note.policy)?,
             None => policy_of(site, vm, options.policy.as_deref())?,
@@ -209,70 +221,129 @@ impl Job<'_> {
         let archive = match &note {
             Some(note) => archives.iter().find(|archive| archive.name == note.archive).ok_or_else(|| {
                 refused(format!(
-                    "vm {vm}: {} is gone, and with it the disk below what it wrote",
+                    "vm {vm}: {} is gone, and with it the disk below what it wrote\n  \
+                     pc-borg instant {vm} --yes-lose-what-was-written-since",
                     note.archive
                 ))
             })?,
             None => archive::choose(&archives, vm, options.at, now())?,
         };
         let (manifest, _) = contents(&borg, archive)?;
-        let mut note = if let Some(note) = note {
+        let half = self.take_half()?;
+        let resumed = note.is_some();
+        let note = if let Some(note) = note {
             Note { node: site.node().into(), ..note }
         } else {
             let (policy, since) = (policy.name.as_str(), rfc3339(now())?);
             Note::new(vm, site.node(), policy, &archive.name, manifest.size_bytes, since)
         };
-        // First of all: from here on nobody makes this VM another disk.
-        self.files.set_note(&note)?;
-        let mut shown = match self.begin(&borg, archive, options) {
-            Ok(shown) => shown,
+        let ended = self.go_on(options, (&borg, archive, &half), note, resumed, started);
+        if ended.is_err() && matches!(self.files.note(), Ok(None)) {
+            // Half a disk is nobody's.
+            let _ = fs::remove_file(self.files.half());
+        }
+        ended
+    }
+
+    /// With a half that is ours: from here on no restore makes this VM another disk.
+    fn go_on(
+        &self,
+        options: &Options,
+        (borg, archive, half): (&Borg, &Archive, &File),
+        note: Note,
+        resumed: bool,
+        started: Instant,
+    ) -> Result<Answer> {
+        let (site, vm) = (self.site, self.name.as_str());
+        tell(&format!("{vm}: showing {}", archive.name));
+        let shown = Shown::open(site, borg, &archive.name, vm)?;
+        let mut run = Run { borg, shown, note, half, dead: &options.owner_is_dead };
+        // And from here on nobody else does.
+        self.files.set_note(&run.note)?;
+        let with_guest = may_start(site).is_ok();
+        if with_guest {
+            self.begin(&mut run, archive, resumed)?;
+        } else {
+            log::info(format_args!("vm {vm}: [ha] is enabled: its disk is copied without it"));
+            self.overlay(&run.shown.file())?;
+        }
+        let began = with_guest.then(|| started.elapsed().as_secs_f64());
+        let copied = match began {
+            Some(began) => {
+                log::info(format_args!(
+                    "vm {vm} runs out of {}, {began:.1} s after the beginning; its disk is being copied",
+                    archive.name
+                ));
+                self.copy(&mut run)
+            }
+            None => self.finish_without(&mut run),
+        };
+        let state = match copied {
+            Ok(state) => state,
             Err(error) => {
-                // It never ran: there is nothing to go on with.
-                if !resumed && copying::live(vm).is_ok_and(|live| live.is_none()) {
-                    self.files.forget_note()?;
-                }
+                let error = error.context(format!("vm {vm}: copying its disk{}", run.shown.complaint()));
+                self.stop(with_guest);
                 return Err(error);
             }
         };
-        let began = started.elapsed().as_secs_f64();
-        log::info(format_args!(
-            "vm {vm} runs out of {}, {began:.1} s after the beginning; its disk is being copied",
-            archive.name
-        ));
-        let copied = self.copy(&borg, &mut note, &mut shown);
-        let running = match copied {
-            Ok(running) => running,
-            Err(error) => {
-                // Without the archive it cannot run; what it wrote is kept.
-                let error = error.context(format!("vm {vm}: copying its disk{}", shown.complaint()));
-                let next = format!("\n  pc-borg instant {vm}");
-                let stopped = siblings::stop(site.common, vm, 60).context("stopping it");
-                if let Err(also) = stopped {
-                    log::error(format_args!("vm {vm}: {also:#}"));
-                }
-                log::warning(format_args!("vm {vm}: stopped, what it wrote is kept{next}"));
-                return Err(error);
-            }
-        };
+        let Run { shown, note, .. } = run;
         drop(shown);
         if let Err(error) = self.files.forget_note() {
             log::warning(format_args!("vm {vm}: its disk is whole; {error:#}\n  pc-borg recover"));
         }
         log::info(format_args!("{}: whole, out of {}", self.files.disk().display(), archive.name));
-        let mut answer = self.answer(&note, Some(began), started, resumed, running)?;
+        if !with_guest {
+            log::info(format_args!("vm {vm}: has its disk\n  pc-ha start {vm}"));
+        }
+        let mut answer = self.answer(&note, began, started, resumed, &state)?;
         answer.taken_at = rfc3339(archive.taken_at)?;
         Ok(answer)
     }
 
-    /// Until it runs.
-    fn begin(&self, borg: &Borg, archive: &Archive, options: &Options) -> Result<Shown> {
-        let (site, vm) = (self.site, self.name.as_str());
-        self.variables(borg, archive)?;
-        tell(&format!("{vm}: showing {}", archive.name));
-        let shown = Shown::open(site, borg, &archive.name, vm)?;
-        self.overlay(&shown.file())?;
-        siblings::start_over(site.common, vm, &shown.file(), &options.owner_is_dead)?;
-        Ok(shown)
+    /// Until it runs. One that never did leaves nothing: there is nothing to go on with.
+    fn begin(&self, run: &mut Run, archive: &Archive, resumed: bool) -> Result<()> {
+        let vm = self.name.as_str();
+        let variables = self.files.directory.join("nvram.fd");
+        let has_variables = variables.exists();
+        let started = self.start(run, archive, resumed);
+        let Err(error) = started else { return Ok(()) };
+        match copying::live(vm) {
+            Ok(Some(live)) if live.disk == self.files.overlay() => self.stop(true),
+            Ok(_) if !resumed => {
+                self.files.forget_note()?;
+                if !has_variables {
+                    let _ = fs::remove_file(variables);
+                }
+            }
+            // What is not known is kept.
+            _ => (),
+        }
+        Err(error)
+    }
+
+    fn start(&self, run: &mut Run, archive: &Archive, resumed: bool) -> Result<()> {
+        if !resumed {
+            // Showing it took a while, and the note was not there.
+            self.require_no_disk()?;
+        }
+        self.variables(run.borg, archive)?;
+        self.overlay(&run.shown.file())?;
+        run.note.started = true;
+        self.files.set_note(&run.note)?;
+        siblings::start_over(self.site.common, self.name.as_str(), &run.shown.file(), run.dead)
+    }
+
+    /// Without the archive it cannot run; what it wrote is kept.
+    fn stop(&self, runs: bool) {
+        let vm = self.name.as_str();
+        if runs {
+            // Who stands still hears no button.
+            let hears = !copying::live(vm).is_ok_and(|live| live.is_some_and(|live| live.state == "paused"));
+            if let Err(also) = siblings::stop(self.site.common, vm, if hears { 60 } else { 0 }) {
+                log::error(format_args!("vm {vm}: stopping it: {also:#}"));
+            }
+        }
+        log::warning(format_args!("vm {vm}: does not run, what it wrote is kept\n  pc-borg instant {vm}"));
     }
 
     fn answer(
@@ -281,7 +352,7 @@ impl Job<'_> {
         began: Option<f64>,
         started: Instant,
         resumed: bool,
-        running: bool,
+        state: &str,
     ) -> Result<Answer> {
         let taken_at = archive::parse_name(&note.archive).map(|(_, taken_at)| taken_at);
         Ok(Answer {
@@ -292,7 +363,8 @@ impl Job<'_> {
             taken_at: taken_at.map(rfc3339).transpose()?.unwrap_or_default(),
             resumed,
             whole: note.whole,
-            running,
+            running: state == "running",
+            state: state.into(),
             started_seconds: began,
             disk: self.files.disk().display().to_string(),
             disk_bytes: note.disk_bytes,

@@ -137,7 +137,7 @@ pub fn restore(site: &Site, options: &Options) -> Result<Answer> {
     let archives = borg.list()?;
     let chosen = archive::choose(&archives, &options.vm, options.at, now())?;
     let (manifest, digests) = contents(&borg, chosen)?;
-    fs::create_dir_all(&files.directory).with_context(|| format!("making {}", files.directory.display()))?;
+    files.make()?;
     let incomplete = files.directory.join("disk.img.restoring");
     let file = claim(&incomplete)?;
     // Another restore may have had it, and ended well.
@@ -145,11 +145,17 @@ pub fn restore(site: &Site, options: &Options) -> Result<Answer> {
         let _ = fs::remove_file(&incomplete);
         return Err(is_there());
     }
+    // Or an instant has begun.
+    if let Err(error) = files.require_whole() {
+        let _ = fs::remove_file(&incomplete);
+        return Err(error.context(format!("vm {name}")));
+    }
     let written = file.set_len(0).context("emptying what a restore that was cut off has left");
     let written = written.and_then(|()| read(&borg, chosen, &manifest, digests, Some(&file)));
-    let written =
-        written.and_then(|written| finish(&borg, chosen, &files, &incomplete, site, &name).map(|()| written));
-    if written.is_err() {
+    let written = written.and_then(|written| {
+        finish(&borg, chosen, &files, (&incomplete, &file), site, &name).map(|()| written)
+    });
+    if written.is_err() && is_at(&file, &incomplete) {
         // Half a disk is nobody's.
         let _ = fs::remove_file(&incomplete);
     }
@@ -289,7 +295,7 @@ pub fn copy(site: &Site, wanted: &Wanted, scratch: &Scratch) -> Result<Copied> {
 /// The half-written disk, ours alone while it is open: whoever else restores to the same place, out of whichever
 /// repository and from whichever node, has it locked.
 pub fn claim(path: &Path) -> Result<File> {
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    use std::os::unix::fs::OpenOptionsExt;
     let failed = || format!("making {}", path.display());
     for _ in 0..3 {
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -298,12 +304,19 @@ pub fn claim(path: &Path) -> Result<File> {
             break;
         }
         // Whoever had it may have given it its name, or removed it, since it was opened here.
-        let mine = file.metadata().with_context(failed)?;
-        if fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino())) {
+        if is_at(&file, path) {
             return Ok(file);
         }
     }
     Err(try_again(format!("{}: another restore is at work", path.display())))
+}
+
+/// Whether the file still has that name.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let of = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let (now, mine) = (fs::symlink_metadata(path).map(of), file.metadata().map(of));
+    matches!((now, mine), (Ok(now), Ok(mine)) if now == mine)
 }
 
 /// Reads the disk out of the archive, compares every segment, and writes it to `file` where there is one; how much of it is
@@ -335,7 +348,7 @@ fn finish(
     borg: &Borg,
     archive: &Archive,
     files: &GuestFiles,
-    incomplete: &Path,
+    (incomplete, file): (&Path, &File),
     site: &Site,
     name: &Name,
 ) -> Result<()> {
@@ -353,6 +366,9 @@ fn finish(
         log::info(format_args!("the file has no vm {name}: what it said of it lies in {}", path.display()));
     }
     let disk = files.disk();
+    if !is_at(file, incomplete) {
+        bail!("{}: somebody else has put another file there", incomplete.display());
+    }
     naming::name(incomplete, &disk).with_context(|| format!("naming {}", disk.display()))?;
     let directory = fs::File::open(&files.directory).and_then(|directory| directory.sync_all());
     directory.with_context(|| format!("writing {}", files.directory.display()))?;

@@ -1,5 +1,6 @@
 //! An archive's disk as a file that QEMU reads, while somebody needs it: `borg mount`, and pc-segments, which puts the segments
-//! together and compares each with its digest. Both end with us, whatever ends us.
+//! together and compares each with its digest. Both end with us, whatever ends us, and not before: a guest reads through them until
+//! it is stopped, and so they hear none of the signals that a session or a unit gets as a whole.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,7 +17,7 @@ use pc_cli::log;
 use zeroize::Zeroizing;
 
 use crate::borg::Borg;
-use crate::child::{bound_to_us, how, spawn};
+use crate::child::{bound_to_us, how, spawn_deaf};
 use crate::site::Site;
 use crate::stage::unmount;
 
@@ -26,6 +27,8 @@ const PLACE: &str = "/run/personal-cluster/instant";
 const READY: Duration = Duration::from_secs(600);
 const LEAVE: Duration = Duration::from_secs(30);
 const BORG: &str = "borg";
+/// What ends them, from us alone.
+const END: (Signal, &str) = (Signal::SIGINT, "INT");
 /// The disk that every VM of ours has.
 const DISK: &str = "vda";
 
@@ -69,10 +72,10 @@ impl Shown {
             fs::set_permissions(&above, fs::Permissions::from_mode(mode | 0o011))
         };
         passed().with_context(|| format!("letting QEMU into {}", above.display()))?;
-        let command = borg.mount_command(archive, &shown.archive);
+        let command = borg.mount_command(archive, &shown.archive, END.1);
         let manifest = shown.archive.join("disks/manifest.json");
         shown.start(BORG, command, Some(&borg.passphrase), borg, &|| manifest.exists())?;
-        let mut command = bound_to_us("pc-segments", "TERM");
+        let mut command = bound_to_us("pc-segments", END.1);
         command.arg("--join").arg(shown.archive.join("disks")).arg(&shown.disk);
         let file = shown.file();
         shown.start("pc-segments", command, None, borg, &|| file.exists())?;
@@ -105,7 +108,10 @@ impl Shown {
     fn clear(&self, site: &Site) -> Result<()> {
         let mounts = site.mounts()?;
         for path in [&self.disk, &self.archive] {
-            if mounts.has(&path.display().to_string()) {
+            let mount = path.display().to_string();
+            if mounts.is_received(&mount) {
+                log::debug(format_args!("{mount}: is mounted elsewhere: left to who can unmount it"));
+            } else if mounts.has(&mount) {
                 unmount(path)?;
                 log::info(format_args!("{}: unmounted, after a run that was cut off", path.display()));
             }
@@ -123,7 +129,7 @@ impl Shown {
     ) -> Result<()> {
         command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").stdout(Stdio::null()).stderr(Stdio::piped());
         command.stdin(if secret.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = spawn(&mut command).with_context(|| format!("running {name}"))?;
+        let mut child = spawn_deaf(&mut command).with_context(|| format!("running {name}"))?;
         let said = Arc::new(Mutex::new(Vec::new()));
         if let Some(pipe) = child.stderr.take() {
             gather(name, pipe, said.clone());
@@ -138,7 +144,7 @@ impl Shown {
         let until = Instant::now() + READY;
         pc_run::timed(|| {
             while !is_ready() {
-                self.still_there()?;
+                self.still_there(borg)?;
                 (borg.may_go_on)()?;
                 if Instant::now() > until {
                     bail!("{name}: shows nothing within {} s", READY.as_secs());
@@ -150,12 +156,16 @@ impl Shown {
     }
 
     /// An error when either has ended.
-    pub fn still_there(&mut self) -> Result<()> {
+    pub fn still_there(&mut self, borg: &Borg) -> Result<()> {
         for Server { name, child, said } in &mut self.servers {
             let ended = child.try_wait().with_context(|| format!("waiting for {name}"))?;
             if let Some(status) = ended {
                 // Its last words may be on their way.
                 std::thread::sleep(Duration::from_millis(200));
+                if *name == BORG {
+                    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                    return Err(borg.fault(&said, &how(status)));
+                }
                 let last = last_words(said);
                 bail!("{name} ended ({}){last}", how(status));
             }
@@ -221,7 +231,7 @@ impl Server {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(pid), END.0);
         let until = Instant::now() + LEAVE;
         let ended = pc_run::timed(|| {
             loop {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use pc_cli::{Common, refused, try_again};
+use pc_cli::{Common, Exit, refused, try_again};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -53,6 +53,30 @@ pub fn stop(common: &Common, vm: &str, seconds: u64) -> Result<()> {
     let mut command = Command::new("pc-vm");
     command.args(flags(common)).args(["stop", vm, "--here", "--timeout", &seconds.to_string()]);
     pc_run::run(command).deadline(START).output().map(drop).map_err(|error| ours(&error))
+}
+
+/// An error unless a VM runs nowhere, by pc-vm's own verdict: whom its record names, and not every node, has to answer, but for
+/// those that are `dead`. That it runs nowhere is noted.
+pub fn require_idle(common: &Common, vm: &str, dead: &[String]) -> Result<()> {
+    let mut command = Command::new("pc-vm");
+    command.args(flags(common)).args(["disown", vm]);
+    for node in dead {
+        command.args(["--owner-is-dead", node]);
+    }
+    let error = match pc_run::run(command).deadline(LIST).output() {
+        Ok(_) => return Ok(()),
+        Err(error) => ours(&error),
+    };
+    // What it would have somebody do next is for whom it is made for, pacemaker.
+    let said = error.to_string();
+    let said = said.lines().next().unwrap_or_default();
+    match Exit::of(&error) {
+        Exit::TryAgain => Err(try_again(format!(
+            "{said}\n  when that node is switched off for certain: pc-borg instant {vm} --owner-is-dead NODE"
+        ))),
+        Exit::Refused => Err(refused(format!("{said}\n  pc-vm list"))),
+        _ => Err(error),
+    }
 }
 
 /// What `pc-dirty --json` (pc.dirty.extents/1) says; the extents themselves go to pc-segments unread.
@@ -173,7 +197,6 @@ pub fn answered(program: &str, code: Option<i32>, how: &str, stderr: &str) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pc_cli::Exit;
 
     #[test]
     fn a_siblings_code_is_ours() {

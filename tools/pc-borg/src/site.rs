@@ -138,7 +138,22 @@ pub struct Mounts(String);
 impl Mounts {
     /// Whether something is mounted exactly there (proc(5), mountinfo: the fifth field; a space reads `\040`).
     pub fn has(&self, mount: &str) -> bool {
-        self.0.lines().any(|line| line.split(' ').nth(4) == Some(mount))
+        self.line(mount).is_some()
+    }
+
+    /// Whether what is mounted there came from another table of mounts, as in a unit that has one of its own: unmounted here, it
+    /// stays there (`mount_namespaces(7)`: `master:`, among the optional fields).
+    pub fn is_received(&self, mount: &str) -> bool {
+        self.line(mount).is_some_and(|line| {
+            line.split(' ')
+                .skip(6)
+                .take_while(|field| *field != "-")
+                .any(|field| field.starts_with("master:"))
+        })
+    }
+
+    fn line(&self, mount: &str) -> Option<&str> {
+        self.0.lines().find(|line| line.split(' ').nth(4) == Some(mount))
     }
 }
 
@@ -192,6 +207,22 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// /proc/self/mountinfo of a shell, and of a unit with a private /tmp.
+    #[test]
+    fn a_mount_of_another_table_is_known() {
+        let path = "/run/personal-cluster/instant/mail/disk";
+        let seen = |fields: &str| {
+            let mounts = Mounts(format!(
+                "31 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n612 25 0:55 / {path} rw,nosuid {fields}- fuse pc-segments rw\n"
+            ));
+            (mounts.has(path), mounts.is_received(path))
+        };
+        assert_eq!(seen("shared:310 "), (true, false));
+        assert_eq!(seen("shared:410 master:310 "), (true, true));
+        assert_eq!(seen("master:310 "), (true, true));
+        assert_eq!(seen(""), (true, false));
+    }
 
     #[test]
     fn a_volume_is_whole_or_the_reason_is_told() {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -51,6 +51,18 @@ impl GuestFiles {
     /// The files of a VM.
     pub fn of(site: &Site, vm: &Name, volume: &Name) -> GuestFiles {
         GuestFiles { directory: site.at(&format!("{}/vms/{vm}", paths::volume_mount(volume))) }
+    }
+
+    /// Makes the directory, as pc-vm does, whatever the umask says: QEMU passes through, and nobody lists.
+    pub fn make(&self) -> Result<()> {
+        let failed = || format!("making {}", self.directory.display());
+        for directory in self.directory.parent().into_iter().chain([self.directory.as_path()]) {
+            if !directory.exists() {
+                fs::create_dir_all(directory).with_context(failed)?;
+                fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).with_context(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// The disk, raw.

@@ -31,6 +31,12 @@ pub struct Note {
     pub disk_bytes: u64,
     /// When it was begun, RFC 3339 UTC.
     pub since: String,
+    /// The guest may have been started over the archive: before that, nothing that runs is ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub started: bool,
+    /// The extended attribute of the half copied disk: a file system gives an inode to another file when the first one is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// The inode of the half copied disk, before that is called `disk.img` for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<u64>,
@@ -53,7 +59,9 @@ impl Note {
             archive: archive.into(),
             disk_bytes,
             since,
+            started: false,
             copy: None,
+            token: None,
             copied: false,
             whole: false,
         }

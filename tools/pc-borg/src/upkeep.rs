@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use anyhow::Result;
+use cluster::{Name, Use, Vm, paths};
 use pc_cli::{log, together};
 use pc_run::Cost;
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::archive::rfc3339;
 use crate::calendar;
 use crate::session::{self, Session};
 use crate::site::{Site, now, tell};
+use crate::stage::GuestFiles;
 use crate::want::Policy;
 
 /// How `prune` is asked.
@@ -172,8 +174,17 @@ pub fn prune(site: &Site, options: &PruneOptions) -> Result<(Done, Result<()>)> 
             if !section.backup.contains(policy.name) || own().next().is_none() {
                 continue;
             }
+            if let Some(why) = held(site, policy, vm, section) {
+                log::warning(format_args!(
+                    "backup.{}: {vm} was left alone: {why}\n  pc-borg instant {vm}",
+                    policy.name
+                ));
+                left.push(format!("{vm} was left alone: {why}"));
+            } else if let Some(home) = elsewhere(site, section) {
+                // Whichever node comes first prunes: one day that is this VM's.
+                left.push(format!("{vm} was left alone: its volume is {home}'s own"));
             // borg would keep it for the newest of its day, month and year, and delete real ones in its favour.
-            if let Some(ahead) = own().find(|archive| calendar::is_ahead(archive.taken_at, now)) {
+            } else if let Some(ahead) = own().find(|archive| calendar::is_ahead(archive.taken_at, now)) {
                 let told = format!("{vm} was left alone: {} is dated in the future", ahead.name);
                 log::warning(format_args!(
                     "backup.{}: {told}\n  borg delete REPOSITORY::{}",
@@ -203,6 +214,30 @@ pub fn prune(site: &Site, options: &PruneOptions) -> Result<(Done, Result<()>)> 
             data: None,
         })
     }))
+}
+
+/// Why none of a VM's archives may go now: what it has written since lies over one of them. Asked while the repository is ours,
+/// so that nobody begins meanwhile.
+fn held(site: &Site, policy: &Policy, vm: &Name, section: &Vm) -> Option<String> {
+    let mount = paths::volume_mount(&section.volume);
+    if !site.mounts().is_ok_and(|mounts| mounts.has(&mount)) {
+        return Some(format!("{mount} is not mounted, where what it wrote may lie over one of them"));
+    }
+    match GuestFiles::of(site, vm, &section.volume).note() {
+        Ok(Some(note)) if !note.whole && note.policy == policy.name.as_str() => {
+            Some(format!("what it wrote lies over {}", note.archive))
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("what it wrote may lie over one of them: {error:#}")),
+    }
+}
+
+/// The node that alone sees what a VM wrote, when that is another one.
+fn elsewhere<'a>(site: &Site<'a>, section: &Vm) -> Option<&'a str> {
+    let cluster = site.cluster();
+    let volume = cluster.volumes.get(&section.volume)?;
+    let home = cluster.home_of(section)?.name.as_str();
+    (volume.purpose == Use::Local && home != site.node()).then_some(home)
 }
 
 /// Checks repositories.

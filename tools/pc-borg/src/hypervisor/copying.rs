@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use pc_cli::{Exit, try_again};
 
-use super::{QUICK, escaped, is_absent, state, virsh};
+use super::{QUICK, escaped, is_absent, is_cut_off, virsh};
 
 /// The name of the disk in its definition.
 const DISK: &str = "vda";
@@ -17,16 +18,27 @@ const SLOW: Duration = Duration::from_secs(600);
 pub struct Live {
     /// virsh's word: `running`, `paused`, ...
     pub state: String,
+    /// It stands still for an I/O error, and not because somebody wants it to.
+    pub stuck: bool,
     /// The file that it reads and writes.
     pub disk: PathBuf,
     /// Its disk is being copied; `true`: everything is there, and what it writes goes to both.
     pub copy: Option<bool>,
 }
 
-/// The guest as it runs here; `None` when it does not.
+/// The guest as it runs here; `None` when it does not. 75 where nobody says.
 pub fn live(vm: &str) -> Result<Option<Live>> {
-    let Some(state) = state(vm)? else { return Ok(None) };
-    if ["shut off", "crashed"].contains(&state.as_str()) {
+    look(vm).map_err(|error| if is_silence(&error) { try_again(format!("{error:#}")) } else { error })
+}
+
+fn look(vm: &str) -> Result<Option<Live>> {
+    let said = match pc_run::run(virsh(&["domstate", vm, "--reason"])).deadline(QUICK).read() {
+        Ok(said) => said,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("asking how {vm} is")),
+    };
+    let (state, reason) = how(&said);
+    if ["shut off", "crashed"].contains(&state) {
         return Ok(None);
     }
     let xml = match pc_run::run(virsh(&["dumpxml", vm])).deadline(QUICK).read() {
@@ -35,7 +47,29 @@ pub fn live(vm: &str) -> Result<Option<Live>> {
         Err(error) => return Err(error).with_context(|| format!("asking for {vm}")),
     };
     let (disk, copy) = parse(&xml).with_context(|| format!("{vm} has no disk {DISK}, as libvirt says"))?;
-    Ok(Some(Live { state, disk, copy }))
+    let stuck = state == "paused" && reason == "I/O error";
+    Ok(Some(Live { state: state.into(), stuck, disk, copy }))
+}
+
+/// `virsh domstate --reason`: the state, and why.
+fn how(said: &str) -> (&str, &str) {
+    let said = said.trim();
+    let (state, reason) = said.split_once(" (").unwrap_or((said, ""));
+    (state, reason.trim_end_matches(')'))
+}
+
+/// Whether an error says nothing of the guest: libvirt is restarted, is slow, or whoever asked it was ended.
+pub fn is_silence(error: &anyhow::Error) -> bool {
+    // libvirt's own word, while something else that it does with the guest takes longer than 30 s.
+    const BUSY: &str = "Timed out during operation";
+    Exit::of(error) == Exit::TryAgain
+        || error.chain().filter_map(|cause| cause.downcast_ref()).any(|error| match error {
+            pc_run::Error::TimedOut { .. } => true,
+            pc_run::Error::Failed { stderr, .. } => {
+                error.code().is_none() || is_cut_off(stderr) || stderr.contains(BUSY)
+            }
+            pc_run::Error::Start { .. } => false,
+        })
 }
 
 /// The file of the disk in `virsh dumpxml`, and how far its copy is.
@@ -75,14 +109,16 @@ pub fn progress(vm: &str) -> Result<(u64, u64)> {
     Ok((field("cur").unwrap_or(0), field("end").unwrap_or(0)))
 }
 
-/// From now on the guest has the copy, and it is on stable storage; the file that it had is closed.
-pub fn pivot(vm: &str, to: &Path) -> Result<()> {
+/// From now on the guest has the copy, and it is on stable storage; the file that it had is closed. What came of it, [`live`] says.
+pub fn pivot(vm: &str) -> Result<()> {
     let pivot = virsh(&["blockjob", vm, DISK, "--pivot"]);
-    pc_run::run(pivot).deadline(SLOW).output().map(drop).context("changing over to the copy of the disk")?;
-    match live(vm)? {
-        Some(live) if live.disk == to && live.copy.is_none() => Ok(()),
-        other => bail!("{vm} has not changed over to {}: {other:?}", to.display()),
-    }
+    pc_run::run(pivot).deadline(SLOW).output().map(drop).context("changing over to the copy of the disk")
+}
+
+/// The guest keeps the file that it has, and the copy is nothing.
+pub fn abort(vm: &str) -> Result<()> {
+    let abort = virsh(&["blockjob", vm, DISK, "--abort"]);
+    pc_run::run(abort).deadline(SLOW).output().map(drop).context("ending the copy of the disk")
 }
 
 /// It stands still: nothing is read or written.
@@ -100,6 +136,33 @@ pub fn resume(vm: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// virsh 9.0.
+    #[test]
+    fn why_a_guest_stands_still_is_read() {
+        assert_eq!(how("paused (I/O error)\n"), ("paused", "I/O error"));
+        assert_eq!(how("shut off (destroyed)\n\n"), ("shut off", "destroyed"));
+        assert_eq!(how("running"), ("running", ""));
+    }
+
+    #[test]
+    fn who_says_nothing_of_the_guest_is_asked_again() {
+        let said = |script: &str| {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", script]);
+            let error = pc_run::run(command).deadline(Duration::from_millis(500)).output().unwrap_err();
+            is_silence(&anyhow::Error::new(error).context("asking for mail"))
+        };
+        assert!(said("echo 'error: Disconnected from qemu:///system due to end of file' >&2; exit 1"));
+        assert!(said(
+            "echo 'error: Timed out during operation: cannot acquire state change lock' >&2; exit 1"
+        ));
+        assert!(said("sleep 9"));
+        assert!(said("kill -TERM $$"));
+        assert!(!said(
+            "echo \"error: internal error: unable to execute QEMU command 'block-job-complete'\" >&2; exit 1"
+        ));
+    }
 
     /// virsh 9.0 dumpxml, while a disk is copied, when all of it is there, and afterwards.
     #[test]

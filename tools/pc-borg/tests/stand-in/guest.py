@@ -76,13 +76,19 @@ def definition() -> str:
 
 def virsh(arguments: list[str]) -> None:
     verb = arguments[0]
+    # `cut-VERB`: so many calls meet a libvirt that is being restarted.
+    cut = STAND_IN / f"cut-{verb}"
+    if cut.exists():
+        left = int(cut.read_text()) - 1
+        cut.write_text(str(left)) if left else cut.unlink()
+        sys.exit("error: Disconnected from qemu:///system due to end of file")
     if not runs():
         if verb == "domstate":
             print("shut off")
             return
         sys.exit("error: Requested operation is not valid: domain is not running")
     if verb == "domstate":
-        print("paused" if PAUSED.exists() else "running")
+        print(f"paused ({PAUSED.read_text()})" if PAUSED.exists() else "running (booted)")
     elif verb == "dumpxml":
         print(definition())
     elif verb == "blockcopy":
@@ -98,12 +104,23 @@ def virsh(arguments: list[str]) -> None:
             print(f" type=Block Copy\n bandwidth=0\n cur={job['offset']}\n end={job['len']}")
     elif arguments[3:] == ["--pivot"]:
         halt("pivot")
+        if (STAND_IN / "no-pivot").exists():
+            (STAND_IN / "no-pivot").unlink()
+            sys.exit("error: internal error: unable to execute QEMU command 'block-job-complete'")
         ask("block-job-complete", device=JOB)
         while ask("query-block-jobs"):
             time.sleep(0.02)
         halt("pivoted")
+        if (STAND_IN / "pivot-unheard").exists():
+            sys.exit("error: Disconnected from qemu:///system due to end of file")
+    elif arguments[3:] == ["--abort"]:
+        ask("block-job-cancel", device=JOB, force=True)
+        while ask("query-block-jobs"):
+            time.sleep(0.02)
+        for node in ("copy", "copy-file"):
+            ask("blockdev-del", **{"node-name": node})
     elif verb == "suspend":
-        PAUSED.touch()
+        PAUSED.write_text("user")
     elif verb == "resume":
         PAUSED.unlink()
 
