@@ -74,7 +74,8 @@ pub enum Action {
         /// Which ones, `node:/path`.
         bricks: Vec<String>,
     },
-    /// Starts this node's self-heal daemon, which glusterd does not start again by itself (`volume start NAME force`).
+    /// Starts this node's self-heal daemon for a volume, which glusterd does not start again by itself (`volume start NAME
+    /// force`).
     HealerStart {
         /// The volume.
         volume: String,

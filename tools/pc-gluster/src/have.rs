@@ -61,8 +61,8 @@ pub struct Have {
     pub volumes: BTreeMap<String, VolumeInfo>,
     /// This node's bricks of replicated volumes, as the file names them.
     pub bricks: Vec<OwnBrick>,
-    /// This node's self-heal daemon runs: one process for all volumes.
-    pub healer: bool,
+    /// Replicated volumes of the file that this node's self-heal daemon looks after.
+    pub healed: BTreeSet<String>,
     /// Bricks of any node that are known to be online.
     pub online: BTreeSet<String>,
     /// Mount points of the file's replicated volumes.

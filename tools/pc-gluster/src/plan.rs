@@ -238,14 +238,16 @@ impl Draft<'_> {
         Some(vec![id])
     }
 
-    /// One that has crashed heals nothing from this node's bricks, and glusterd does not start it again.
+    /// One that has crashed heals nothing from this node's bricks, and glusterd does not start it again. Each volume asks for
+    /// itself: the process that is started heals no other one.
     fn heal(&mut self, volume: &Volume, info: &VolumeInfo) {
         let name = &volume.name;
         let serves = self.have.bricks.iter().any(|own| own.running && info.bricks.contains(&own.address));
-        let is_off = |value: &String| ["off", "no", "false", "disable", "0"].contains(&value.as_str());
+        let is_off = |value: &String| {
+            ["off", "no", "false", "disable", "0"].iter().any(|off| value.eq_ignore_ascii_case(off))
+        };
         let is_off = info.options.get("cluster.self-heal-daemon").is_some_and(is_off);
-        let one_is_enough = self.steps.iter().any(|step| matches!(step.action, Action::HealerStart { .. }));
-        if info.replica > 1 && serves && !self.have.healer && !is_off && !one_is_enough {
+        if info.replica > 1 && serves && !self.have.healed.contains(name) && !is_off {
             let action = Action::HealerStart { volume: name.clone() };
             self.step(format!("healer-start/{name}"), Vec::new(), action);
         }
@@ -268,3 +270,7 @@ pub(crate) mod tests;
 #[cfg(test)]
 #[path = "grow_tests.rs"]
 mod grow_tests;
+
+#[cfg(test)]
+#[path = "healer_tests.rs"]
+mod healer_tests;

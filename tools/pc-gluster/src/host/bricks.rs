@@ -178,19 +178,6 @@ fn brick_process(entry: &std::fs::DirEntry) -> Option<(PathBuf, Pid)> {
     Some((PathBuf::from(OsStr::from_bytes(path)), pid))
 }
 
-/// Whether a self-heal daemon runs, as glusterd starts it (`--process-name glustershd`, glusterd-shd-svc.c).
-pub fn healer_runs() -> bool {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
-    let commands = entries.flatten().filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    commands.into_iter().any(|command| is_healer(&command))
-}
-
-fn is_healer(command: &[u8]) -> bool {
-    let mut words = command.split(|byte| *byte == 0);
-    let program = words.next().is_some_and(|word| Path::new(OsStr::from_bytes(word)).ends_with("glusterfs"));
-    program && words.skip_while(|word| *word != b"--process-name").nth(1) == Some(b"glustershd")
-}
-
 /// Ends the processes of these bricks with SIGTERM, so that clients see a closed connection at once instead
 /// of a silent one, and waits for them. Gives those that were running.
 pub fn stop(bricks: &[PathBuf], deadline: Duration) -> Result<Vec<PathBuf>> {
@@ -228,22 +215,6 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         assert_eq!(changed(990, now), Some(Duration::from_secs(10)));
         assert!(changed(2_000_000_000, now) > Some(SETTLED));
-    }
-
-    #[test]
-    fn a_self_heal_daemon_is_known_by_its_name() {
-        let command = |line: &str| line.replace(' ', "\0").into_bytes();
-        let shd = "/usr/sbin/glusterfs -s localhost --volfile-id shd/vms -p /var/run/gluster/shd/vms/vms-shd.pid \
-                   --process-name glustershd --client-pid=-6";
-        assert!(is_healer(&command(shd)));
-        for other in [
-            "/usr/sbin/glusterfs --process-name fuse --volfile-server=localhost --volfile-id=vms /mnt/vms",
-            "/usr/sbin/glusterfsd -s node1 --volfile-id vms.node1 --process-name brick",
-            "grep --process-name glustershd",
-            "",
-        ] {
-            assert!(!is_healer(&command(other)), "{other}");
-        }
     }
 
     #[test]

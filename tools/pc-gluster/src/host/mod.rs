@@ -3,6 +3,7 @@
 mod bounded;
 pub mod bricks;
 pub mod cli;
+mod healer;
 pub mod mounts;
 pub mod systemd;
 
@@ -62,7 +63,7 @@ pub fn look(want: &Want) -> Seen {
         peers: Vec::new(),
         volumes: BTreeMap::new(),
         bricks: own.map(|brick| bricks::look(brick, &processes)).collect(),
-        healer: bricks::healer_runs(),
+        healed: healer::healed(want.volumes.iter().map(|volume| volume.name.as_str())),
         online: BTreeSet::new(),
         mounts: want.volumes.iter().map(|v| (v.name.clone(), mounts::state(&v.name))).collect(),
         storage_target: systemd::is_active(STORAGE_TARGET),
@@ -125,12 +126,7 @@ pub fn carry_out(want: &Want, action: &Action) -> Result<()> {
         }
         Action::HealerStart { volume } => {
             cli::carry_out(action)?;
-            let runs = poll(BRICKS, Duration::from_millis(200), || Ok(bricks::healer_runs().then_some(())))?;
-            runs.ok_or_else(|| {
-                try_again(format!(
-                    "volume {volume}: the self-heal daemon does not start\n  tail /var/log/glusterfs/glustershd.log"
-                ))
-            })
+            wait_for_healer(volume)
         }
         Action::BrickUnmark { brick } => bricks::unmark(brick),
         Action::BrickMark { brick, volume_id } => bricks::mark_again(brick, volume_id),
@@ -173,6 +169,16 @@ fn wait_for_processes(addresses: &[String]) -> Result<()> {
     all.ok_or_else(|| {
         let brick = missing().map_or("a brick", String::as_str);
         try_again(format!("brick {brick}: does not start\n  tail /var/log/glusterfs/bricks/*.log"))
+    })
+}
+
+fn wait_for_healer(volume: &str) -> Result<()> {
+    let healed = || !healer::healed(std::iter::once(volume)).is_empty();
+    let attached = poll(BRICKS, Duration::from_millis(200), || Ok(healed().then_some(())))?;
+    attached.ok_or_else(|| {
+        try_again(format!(
+            "volume {volume}: the self-heal daemon does not start\n  tail /var/log/glusterfs/glustershd.log"
+        ))
     })
 }
 
