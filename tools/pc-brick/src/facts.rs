@@ -138,6 +138,18 @@ pub struct Stack {
     pub file_system: bool,
 }
 
+/// The directory that Gluster uses, in a brick that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Directory {
+    /// It is there.
+    There,
+    /// The file system answers, and has none.
+    Gone,
+    /// The file system does not answer, in words: it has shut itself down, or its disk is silent.
+    Unknown(String),
+}
+
 /// Where a brick is mounted, or will be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -151,8 +163,8 @@ pub enum Mount {
     Ready,
     /// The brick is mounted there.
     Mounted {
-        /// The directory that Gluster uses is there.
-        directory: bool,
+        /// The directory that Gluster uses.
+        directory: Directory,
     },
     /// Something else is mounted there.
     Foreign(String),

@@ -4,6 +4,7 @@ pub mod blkid;
 pub mod copies;
 pub mod cryptsetup;
 pub mod disk;
+pub mod file_system;
 pub mod lsblk;
 mod luks2;
 pub mod lvm;

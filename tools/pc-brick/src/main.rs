@@ -7,6 +7,7 @@
 mod answer;
 mod apply;
 mod facts;
+mod fault;
 mod host;
 mod key;
 mod plan;

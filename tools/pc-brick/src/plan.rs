@@ -4,7 +4,7 @@ use cluster::{Brick, Use};
 use pc_plan::{Plan, Step};
 
 use crate::answer::{Action, Answer, Refusal, SCHEMA, Verb};
-use crate::facts::{Backup, Content, Device, Facts, Have, Luks, Mount, Record, Stack, State};
+use crate::facts::{Backup, Content, Device, Directory, Facts, Have, Luks, Mount, Record, Stack, State};
 use remedy::{EVERYTHING, LOST_TOO, Now, OTHER, restore};
 
 mod remedy;
@@ -227,8 +227,8 @@ fn remaining(
         intact(stack)?;
     }
     let done = state == Some(State::Done);
-    let (mounted, directory) = match facts.mount {
-        Mount::Mounted { directory } => (true, directory),
+    let (mounted, directory) = match &facts.mount {
+        Mount::Mounted { directory } => (true, *directory == Directory::There),
         _ => (false, false),
     };
     let bind = unlock && (unformatted || !luks.bound);
@@ -275,4 +275,4 @@ mod order_tests;
 #[cfg(test)]
 mod remedy_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,26 +1,15 @@
 //! The actual state of each brick, and what is wrong with it.
 
 use std::fmt;
-use std::path::Path;
 
 use anyhow::Result;
 use cluster::{Brick, Use};
-use nix::errno::Errno;
-use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::Serialize;
 
-use crate::facts::{Content, Facts, Have, Mount, State};
-use crate::host::{Host, Volumes};
+use crate::facts::{Content, Directory, Facts, Have, Mount, State};
+use crate::fault::{self, Faults};
+use crate::host::{Host, Volumes, file_system};
 use crate::plan::{Verdict, judge};
-
-/// A pool whose metadata is this full needs a person (lvmthin(7): a full one stops all writes).
-const FULL_PERCENT: f64 = 90.0;
-/// One that is this full should be looked at: data, metadata. As the alerts have it (telemetry/rules/storage.yml).
-const FILLING_PERCENT: [f64; 2] = [85.0, 75.0];
-/// A file system with so much left is about to refuse writes.
-const NO_ROOM_PERCENT: u64 = 3;
-/// One with so much left should be looked at.
-const LITTLE_ROOM_PERCENT: u64 = 10;
 
 /// `pc.brick.status/1`.
 #[derive(Debug, Serialize)]
@@ -72,33 +61,18 @@ pub struct BrickStatus {
     pool_data_percent: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pool_metadata_percent: Option<f64>,
+    /// Of one that is mounted: reading it is no error, and does not hang.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_system_answers: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_system_size_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_system_available_bytes: Option<u64>,
-    /// In words; empty when nothing is wrong.
+    /// In words, with the command to run next on a second line; empty when nothing is wrong.
     problems: Vec<String>,
-    /// What works and should be looked at, in words.
+    /// What works and should be looked at, likewise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
-}
-
-/// What a mounted file system tells of itself.
-struct Space {
-    size: u64,
-    available: u64,
-    read_only: bool,
-}
-
-impl Space {
-    fn of(mount_point: &Path) -> Result<Space, Errno> {
-        let told = statvfs(mount_point)?;
-        Ok(Space {
-            size: told.blocks() * told.fragment_size(),
-            available: told.blocks_available() * told.fragment_size(),
-            read_only: told.flags().contains(FsFlags::ST_RDONLY),
-        })
-    }
 }
 
 /// Puts facts and fill levels together.
@@ -123,25 +97,21 @@ fn one(host: &Host, brick: &Brick, facts: &Facts, volumes: &Volumes, unlock: boo
     };
     let group = brick.volume_group();
     let pool = volumes.lvs.iter().find(|lv| lv.vg_name == group && lv.lv_name == brick.pool());
-    let mut warnings = Vec::new();
     let fills = [pool.and_then(|pool| pool.data_percent), pool.and_then(|pool| pool.metadata_percent)];
-    for ((what, fill), filling) in ["data", "metadata"].into_iter().zip(fills).zip(FILLING_PERCENT) {
-        match fill {
-            Some(fill) if fill >= FULL_PERCENT => {
-                problems.push(format!("the thin pool's {what} is {fill} % full"));
-            }
-            Some(fill) if fill >= filling => {
-                warnings.push(format!("the thin pool's {what} is {fill} % full"));
-            }
-            _ => {}
-        }
-    }
-    let space = (state == Stage::Mounted).then(|| Space::of(&host.under(&brick.mount_point())));
-    if let Some(space) = &space {
-        let (wrong, soon) = room(space.as_ref());
-        problems.extend(wrong);
+    let Faults { problems: mut faults, mut warnings } = fault::pool(brick, fills);
+    let space = match &facts.mount {
+        Mount::Mounted { directory: Directory::Unknown(why) } => Some(Err(why.clone())),
+        Mount::Mounted { .. } => Some(file_system::space(&host.under(&brick.mount_point()))),
+        _ => None,
+    };
+    let answers = space.as_ref().map(Result::is_ok);
+    // Above a disk that has gone, or that nobody may touch any more, its state says enough.
+    if let Some(space) = space.as_ref().filter(|_| state == Stage::Mounted) {
+        let Faults { problems, warnings: soon } = fault::file_system(brick, space);
+        faults.extend(problems);
         warnings.extend(soon);
     }
+    problems.extend(faults);
     let space = space.and_then(Result::ok);
     BrickStatus {
         disk: brick.name().into(),
@@ -155,29 +125,11 @@ fn one(host: &Host, brick: &Brick, facts: &Facts, volumes: &Volumes, unlock: boo
         bound: luks.map(|luks| luks.bound),
         pool_data_percent: pool.and_then(|pool| pool.data_percent),
         pool_metadata_percent: pool.and_then(|pool| pool.metadata_percent),
+        file_system_answers: answers,
         file_system_size_bytes: space.as_ref().map(|space| space.size),
         file_system_available_bytes: space.as_ref().map(|space| space.available),
         problems,
         warnings,
-    }
-}
-
-/// What is wrong with a file system, and what soon will be.
-fn room(space: Result<&Space, &Errno>) -> (Option<String>, Option<String>) {
-    match space {
-        // XFS that could not write shuts itself down: mounted still, and every call fails.
-        Err(error) => (Some(format!("its file system does not answer: {}", error.desc())), None),
-        Ok(space) if space.read_only => (Some("its file system takes no writes".into()), None),
-        Ok(space) => {
-            let left = space.available.saturating_mul(100) / space.size.max(1);
-            let text = || Some(format!("its file system has {left} % left"));
-            match left {
-                _ if space.size == 0 => (None, None),
-                0..NO_ROOM_PERCENT => (text(), None),
-                NO_ROOM_PERCENT..LITTLE_ROOM_PERCENT => (None, text()),
-                _ => (None, None),
-            }
-        }
     }
 }
 
@@ -188,7 +140,12 @@ pub fn stage(brick: &Brick, facts: &Facts, unlock: bool) -> (Stage, Vec<String>)
     if let Verdict::Refused(refusal) = judge(brick, facts, unlock) {
         // Ours, and damaged inside.
         let ours = device.stack.open && device.users.is_empty() && facts.record.is_some();
-        return (if ours { Stage::Open } else { Stage::Foreign }, vec![refusal.found]);
+        // What else may be done about a foreign one, `plan` says line by line.
+        return if ours {
+            (Stage::Open, vec![format!("{}\n  {}", refusal.found, refusal.remedy)])
+        } else {
+            (Stage::Foreign, vec![refusal.found])
+        };
     }
     let Content::Luks2(luks) = &device.content else { return (Stage::Blank, problems) };
     let formatting = facts.record.as_ref().is_none_or(|record| record.state == State::Formatting);
@@ -196,15 +153,15 @@ pub fn stage(brick: &Brick, facts: &Facts, unlock: bool) -> (Stage, Vec<String>)
         return (Stage::Blank, problems);
     }
     if unlock && !luks.bound {
-        problems.push("not bound to the unlock servers".into());
+        problems.push(fault::to_apply("not bound to the unlock servers"));
     }
     if facts.header_backup.is_none() {
-        problems.push("no backup of the LUKS header".into());
+        problems.push(fault::to_apply("no backup of the LUKS header"));
     }
     let state = match (&facts.mount, &device.stack) {
         (Mount::Mounted { directory }, _) => {
-            if !directory && brick.purpose != Use::Local {
-                problems.push("the brick directory is gone".into());
+            if *directory == Directory::Gone && brick.purpose != Use::Local {
+                problems.push(fault::gone(brick));
             }
             Stage::Mounted
         }
@@ -213,7 +170,8 @@ pub fn stage(brick: &Brick, facts: &Facts, unlock: bool) -> (Stage, Vec<String>)
         _ => Stage::Open,
     };
     if state != Stage::Mounted && facts.mount == Mount::Writable {
-        problems.push(format!("{} could be written to while nothing is mounted", brick.mount_point()));
+        let what = format!("{} could be written to while nothing is mounted", brick.mount_point());
+        problems.push(fault::to_apply(&what));
     }
     (state, problems)
 }
@@ -248,7 +206,10 @@ impl fmt::Display for Status {
                 "{:disks$}  {:volumes$}  {:9}  {size:>9}{pool}",
                 brick.disk, brick.volume, brick.state
             )?;
-            brick.problems.iter().chain(&brick.warnings).try_for_each(|text| writeln!(f, "  {text}"))?;
+            brick.problems.iter().chain(&brick.warnings).try_for_each(|text| {
+                // The second line is no fault of its own.
+                writeln!(f, "  {}", text.replace('\n', "\n  "))
+            })?;
         }
         Ok(())
     }
@@ -274,16 +235,37 @@ fn people(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::{brick, known, sealed, serving};
+
+    /// XFS that has shut itself down still has its directory.
+    #[test]
+    fn a_directory_that_cannot_be_read_is_not_gone() {
+        let facts = |directory| Facts { header_backup: Some(sealed()), ..serving(directory) };
+        let problems = |purpose, directory| match stage(&brick(purpose), &facts(directory), true) {
+            (Stage::Mounted, problems) => problems,
+            other => panic!("{other:?}"),
+        };
+        let unknown = || Directory::Unknown("I/O error".into());
+        for purpose in [Use::Vm, Use::Local] {
+            assert!(
+                problems(purpose, unknown()).is_empty() && problems(purpose, Directory::There).is_empty()
+            );
+        }
+        assert!(
+            problems(Use::Vm, Directory::Gone)[0]
+                .starts_with("the brick directory is gone\n  ls -la /srv/bricks/")
+        );
+        assert!(problems(Use::Local, Directory::Gone).is_empty(), "it has none");
+    }
 
     #[test]
-    fn a_file_system_that_fills_or_takes_no_writes() {
-        let of = |size, available, read_only| room(Ok(&Space { size, available, read_only }));
-        let text = |text: &str| Some(text.to_string());
-        assert_eq!(of(1000, 100, false), (None, None));
-        assert_eq!(of(1000, 99, false), (None, text("its file system has 9 % left")));
-        assert_eq!(of(1000, 29, false), (text("its file system has 2 % left"), None));
-        assert_eq!(of(1000, 500, true), (text("its file system takes no writes"), None));
-        assert_eq!(of(0, 0, false), (None, None));
-        assert_eq!(room(Err(&Errno::EIO)), (text("its file system does not answer: I/O error"), None));
+    fn a_damaged_brick_says_what_to_do() {
+        let mut lost = known(State::Done, Content::default());
+        let device = serving(Directory::There).device.unwrap();
+        lost.device = Some(device);
+        lost.device.as_mut().unwrap().stack.pool = false;
+        let (state, problems) = stage(&brick(Use::Vm), &lost, true);
+        let says = "is a finished brick, but its thin pool is gone\n  journalctl -k -b; pc-brick status";
+        assert!(state == Stage::Open && problems[0].starts_with(says), "{problems:?}");
     }
 }

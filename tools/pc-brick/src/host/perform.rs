@@ -9,7 +9,8 @@ use cluster::Brick;
 
 use super::{Host, cryptsetup, lvm, mounts, systemd, xfs};
 use crate::answer::Verb;
-use crate::facts::{Content, Device, Facts, Mount, Record, State};
+use crate::facts::{Content, Device, Directory, Facts, Mount, Record, State};
+use crate::fault;
 use crate::key::{Key, Keys, random_uuid};
 use crate::plan::{Verdict, judge};
 
@@ -290,8 +291,9 @@ impl Host {
 
     fn make_directory(&self, brick: &Brick) -> Result<()> {
         match self.mount_facts(brick)? {
-            Mount::Mounted { directory: true } => Ok(()),
-            Mount::Mounted { directory: false } => {
+            Mount::Mounted { directory: Directory::There } => Ok(()),
+            Mount::Mounted { directory: Directory::Unknown(why) } => bail!("{}", fault::silent(brick, &why)),
+            Mount::Mounted { directory: Directory::Gone } => {
                 let path = self.under(&brick.brick_directory());
                 std::fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))
             }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use cluster::Brick;
 use xshell::Shell;
 
-use super::{Host, blkid, disk, lsblk, luks2, lvm, mounts, udev, wipefs, xfs};
+use super::{Host, blkid, disk, file_system, lsblk, luks2, lvm, mounts, udev, wipefs, xfs};
 use crate::facts::{Content, Device, Facts, Have, Luks, Mount};
 
 /// LVM's view of the machine, asked for once.
@@ -25,17 +25,19 @@ impl Host {
     /// pc-unlock may be opening these disks at this very moment: LVM is asked last, so that it has seen whatever
     /// was found open.
     pub fn probe(&self, bricks: &[Brick]) -> Result<Have> {
-        let unreadable = |error: anyhow::Error| {
+        let unreadable = |brick, error: anyhow::Error| {
             let content = Content::Unreadable(format!("{error:#}"));
-            Facts { device: Some(Device { content, ..Device::default() }), ..Facts::default() }
+            // Above a disk that fails its file system is mounted still.
+            let mount = self.mount_facts(brick).unwrap_or_default();
+            Facts { device: Some(Device { content, ..Device::default() }), mount, ..Facts::default() }
         };
-        let outside = |brick| self.outside(brick).unwrap_or_else(unreadable);
+        let outside = |brick| self.outside(brick).unwrap_or_else(|error| unreadable(brick, error));
         let mut all: Vec<Facts> = bricks.iter().map(outside).collect();
         let is_open = |facts: &Facts| facts.device.as_ref().is_some_and(|device| device.stack.open);
         let volumes = if all.iter().any(is_open) { self.volumes()? } else { Volumes::default() };
         for (brick, facts) in bricks.iter().zip(&mut all).filter(|(_, facts)| is_open(facts)) {
             if let Err(error) = self.fill_stack(brick, &volumes, facts) {
-                *facts = unreadable(error);
+                *facts = unreadable(brick, error);
             }
         }
         Ok(bricks.iter().map(|brick| brick.name().to_string()).zip(all).collect())
@@ -141,8 +143,11 @@ impl Host {
                 format!("{}:{}", nix::sys::stat::major(number), nix::sys::stat::minor(number))
                     == mounted.number
             });
-            let directory = self.under(&brick.brick_directory()).is_dir();
-            return Ok(if own { Mount::Mounted { directory } } else { Mount::Foreign(mounted.source) });
+            if !own {
+                return Ok(Mount::Foreign(mounted.source));
+            }
+            let directory = file_system::directory(&directory, &self.under(&brick.brick_directory()));
+            return Ok(Mount::Mounted { directory });
         }
         if !directory.is_dir() {
             return Ok(Mount::Absent);

@@ -8,7 +8,7 @@ use super::*;
 pub(super) const OURS: &str = "11111111-2222-4333-8444-555555555555";
 const SIZE: u64 = 4 << 40;
 
-pub(super) fn brick(purpose: Use) -> Brick {
+pub(crate) fn brick(purpose: Use) -> Brick {
     Brick {
         volume: Name::try_from("vms".to_string()).unwrap(),
         purpose,
@@ -37,12 +37,24 @@ pub(super) fn disk(content: Content) -> Facts {
     Facts { device: Some(device), ..Facts::default() }
 }
 
-pub(super) fn known(state: State, content: Content) -> Facts {
+pub(crate) fn known(state: State, content: Content) -> Facts {
     Facts { record: Some(record(state)), ..disk(content) }
 }
 
-pub(super) fn sealed() -> Backup {
+pub(crate) fn sealed() -> Backup {
     Backup::Sealed("/headers/ata-A.jwe".into())
+}
+
+fn found(directory: bool) -> Directory {
+    if directory { Directory::There } else { Directory::Gone }
+}
+
+/// A finished brick that is mounted.
+pub(crate) fn serving(directory: Directory) -> Facts {
+    let mut facts = Facts { mount: Mount::Mounted { directory }, ..known(State::Done, luks(OURS, true)) };
+    facts.device.as_mut().unwrap().stack =
+        Stack { open: true, volume_group: true, pool: true, volume: true, active: true, file_system: true };
+    facts
 }
 
 fn verbs(facts: &Facts, unlock: bool) -> Vec<&'static str> {
@@ -214,11 +226,11 @@ impl Machine {
             Verb::Mountpoint => facts.mount = Mount::Ready,
             Verb::Mount => {
                 assert!(inside.active && inside.file_system);
-                facts.mount = Mount::Mounted { directory: self.directory };
+                facts.mount = Mount::Mounted { directory: found(self.directory) };
             }
             Verb::Directory => {
                 self.directory = true;
-                facts.mount = Mount::Mounted { directory: true };
+                facts.mount = Mount::Mounted { directory: Directory::There };
             }
             Verb::Record => state = Some(State::Done),
         }
@@ -289,7 +301,7 @@ proptest! {
         prop_assert_eq!(machine.verbs(&brick, unlock), vec![]);
         prop_assert_eq!(machine.formats, [1, 1]);
         prop_assert_eq!(machine.facts.record.map(|record| record.state), Some(State::Done));
-        prop_assert_eq!(machine.facts.mount, Mount::Mounted { directory: !local });
+        prop_assert_eq!(machine.facts.mount, Mount::Mounted { directory: found(!local) });
     }
 
     /// Whatever is found: a step that overwrites is planned only for a blank disk, or one whose record says that its

@@ -16,6 +16,7 @@ families! {
     SIZE: Gauge "pc_brick_size_bytes" ["disk", "volume"] "Size of the disk.";
     POOL_DATA: Gauge "pc_brick_pool_data_used_ratio" ["disk", "volume"] "Used part of the thin pool's data, 0 to 1.";
     POOL_METADATA: Gauge "pc_brick_pool_metadata_used_ratio" ["disk", "volume"] "Used part of the thin pool's metadata, 0 to 1; a full one stops every write.";
+    ANSWERS: Gauge "pc_brick_file_system_answers" ["disk", "volume"] "1 when the file system of a brick that is mounted can be read; 0 when it has shut itself down, or its disk is silent.";
     FILE_SYSTEM: Gauge "pc_brick_file_system_size_bytes" ["disk", "volume"] "Size of the brick's file system.";
     AVAILABLE: Gauge "pc_brick_file_system_available_bytes" ["disk", "volume"] "Room that is left in the brick's file system.";
 }
@@ -36,6 +37,7 @@ struct Brick {
     size_bytes: Option<u64>,
     pool_data_percent: Option<f64>,
     pool_metadata_percent: Option<f64>,
+    file_system_answers: Option<bool>,
     file_system_size_bytes: Option<u64>,
     file_system_available_bytes: Option<u64>,
 }
@@ -52,6 +54,9 @@ pub fn read(answer: Value) -> Result<Samples> {
         samples.length(&PROBLEMS, &labels, &brick.problems);
         if let Some(bound) = brick.bound {
             samples.truth(&BOUND, &labels, bound);
+        }
+        if let Some(answers) = brick.file_system_answers {
+            samples.truth(&ANSWERS, &labels, answers);
         }
         let sizes = [
             (&SIZE, brick.size_bytes),
@@ -71,4 +76,30 @@ pub fn read(answer: Value) -> Result<Samples> {
         }
     }
     Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::exposition::{Format, render};
+
+    /// As pc-brick tells of one that has shut itself down, and of one that nobody has mounted.
+    #[test]
+    fn a_file_system_that_does_not_answer() {
+        let brick =
+            |disk: &str, state: &str| json!({"disk": disk, "volume": "vms", "state": state, "problems": []});
+        let (mut silent, mut well) = (brick("ata-A", "mounted"), brick("ata-B", "mounted"));
+        silent["file_system_answers"] = json!(false);
+        well["file_system_answers"] = json!(true);
+        let status = json!({"healthy": false, "bricks": [silent, well, brick("ata-C", "locked")]});
+        let text = render(&read(status).unwrap().0, Format::Text);
+        let answers = |line: &&str| line.starts_with("pc_brick_file_system_answers{");
+        let of: Vec<&str> = text.lines().filter(answers).collect();
+        let sample = |disk: &str, value| {
+            format!("pc_brick_file_system_answers{{disk=\"{disk}\",volume=\"vms\"}} {value}")
+        };
+        assert_eq!(of, [sample("ata-A", 0), sample("ata-B", 1)]);
+    }
 }
