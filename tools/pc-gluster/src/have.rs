@@ -61,7 +61,8 @@ pub struct Have {
     pub volumes: BTreeMap<String, VolumeInfo>,
     /// This node's bricks of replicated volumes, as the file names them.
     pub bricks: Vec<OwnBrick>,
-    /// Replicated volumes of the file that this node's self-heal daemon looks after.
+    /// Replicated volumes of the file that this node's self-heal daemon looks after, or is about to: glusterd starts it after
+    /// the bricks.
     pub healed: BTreeSet<String>,
     /// Bricks of any node that are known to be online.
     pub online: BTreeSet<String>,

@@ -24,6 +24,18 @@ fn a_self_heal_daemon_that_has_crashed_is_started_again() {
 }
 
 #[test]
+fn nothing_waits_for_a_self_heal_daemon() {
+    let (want, mut have) = running("n3");
+    have.healed.clear();
+    have.mounts.insert("vms".into(), Mount::Prepared);
+    have.storage_target = false;
+    assert_eq!(apply(&want, &mut have), ["mount/vms", "storage-target", "healer-start/vms"]);
+    have.healed.clear();
+    have.bricks[0].running = false;
+    assert_eq!(apply(&want, &mut have), ["brick-start/vms"], "which starts it");
+}
+
+#[test]
 fn a_self_heal_daemon_is_started_for_every_volume() {
     let (mut want, mut have) = running("n3");
     let other = |brick: &String| brick.replace("vms", "backup");

@@ -54,6 +54,10 @@ pub fn plan(want: &Want, have: &Have) -> Outcome {
         draft.volume(volume);
     }
     serve::storage_target(&mut draft);
+    // Last: VMs wait for what stands before it.
+    for volume in &want.volumes {
+        draft.heal(volume);
+    }
     let Draft { steps, waiting, faults, .. } = draft;
     Outcome { plan: Plan::new(SCHEMA, &want.node, have, steps), waiting, faults }
 }
@@ -228,7 +232,6 @@ impl Draft<'_> {
             return Some(Vec::new());
         }
         if offline.is_empty() {
-            self.heal(volume, info);
             return Some(Vec::new());
         }
         let id = format!("brick-start/{name}");
@@ -240,14 +243,19 @@ impl Draft<'_> {
 
     /// One that has crashed heals nothing from this node's bricks, and glusterd does not start it again. Each volume asks for
     /// itself: the process that is started heals no other one.
-    fn heal(&mut self, volume: &Volume, info: &VolumeInfo) {
+    fn heal(&mut self, volume: &Volume) {
         let name = &volume.name;
+        let Some(info) = self.have.volumes.get(name).filter(|info| info.started && info.replica > 1) else {
+            return;
+        };
         let serves = self.have.bricks.iter().any(|own| own.running && info.bricks.contains(&own.address));
         let is_off = |value: &String| {
             ["off", "no", "false", "disable", "0"].iter().any(|off| value.eq_ignore_ascii_case(off))
         };
         let is_off = info.options.get("cluster.self-heal-daemon").is_some_and(is_off);
-        if info.replica > 1 && serves && !self.have.healed.contains(name) && !is_off {
+        // Starting a brick starts it, too; without server quorum glusterd refuses.
+        let comes = self.planned(&format!("brick-start/{name}")) || !self.have.server_quorum();
+        if serves && !comes && !is_off && !self.have.healed.contains(name) {
             let action = Action::HealerStart { volume: name.clone() };
             self.step(format!("healer-start/{name}"), Vec::new(), action);
         }

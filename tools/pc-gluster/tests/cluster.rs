@@ -125,9 +125,14 @@ fn dead_healer(nodes: &Nodes) {
     // The pattern is also in the command lines of the shell, and of who waits for it: they must not match.
     let alive = "pgrep -f -- '[-]-process-name glustershd'";
     nodes.shell(3, &format!("kill -9 $({alive}); while {alive}; do sleep 0.1; done"));
-    let plan = nodes.json(3, &["plan"], 0);
-    let steps: Vec<_> = plan["steps"].as_array().unwrap().iter().map(|step| &step["id"]).collect();
-    assert_eq!(steps, ["healer-start/backup", "healer-start/vms"], "{plan:#}");
+    // Those of the new volume have to be a minute old.
+    let steps = || {
+        let plan = nodes.json(3, &["plan"], 0);
+        plan["steps"].as_array().unwrap().iter().map(|step| step["id"].clone()).collect::<Vec<_>>()
+    };
+    let both = || (steps().len() == 2).then(steps);
+    let steps = until(Duration::from_secs(100), both).unwrap_or_else(steps);
+    assert_eq!(steps, ["healer-start/backup", "healer-start/vms"]);
     assert_eq!(nodes.json(2, &["plan"], 0)["steps"], serde_json::json!([]));
     nodes.expect(3, &["apply"], 0);
     nodes.expect(3, &["plan", "--exit-code"], 0);

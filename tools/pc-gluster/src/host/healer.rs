@@ -1,19 +1,46 @@
 //! This node's self-heal daemon: one process, to which glusterd attaches one volume after the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::age::age;
+use crate::want::{Volume, Want, path_of};
 
 /// Where glusterd keeps a file per volume with the number of the process that it is attached to (`NAME/NAME-shd.pid`,
 /// glusterd-shd-svc-helper.c). One that has crashed leaves them behind.
 const ATTACHED: &str = "/run/gluster/shd";
 
-/// The volumes of these that are attached to a self-heal daemon that runs. After a crash `volume start NAME force` starts
-/// one for the volume that it names, and for no other.
-pub fn healed<'a>(volumes: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+/// After a boot glusterd starts the bricks of all volumes, and then the self-heal daemon. Whoever asked for it sooner would ask
+/// together with all other nodes, and for the cluster's lock.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// The volumes that are attached to a self-heal daemon that runs, or whose bricks have just been started. After a crash `volume
+/// start NAME force` starts one for the volume that it names, and for no other.
+pub fn healed(want: &Want, processes: &BTreeMap<PathBuf, Pid>) -> BTreeSet<String> {
     let running = running();
-    volumes.filter(|volume| is_attached(volume, &running, Path::new(ATTACHED))).map(Into::into).collect()
+    let ages = |volume: &Volume| -> Vec<Option<Duration>> {
+        let own = volume.sets.iter().flatten().filter(|brick| want.is_own(brick));
+        own.filter_map(|brick| processes.get(Path::new(path_of(brick)))).map(|pid| age(*pid)).collect()
+    };
+    let healed = |volume: &&Volume| {
+        is_attached(&volume.name, &running, Path::new(ATTACHED)) || is_expected(&ages(volume))
+    };
+    want.volumes.iter().filter(healed).map(|volume| volume.name.clone()).collect()
+}
+
+/// Whether a volume is attached to one that runs.
+pub fn attached(volume: &str) -> bool {
+    is_attached(volume, &running(), Path::new(ATTACHED))
+}
+
+/// By the ages of its bricks that run here.
+fn is_expected(ages: &[Option<Duration>]) -> bool {
+    !ages.is_empty() && ages.iter().all(|age| age.is_some_and(|age| age < YOUNG))
 }
 
 fn is_attached(volume: &str, running: &BTreeSet<u32>, attached: &Path) -> bool {
@@ -59,6 +86,17 @@ mod tests {
         ] {
             assert!(!is_healer(&command(other)), "{other}");
         }
+    }
+
+    #[test]
+    fn it_comes_after_the_bricks() {
+        let expected = |ages: &[u64]| {
+            is_expected(&ages.iter().map(|seconds| Some(Duration::from_secs(*seconds))).collect::<Vec<_>>())
+        };
+        assert!(expected(&[0]) && expected(&[59, 3]));
+        // One that was replaced is younger than the others, which a boot has not started.
+        assert!(!expected(&[60]) && !expected(&[3600, 3]) && !expected(&[]));
+        assert!(!is_expected(&[None]), "nobody knows how long it has run");
     }
 
     #[test]

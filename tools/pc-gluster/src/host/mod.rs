@@ -1,5 +1,6 @@
 //! The only module that touches the machine: it looks, and it carries out one action at a time.
 
+mod age;
 mod bounded;
 pub mod bricks;
 pub mod cli;
@@ -27,6 +28,8 @@ pub const STORAGE_TARGET: &str = "pc-storage.target";
 const JOIN: Duration = Duration::from_secs(90);
 /// From `volume start` until the bricks have signed in with their glusterd.
 const BRICKS: Duration = Duration::from_secs(120);
+/// From `volume start` until the volume is attached to the self-heal daemon: nothing waits for that.
+const HEALER: Duration = Duration::from_secs(15);
 /// A FUSE mount, including systemd's own queue.
 const JOB: Duration = Duration::from_secs(300);
 /// What a run with little to do takes on a slow machine.
@@ -63,7 +66,7 @@ pub fn look(want: &Want) -> Seen {
         peers: Vec::new(),
         volumes: BTreeMap::new(),
         bricks: own.map(|brick| bricks::look(brick, &processes)).collect(),
-        healed: healer::healed(want.volumes.iter().map(|volume| volume.name.as_str())),
+        healed: healer::healed(want, &processes),
         online: BTreeSet::new(),
         mounts: want.volumes.iter().map(|v| (v.name.clone(), mounts::state(&v.name))).collect(),
         storage_target: systemd::is_active(STORAGE_TARGET),
@@ -173,8 +176,7 @@ fn wait_for_processes(addresses: &[String]) -> Result<()> {
 }
 
 fn wait_for_healer(volume: &str) -> Result<()> {
-    let healed = || !healer::healed(std::iter::once(volume)).is_empty();
-    let attached = poll(BRICKS, Duration::from_millis(200), || Ok(healed().then_some(())))?;
+    let attached = poll(HEALER, Duration::from_millis(200), || Ok(healer::attached(volume).then_some(())))?;
     attached.ok_or_else(|| {
         try_again(format!(
             "volume {volume}: the self-heal daemon does not start\n  tail /var/log/glusterfs/glustershd.log"
