@@ -5,6 +5,7 @@ mod delete;
 mod export;
 pub mod foreign;
 mod import;
+mod loss;
 mod ova;
 pub mod resize;
 mod snapshot;

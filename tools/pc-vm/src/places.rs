@@ -24,6 +24,8 @@ pub struct Places {
     pub overlay: String,
     /// There while that is so: `pc.borg.instant/1`.
     pub unfinished: String,
+    /// Held by pc-borg while it copies.
+    pub copier: String,
     /// States of the disk to come back to.
     pub snapshots: String,
     /// Copy of the definition, so that the directory alone is enough to bring the VM back.
@@ -54,6 +56,7 @@ impl Places {
             nvram: at("nvram.fd"),
             overlay: at("instant.qcow2"),
             unfinished: at("instant.json"),
+            copier: at("instant.lock"),
             snapshots: at("snapshots"),
             definition: at("domain.xml"),
             owner: at("owner.json"),

@@ -17,6 +17,8 @@ use crate::image_lock;
 use crate::owner::{Owner, SCHEMA};
 use crate::places::Places;
 
+mod unfinished;
+
 /// The files of one VM, below the machine's root.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -67,33 +69,6 @@ impl Store {
     /// The UEFI variables.
     pub fn nvram(&self) -> PathBuf {
         self.at(&self.places.nvram)
-    }
-
-    /// An error, 75, while its disk is being copied out of an archive, or was until somebody pulled the plug: whatever lies there
-    /// is not the disk yet. Only `pc-borg instant`, which goes on with it, starts such a VM.
-    pub fn require_whole(&self) -> Result<()> {
-        let Some(archive) = self.unfinished()? else { return Ok(()) };
-        let vm = &self.vm;
-        Err(try_again(format!(
-            "vm {vm}: its disk is not whole: it is being copied out of {archive}, or that was cut off\n  \
-             pc-borg instant {vm}    (where it is being copied this says so, else goes on)"
-        )))
-    }
-
-    /// The archive that its disk is still being copied out of. A note that nobody can read is one.
-    pub fn unfinished(&self) -> Result<Option<String>> {
-        let path = self.at(&self.places.unfinished);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.unwritable(&error)),
-        };
-        let note: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-        // All that is left to do is to take the overlay away.
-        if note["whole"] == true {
-            return Ok(None);
-        }
-        Ok(Some(note["archive"].as_str().unwrap_or("an archive").to_string()))
     }
 
     /// The directory of states to come back to.

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use cluster::{Bytes, Name, Use};
+use cluster::{Name, Use};
 use pc_cli::{Exit, emit, log, refused, try_again};
 use pc_run::Cost;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use crate::disk::loss::loss;
 use crate::disk::{Answer, Did, snapshot};
 use crate::idle::{Claims, hold_uuid};
+use crate::image_lock;
 use crate::places::Places;
 use crate::qemu_img;
 use crate::site::{Site, tell};
@@ -65,10 +65,12 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let Found { directory, store, local, .. } = &found;
     let command = format!("pc-vm delete {name} --volume {} --yes-destroy-its-disk", found.volume);
     let lock = hold_uuid(site, name, &uuid, store, *local, &options.claims, &command)?;
+    // With the VM's lock: nobody begins to.
+    let copier = store.lock_copier()?;
     let snapshots = store.snapshots();
     let kept = states(&snapshots)?;
     let files = files(directory, &snapshots)?;
-    let (bytes, mut what) = loss(&store.disk())?;
+    let (bytes, mut what) = loss(store)?;
     if !kept.is_empty() {
         what.push_str(", and what its snapshots hold");
     }
@@ -79,6 +81,7 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     if bytes.is_some_and(|bytes| bytes > 0) {
         qemu_img::require_unlocked(&store.disk())?;
     }
+    require_unlocked(&store.overlay())?;
     tell(&format!("removing the disk of vm {name}"));
     for file in kept.iter().chain(&files) {
         fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
@@ -87,7 +90,7 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         fs::remove_dir(&snapshots).with_context(|| format!("removing {}", snapshots.display()))?;
     }
     fs::remove_dir(directory).with_context(|| format!("removing {}", directory.display()))?;
-    drop(lock);
+    drop((copier, lock));
     sync_parent(directory)?;
     log::warning(format_args!("removed vm {name}: {what}"));
     let answer = Answer {
@@ -214,26 +217,19 @@ fn foreign(path: &Path) -> anyhow::Error {
     refused(format!("{}: was not made by pc-vm or pc-borg\n  move it away", path.display()))
 }
 
-/// The size of the disk, and what would be lost with it, in words.
-fn loss(disk: &Path) -> Result<(Option<u64>, String)> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = match disk.symlink_metadata() {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Ok((None, "its directory, without a disk".into()));
+/// As qemu-img does of a disk, for an overlay whose archive is not there to open it with.
+fn require_unlocked(overlay: &Path) -> Result<()> {
+    if overlay.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return Ok(());
+    }
+    let overlay_is = |what: &str| format!("{}: {what}", overlay.display());
+    match image_lock::is_held(overlay) {
+        Some(false) => Ok(()),
+        Some(true) => {
+            Err(refused(overlay_is("a QEMU has it open, whatever libvirt says") + "\n  pc-vm list"))
         }
-        Err(error) => return Err(error).with_context(|| format!("looking at {}", disk.display())),
-    };
-    let written =
-        OffsetDateTime::from_unix_timestamp(meta.mtime()).ok().and_then(|time| time.format(&Rfc3339).ok());
-    let what = format!(
-        "{}, {} of which {} MiB are in use, last written to {}",
-        disk.display(),
-        Bytes(meta.len()),
-        (meta.blocks() * 512).div_ceil(1 << 20),
-        written.unwrap_or_default()
-    );
-    Ok((Some(meta.len()), what))
+        None => Err(try_again(overlay_is("whether a QEMU has it open cannot be told"))),
+    }
 }
 
 fn sync_parent(directory: &Path) -> Result<()> {

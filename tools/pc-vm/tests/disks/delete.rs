@@ -1,6 +1,7 @@
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use crate::scene::{Scene, UUID, running};
 use crate::{MIB, SHARED, answer, names, quiet};
@@ -39,6 +40,38 @@ fn furnish(directory: &Path) {
         fs::write(directory.join("snapshots").join(name), "QFI").unwrap();
     }
     fs::write(directory.join("disk.img"), vec![7; 8 * MIB]).unwrap();
+}
+
+/// As QEMU does (image_lock.rs), and as whoever copies a disk out of an archive.
+const QEMU: &str = "for n in (101, 201): fcntl.fcntl(f,37,struct.pack('hhqqhh',fcntl.F_RDLCK,0,n,1,0,0))";
+const COPIER: &str = "fcntl.lockf(f,fcntl.LOCK_EX)";
+
+/// Another process that holds a lock on a file.
+struct Holder(Child);
+
+impl Holder {
+    fn of(file: &Path, lock: &str) -> Holder {
+        let script = format!(
+            "import fcntl,struct,sys,time\nf=open(sys.argv[1],'r+')\n{lock}\nprint('held',flush=True); time.sleep(60)"
+        );
+        let mut holder = Command::new("python3")
+            .args(["-c", &script])
+            .arg(file)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        Holder(holder)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 const DESTROY: [&str; 5] = ["delete", "mail", "--volume", "vms", "--yes-destroy-its-disk"];
@@ -135,27 +168,57 @@ fn a_disk_is_not_destroyed_under_a_guest_that_may_run() {
     assert_eq!(names(&directory), before);
     // What was started around us: QEMU locks its image, which any QEMU respects.
     scene.libvirt("n3", Some(""));
-    let lock = "import fcntl,struct,sys,time\nf=open(sys.argv[1],'r+')\n\
-                l=struct.pack('hhqqhh',fcntl.F_RDLCK,0,101,1,0,0)\nfcntl.fcntl(f,37,l)\n\
-                l=struct.pack('hhqqhh',fcntl.F_RDLCK,0,201,1,0,0)\nfcntl.fcntl(f,37,l)\n\
-                print('held',flush=True); time.sleep(60)";
-    let mut holder = Command::new("python3")
-        .args(["-c", lock])
-        .arg(directory.join("disk.img"))
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.as_mut().unwrap()), &mut line)
-        .unwrap();
-    assert_eq!(line, "held\n");
-    let (exit, said) = scene.pc_vm("n1", &root, &DESTROY);
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    assert_eq!((exit, said.contains("a QEMU has it open, whatever libvirt says")), (2, true), "{said}");
-    assert_eq!(names(&directory), before);
+    for image in ["disk.img", "instant.qcow2"] {
+        let _qemu = Holder::of(&directory.join(image), QEMU);
+        let (exit, said) = scene.pc_vm("n1", &root, &DESTROY);
+        let says = "a QEMU has it open, whatever libvirt says";
+        assert_eq!((exit, said.contains(&format!("{image}: {says}"))), (2, true), "{said}");
+        assert_eq!(names(&directory), before);
+    }
     // Cut off after the disk went, it is carried to its end.
     fs::remove_file(directory.join("disk.img")).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &DESTROY);
+    assert_eq!((exit, directory.exists()), (0, false), "{said}");
+}
+
+/// What pc-borg instant has left: until the disk is whole the overlay is all that there is.
+#[test]
+fn what_a_guest_wrote_over_an_archive_is_named_before_it_is_lost() {
+    let scene = quiet(SHARED);
+    let root = scene.root("shared");
+    without_mail(&scene);
+    let directory = root.join("mnt/vms/vms/mail");
+    let note = |whole: bool| {
+        let note = serde_json::json!({
+            "schema": "pc.borg.instant/1", "vm": "mail", "node": "n2", "archive": "mail.2026-01-01T00:00:00Z", "whole": whole
+        });
+        fs::write(directory.join("instant.json"), note.to_string()).unwrap();
+    };
+    fs::create_dir_all(&directory).unwrap();
+    note(false);
+    fs::write(directory.join("instant.qcow2"), vec![7; 3 * MIB]).unwrap();
+    ["instant.lock", "lock"].iter().for_each(|name| fs::write(directory.join(name), "").unwrap());
+    let before = names(&directory);
+    let (exit, said) = scene.pc_vm("n1", &root, &["delete", "mail"]);
+    let lost = "vm mail: all that its guest has written since it runs out of mail.2026-01-01T00:00:00Z: ";
+    assert!(exit == 2 && said.contains(lost), "{said}");
+    assert!(said.contains("/instant.qcow2, of which 3 MiB are in use, last written to 2"), "{said}");
+    assert!(!said.contains("without a disk") && said.contains(", would be lost\n"), "{said}");
+    {
+        let _copier = Holder::of(&directory.join("instant.lock"), COPIER);
+        let (exit, said) = scene.pc_vm("n1", &root, &DESTROY);
+        assert_eq!(
+            (exit, said.contains("vm mail: pc-borg instant is copying its disk\n")),
+            (75, true),
+            "{said}"
+        );
+    }
+    assert_eq!(names(&directory), before);
+    // Whole: what lies beside it is of no use any more.
+    note(true);
+    fs::write(directory.join("disk.img"), vec![7; 8 * MIB]).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["delete", "mail"]);
+    assert!(exit == 2 && said.contains("/disk.img, 8MiB of which") && !said.contains("its guest"), "{said}");
     let (exit, said) = scene.pc_vm("n1", &root, &DESTROY);
     assert_eq!((exit, directory.exists()), (0, false), "{said}");
 }
