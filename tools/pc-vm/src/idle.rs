@@ -47,10 +47,12 @@ pub fn hold<'a>(site: &Site<'a>, name: &str, disk: Disk, claims: &Claims, comman
     require_home(site, &guest, command)?;
     let store = site.store(&guest);
     store.require_mounted()?;
+    // Before the disk: one that is still being copied out of an archive is missing until then.
+    store.require_whole()?;
     require_disk(name, &store, disk)?;
     let lock = hold_uuid(site, name, &guest.uuid(), &store, site.is_local(&guest), claims, command)?;
+    // Somebody may have made it, or taken it away, or begun to restore it, before the lock was ours.
     store.require_whole()?;
-    // Somebody may have made it, or taken it away, before the lock was ours.
     require_disk(name, &store, disk)?;
     Ok(Idle { guest, store, _lock: lock })
 }
