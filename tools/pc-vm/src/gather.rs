@@ -1,7 +1,6 @@
 //! Gathers what `list` and `status` print.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::Result;
 use cluster::Node;
@@ -16,12 +15,13 @@ use crate::spare;
 use crate::store::Store;
 use crate::systemd;
 use crate::together::together;
+use crate::volumes::Volumes;
 
 type Seen = BTreeMap<String, Live>;
 
 /// All VMs, by asking all nodes at once.
 pub fn list(site: &Site) -> List {
-    let guests = site.guests();
+    let (guests, volumes) = (site.guests(), Volumes::default());
     let answers = site.nodes.everywhere(|hypervisor| {
         let mut seen = Seen::new();
         for guest in &guests {
@@ -34,7 +34,7 @@ pub fn list(site: &Site) -> List {
     List {
         schema: "pc.vm.list/1",
         node: site.nodes.me().into(),
-        vms: guests.iter().map(|guest| listed(site, guest, &answers)).collect(),
+        vms: guests.iter().map(|guest| listed(site, &volumes, guest, &answers)).collect(),
         nodes: answers
             .iter()
             .map(|(node, answer)| ListedNode {
@@ -46,7 +46,7 @@ pub fn list(site: &Site) -> List {
     }
 }
 
-fn listed(site: &Site, guest: &Guest, answers: &[(&Node, Result<Seen>)]) -> ListedVm {
+fn listed(site: &Site, volumes: &Volumes, guest: &Guest, answers: &[(&Node, Result<Seen>)]) -> ListedVm {
     let name = guest.name.as_str();
     let seen = || answers.iter().filter_map(|(node, answer)| Some((*node, answer.as_ref().ok()?.get(name)?)));
     let running = seen().find(|(_, live)| live.active);
@@ -71,23 +71,22 @@ fn listed(site: &Site, guest: &Guest, answers: &[(&Node, Result<Seen>)]) -> List
         memory_bytes: running.map_or(guest.vm.memory.0, |(_, live)| live.memory_bytes),
         volume: guest.vm.volume.to_string(),
         disk_bytes: guest.vm.disk.0,
-        disk_allocated_bytes: on_volume(site, guest, Store::allocated_bytes),
+        disk_allocated_bytes: on_volume(site, volumes, guest, Store::allocated_bytes),
         uptime_seconds: if here { uptime(site, name) } else { None },
         node,
     }
 }
 
-/// Asks the volume, which may hang: on a thread, and not for long.
+/// Asks the volume of a VM, when it is mounted.
 fn on_volume<T: Send + 'static>(
     site: &Site,
+    volumes: &Volumes,
     guest: &Guest,
     ask: impl FnOnce(&Store) -> Option<T> + Send + 'static,
 ) -> Option<T> {
     let store = site.store(guest);
     store.require_mounted().ok()?;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || drop(sender.send(ask(&store))));
-    receiver.recv_timeout(Duration::from_secs(5)).ok().flatten()
+    volumes.ask(guest.vm.volume.as_str(), move || ask(&store))
 }
 
 /// libvirt writes it when QEMU starts.
@@ -103,12 +102,12 @@ fn uptime(site: &Site, name: &str) -> Option<u64> {
 
 /// This node. A libvirt that does not answer is an answer too: a problem, and nothing is known of the VMs.
 pub fn status(site: &Site) -> Result<Status> {
-    let mut problems = Vec::new();
-    let (reachable_by_peers, vms) = match seen(site, &mut problems) {
+    let (mut problems, volumes) = (Vec::new(), Volumes::default());
+    let (reachable_by_peers, vms) = match seen(site, &volumes, &mut problems) {
         Ok(seen) => seen,
         Err(error) => {
             problems.push(format!("{error:#}"));
-            (false, site.guests().iter().map(|guest| unknown(site, guest)).collect())
+            (false, site.guests().iter().map(|guest| unknown(site, &volumes, guest)).collect())
         }
     };
     if systemd::is_active("libvirt-guests.service").unwrap_or(false) {
@@ -130,7 +129,7 @@ pub fn status(site: &Site) -> Result<Status> {
 }
 
 /// Whether other nodes reach this libvirt, and each VM as it sees it.
-fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)> {
+fn seen(site: &Site, volumes: &Volumes, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)> {
     let host = site.host_within(LOOK)?;
     let outcome = host.outcome()?;
     let guests = site.guests();
@@ -145,20 +144,26 @@ fn seen(site: &Site, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)
     let vms = guests.iter().zip(live).map(|(guest, live)| {
         let current = !outcome.plan.steps.iter().any(|step| step.id == format!("{}/define", guest.name));
         let pending = outcome.pending.iter().any(|vm| vm == guest.name.as_str());
-        let disk_locked =
-            live.as_ref().filter(|live| runs(live)).and_then(|_| lock(site, guest, &host.hypervisor));
-        StatusVm { pending, disk_locked, ..on_this_node(site, guest, live.as_ref(), current, problems) }
+        let disk_locked = live
+            .as_ref()
+            .filter(|live| runs(live))
+            .and_then(|_| lock(site, volumes, guest, &host.hypervisor));
+        StatusVm {
+            pending,
+            disk_locked,
+            ..on_this_node(site, volumes, guest, live.as_ref(), current, problems)
+        }
     });
     Ok((reachable, vms.collect()))
 }
 
 /// Whether QEMU holds its lock on the disk of a VM that runs here.
-fn lock(site: &Site, guest: &Guest, hypervisor: &Hypervisor) -> Option<bool> {
+fn lock(site: &Site, volumes: &Volumes, guest: &Guest, hypervisor: &Hypervisor) -> Option<bool> {
     // libvirt's test driver has no QEMU.
     let process = || site.common.under_root(&pid_file(guest.name.as_str())).exists();
     // While it stops or is moved away the lock is no more.
     let still_runs = || hypervisor.live(&guest.uuid(), LOOK).ok().flatten().as_ref().is_some_and(runs);
-    let held = process().then(|| on_volume(site, guest, Store::disk_is_locked)).flatten()?;
+    let held = process().then(|| on_volume(site, volumes, guest, Store::disk_is_locked)).flatten()?;
     (held || (still_runs() && process())).then_some(held)
 }
 
@@ -167,7 +172,7 @@ fn runs(live: &Live) -> bool {
 }
 
 /// A VM of which this node's libvirt says nothing: it may run here.
-fn unknown(site: &Site, guest: &Guest) -> StatusVm {
+fn unknown(site: &Site, volumes: &Volumes, guest: &Guest) -> StatusVm {
     StatusVm {
         name: guest.name.to_string(),
         defined: false,
@@ -177,13 +182,14 @@ fn unknown(site: &Site, guest: &Guest) -> StatusVm {
         reason: Some("libvirt does not answer".into()),
         here: false,
         should_run_here: (!site.has_pacemaker()).then(|| site.home_of(guest) == site.nodes.me()),
-        owner: on_volume(site, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node),
+        owner: on_volume(site, volumes, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node),
         disk_locked: None,
     }
 }
 
 fn on_this_node(
     site: &Site,
+    volumes: &Volumes,
     guest: &Guest,
     live: Option<&Live>,
     current: bool,
@@ -191,7 +197,7 @@ fn on_this_node(
 ) -> StatusVm {
     let (name, me) = (guest.name, site.nodes.me());
     let here = live.is_some_and(|live| live.active);
-    let owner = on_volume(site, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node);
+    let owner = on_volume(site, volumes, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node);
     let should = (!site.has_pacemaker()).then(|| site.home_of(guest) == me);
     if here && owner.as_deref().is_some_and(|owner| owner != me) {
         problems.push(format!("vm {name} runs here and {} owns it", owner.as_deref().unwrap_or_default()));
@@ -203,7 +209,7 @@ fn on_this_node(
     }
     // Told once: where it runs, else where it would.
     if here || should == Some(true) {
-        let bytes = on_volume(site, guest, Store::disk_bytes);
+        let bytes = on_volume(site, volumes, guest, Store::disk_bytes);
         problems.extend(bytes.and_then(|bytes| resize::difference(guest, bytes)));
     }
     if let Some(reason) = live.and_then(|live| live.reason) {

@@ -42,6 +42,7 @@ mod store;
 mod systemd;
 mod together;
 mod virsh;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
