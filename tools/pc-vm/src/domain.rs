@@ -12,6 +12,10 @@ use crate::devices;
 use crate::facts::HostFacts;
 use crate::places::Places;
 
+mod over;
+
+pub use over::over;
+
 /// XML namespace of our mark: a domain that carries it was made here.
 pub const NAMESPACE: &str = "https://github.com/personal-cluster/personal-cluster/ns/vm/1";
 
@@ -118,24 +122,6 @@ pub fn render(guest: &Guest, host: &HostFacts) -> Definition {
     let mark =
         format!("  <metadata>\n    <pc:vm xmlns:pc='{NAMESPACE}' digest='{digest}'/>\n  </metadata>\n");
     Definition { name: guest.name.to_string(), uuid, digest, xml: format!("{head}{mark}{body}</domain>\n") }
-}
-
-/// The same machine while its disk is still being copied out of an archive: what it writes goes to an overlay, and `archive` is
-/// the file below it. The mark is that of the definition: it is no other machine.
-pub fn over(guest: &Guest, definition: &Definition, archive: &str) -> String {
-    let (places, bus) = (guest.places(), guest.vm.disk_bus);
-    let overlay = Places { disk: places.overlay.clone(), ..places.clone() };
-    let below = format!(
-        "      <backingStore type='file'>\n        <format type='raw'/>\n        <source file='{}'/>\n        \
-         <backingStore/>\n      </backingStore>\n      <target dev='{DISK}'",
-        escape(archive)
-    );
-    let disk_over = disk(&overlay, bus).replacen("type='raw'", "type='qcow2'", 1).replacen(
-        &format!("      <target dev='{DISK}'"),
-        &below,
-        1,
-    );
-    definition.xml.replacen(&disk(&places, bus), &disk_over, 1)
 }
 
 fn body(guest: &Guest, host: &HostFacts, own: &Own) -> String {

@@ -145,14 +145,17 @@ fn a_disk_that_is_still_being_restored_lies_over_its_archive() {
     let (name, vm) = cluster.vms.get_key_value("mail").unwrap();
     let guest = Guest { cluster: &cluster, name, vm };
     let whole = render(&guest, &pc("kvm", true));
-    let restoring = Definition { xml: over(&guest, &whole, "/run/archive's/vda"), ..whole.clone() };
+    let restoring = Definition { xml: over(&guest, &whole, "/run/archive's/vda").unwrap(), ..whole.clone() };
     golden("domain-over.xml", &restoring);
     assert_eq!(mark_of(&restoring.xml), Some(whole.digest.clone()));
     assert_eq!(restoring.xml.lines().count(), whole.xml.lines().count() + 5);
     let sata = Vm { disk_bus: DiskBus::Sata, ..vm.clone() };
     let guest = Guest { vm: &sata, ..guest };
-    let xml = over(&guest, &render(&guest, &pc("kvm", true)), "/run/vda");
+    let xml = over(&guest, &render(&guest, &pc("kvm", true)), "/run/vda").unwrap();
     assert!(xml.contains("/instant.qcow2'") && !xml.contains("/disk.img'"), "{xml}");
+    // Never the plain one instead, which boots what is not the disk yet.
+    let why = over(&guest, &whole, "/run/vda").unwrap_err().to_string();
+    assert_eq!(why, "vm mail: its definition has no disk that could lie over an archive");
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         None => host.hypervisor.create(&definition.uuid),
         Some(archive) => {
             let archive = archive.to_str().ok_or_else(|| refused("--over: not UTF-8"))?;
-            host.hypervisor.create_as(&over(&guest, &definition, archive))
+            host.hypervisor.create_as(&over(&guest, &definition, archive)?)
         }
     };
     created.with_context(|| format!("starting vm {name}"))?;
