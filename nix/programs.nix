@@ -12,6 +12,7 @@ pkgs: {
   crm_verify = pkgs.pacemaker;
   cryptsetup = pkgs.cryptsetup;
   curl = pkgs.curl;
+  env = pkgs.coreutils;
   fusermount3 = pkgs.fuse3;
   gluster = pkgs.glusterfs;
   ip = pkgs.iproute2;

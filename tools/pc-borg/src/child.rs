@@ -37,9 +37,11 @@ pub struct Ended {
 /// A program that is ended by the kernel, with `signal`, when we are gone: even after kill -9 nothing of ours goes on
 /// writing (setpriv(1); an exec keeps the setting). It leads a session of its own (setsid(1)): Ctrl-C of a terminal is for
 /// us, and where it would ask for a password it finds no terminal, instead of being stopped because it is in the background.
+/// A shell script that starts us in the background has us ignore SIGINT, which we would pass on: env(1) undoes that, and
+/// leaves alone what [`spawn_deaf`] blocks.
 pub fn bound_to_us(program: &str, signal: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", signal, "--", SESSION, program]);
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "setpriv", "--pdeathsig", signal, "--", SESSION, program]);
     command
 }
 
@@ -310,7 +312,10 @@ mod tests {
 
     #[test]
     fn who_is_still_needed_hears_nobody_but_us() {
-        let mut command = sh("echo ready; exec sleep 60");
+        let bound = sh("echo ready; exec sleep 60");
+        // Whatever whoever started us ignores.
+        let mut command = Command::new("env");
+        command.arg("--ignore-signal=INT").arg(bound.get_program()).args(bound.get_args());
         let mut child = spawn_deaf(command.stdout(Stdio::piped())).unwrap();
         let mut ready = [0; 6];
         child.stdout.take().unwrap().read_exact(&mut ready).unwrap();

@@ -308,7 +308,7 @@ fn restart(nodes: &Nodes, number: usize, between: &str) {
         "if [ -e /run/glusterd.pid ]; then pid=$(cat /run/glusterd.pid); kill $pid; fi
          for i in $(seq 600); do kill -0 $pid 2> /dev/null || break; sleep 0.1; done
          {between}
-         glusterd -p /run/glusterd.pid || {{ tail -n 20 /var/log/glusterfs/glusterd.log >&2; exit 1; }}"
+         timeout 100 glusterd -p /run/glusterd.pid || {{ tail -n 20 /var/log/glusterfs/glusterd.log >&2; exit 1; }}"
     );
     nodes.shell(number, &line);
     let answers = || nodes.shell(number, "gluster pool list || true").contains("localhost").then_some(());

@@ -80,7 +80,8 @@ pub fn until<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Optio
 fn must(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {said}", output.status);
     text(&output.stdout)
 }
 
