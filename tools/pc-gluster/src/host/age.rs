@@ -1,4 +1,4 @@
-//! How long a process has run (proc_pid_stat(5), proc_uptime(5)).
+//! How long a process has run (`proc_pid_stat(5)`, `proc_uptime(5)`).
 
 use std::path::Path;
 use std::time::Duration;
