@@ -42,7 +42,7 @@ fn furnish(directory: &Path) {
     fs::write(directory.join("disk.img"), vec![7; 8 * MIB]).unwrap();
 }
 
-/// As QEMU does (image_lock.rs), and as whoever copies a disk out of an archive.
+/// As QEMU does (`image_lock.rs`), and as whoever copies a disk out of an archive.
 const QEMU: &str = "for n in (101, 201): fcntl.fcntl(f,37,struct.pack('hhqqhh',fcntl.F_RDLCK,0,n,1,0,0))";
 const COPIER: &str = "fcntl.lockf(f,fcntl.LOCK_EX)";
 
@@ -197,7 +197,9 @@ fn what_a_guest_wrote_over_an_archive_is_named_before_it_is_lost() {
     fs::create_dir_all(&directory).unwrap();
     note(false);
     fs::write(directory.join("instant.qcow2"), vec![7; 3 * MIB]).unwrap();
-    ["instant.lock", "lock"].iter().for_each(|name| fs::write(directory.join(name), "").unwrap());
+    for name in ["instant.lock", "lock"] {
+        fs::write(directory.join(name), "").unwrap();
+    }
     let before = names(&directory);
     let (exit, said) = scene.pc_vm("n1", &root, &["delete", "mail"]);
     let lost = "vm mail: all that its guest has written since it runs out of mail.2026-01-01T00:00:00Z: ";
