@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::*;
+use crate::machine::{Server, Supply};
 
 /// A recorded answer of a tool.
 fn golden(tool: &str, file: &str) -> Value {
@@ -55,7 +56,8 @@ fn reports() -> Reports {
         seconds: 0.5,
         asked: TOOLS.iter().map(status).collect(),
         file: Vec::new(),
-        machine: Ok(Machine::default()),
+        machine: Machine::default(),
+        unseen: None,
         ours: Ours::default(),
     }
 }
@@ -199,7 +201,7 @@ fn a_disk_is_told_once_by_who_is_nearer() {
     let brick = status_of(&mut unmounted, "brick");
     brick["healthy"] = json!(false);
     brick["bricks"][1]["state"] = json!("formatted");
-    brick["bricks"][2]["problems"] = json!(["no backup of the LUKS header"]);
+    brick["bricks"][2]["problems"] = json!(["no backup of the LUKS header\n  pc-brick apply"]);
     let expected = [
         "problem brick: disk nvme-A of volume vms is not mounted -> pc-brick apply",
         "problem brick: disk ata-B of volume vms: no backup of the LUKS header -> pc-brick apply",
@@ -334,11 +336,11 @@ fn silence_is_a_reason() {
             _ => continue,
         };
     }
-    reports.machine = Ok(Machine {
+    reports.machine = Machine {
         units: Some(Err("asking systemd for its units: timed out".into())),
         clock: Some(Err("asking systemd-timedated: timed out".into())),
         ..Machine::default()
-    });
+    };
     let expected = [
         "problem trust: gives no status: opening x: denied -> sudo pc-trust status",
         "problem brick: its answer is \"pc.brick.status/2\", not \"pc.brick.status/1\" -> pc-brick status",
@@ -350,10 +352,25 @@ fn silence_is_a_reason() {
     assert_eq!(told(&reports), expected);
     let none = "connecting to the system's D-Bus: no such file".to_string();
     reports.machine =
-        Ok(Machine { units: Some(Err(none.clone())), clock: Some(Err(none)), ..Machine::default() });
+        Machine { units: Some(Err(none.clone())), clock: Some(Err(none)), ..Machine::default() };
     assert_eq!(told(&reports).len(), 5);
-    reports.machine = Err("looking at the files of this machine: no answer within 3 s".into());
-    assert!(told(&reports)[4].contains("looking at the files"));
+    // What others have asked meanwhile is told all the same.
+    let servers =
+        vec![Server { url: "http://192.168.0.2".into(), fault: Some("timed out after 2 s".into()) }];
+    let supplies = vec![Supply { name: Some("ups-1".into()), status: Ok("OB LB".into()) }];
+    reports.machine = Machine { servers, supplies, ..Machine::default() };
+    reports.unseen = Some("looking at the files of this machine: no answer within 3 s".into());
+    let expected = [
+        "problem machine: looking at the files of this machine: no answer within 3 s -> dmesg",
+        "warning machine: unlock server http://192.168.0.2: timed out after 2 s -> curl -m 5 http://192.168.0.2/adv",
+        "problem machine: the battery of ups-1 is nearly empty: what it feeds goes off within minutes -> pc-vm stop --all, then poweroff, on each node that ups-1 feeds",
+    ];
+    let mut told = told(&reports);
+    told.sort();
+    assert!(expected.iter().all(|one| told.contains(&(*one).to_string())), "{told:?}");
+    assert_eq!(told.len(), 7);
+    let checks = &judge(&reports).nodes[0].checks;
+    assert_eq!(checks.iter().find(|check| check.name == "machine").unwrap().state, State::Silent);
 }
 
 #[test]
@@ -375,8 +392,7 @@ fn a_recorded_verdict() {
     *status_of(&mut reports, "gluster") = golden("gluster", "status-degraded");
     let ha = status_of(&mut reports, "ha");
     ha["warnings"] = json!(["maintenance mode is on: nothing is restarted\n  pc-ha maintenance off"]);
-    let Ok(machine) = &mut reports.machine else { panic!("no machine") };
-    machine.crypttab = "gv0 /dev/sdb1 none luks\n".into();
+    reports.machine.crypttab = "gv0 /dev/sdb1 none luks\n".into();
     let mut verdict = judge(&reports);
     verdict.nodes[0].version = Some("0.1.0".into());
     crate::golden("node.json", &(serde_json::to_string_pretty(&verdict).unwrap() + "\n"));

@@ -265,7 +265,9 @@ fn a_machine_that_is_about_to_fail_or_to_tell() {
     node.finds("problem", "swap /dev/sda3 is not encrypted", remedy);
     let disk = |smart: &Value| {
         let node = Node::new();
-        let fact = json!({"schema": "pc.exporter.fact/1", "name": "smart-nvme-A", "answer": smart});
+        // Of a clock that has been set back since: never too old.
+        let fact = json!({"schema": "pc.exporter.fact/1", "name": "smart-nvme-A",
+            "measured_at": "2999-01-01T00:00:00Z", "answer": smart});
         node.put("run/personal-cluster/facts/smart-nvme-A.json", &fact.to_string());
         node
     };
@@ -283,10 +285,36 @@ fn a_machine_that_is_about_to_fail_or_to_tell() {
     let table = json!([{"id": 197, "value": 100, "raw": {"value": 8}}]);
     let lost = json!({"device": device, "ata_smart_attributes": {"table": table}});
     disk(&lost).finds("warning", "disk nvme-A cannot read 8 sectors", smart);
+    let worn = json!([{"id": 233, "value": 4, "raw": {"value": 8}}]);
+    let worn = json!({"device": device, "ata_smart_attributes": {"table": worn}});
+    disk(&worn).finds("warning", "disk nvme-A has used 96 % of its rated life", smart);
     let node = Node::new();
     node.bench
         .program("upsc", "case $1 in -l) echo ups-1 ;; ups-1) [ $2 = ups.status ] && echo 'OB LB' ;; esac");
-    node.finds("problem", "the battery of ups-1 is nearly empty", "pc-vm stop --all");
+    let remedy = "pc-vm stop --all, then poweroff, on each node that ups-1 feeds";
+    node.finds("problem", "the battery of ups-1 is nearly empty", remedy);
+    node.put("var/lib/personal-cluster/ha-enabled", "");
+    node.finds("problem", "the battery of ups-1 is nearly empty", "pc-ha shutdown --all");
+    // One that says nothing holds up no other.
+    let silent = "case $1 in -l) echo ups-1; echo ups-2 ;; ups-1) echo 'Error: Data stale' >&2; exit 1 ;; ups-2) echo OL ;; esac";
+    node.bench.program("upsc", silent);
+    node.finds("warning", "NUT knows nothing of ups-1: Data stale", "upsc ups-1");
+}
+
+/// The files of a machine are looked at beside everything else: a link onto a volume, which may hang, is not followed.
+#[test]
+fn a_link_onto_a_volume_is_left_out() {
+    let node = Node::new();
+    node.put("mnt/vms/backup.sh", "borg create /backup::x /mnt/vms\n");
+    fs::create_dir_all(node.bench.path("usr/local/bin")).unwrap();
+    let link = node.bench.path("usr/local/bin/backup");
+    std::os::unix::fs::symlink("../../../mnt/vms/backup.sh", &link).unwrap();
+    assert_eq!(node.told(), Node::new().told());
+    fs::remove_file(&link).unwrap();
+    node.put("opt/backup.sh", "borg create /backup::x /mnt/vms\n");
+    std::os::unix::fs::symlink("../../../opt/backup.sh", &link).unwrap();
+    let remedy = "remove that from /usr/local/bin/backup; [backup.NAME] in the cluster file does it";
+    node.finds("warning", "/usr/local/bin/backup copies volumes by itself", remedy);
 }
 
 /// What the tools tell comes through with its remedy, and once.
@@ -345,11 +373,22 @@ fn what_a_tool_tells() {
         "brick",
         |status| {
             status["healthy"] = json!(false);
-            status["bricks"][1]["problems"] = json!(["no backup of the LUKS header"]);
+            status["bricks"][1]["problems"] = json!(["no backup of the LUKS header\n  pc-brick apply"]);
         },
         "problem",
         &format!("{brick}: no backup of the LUKS header"),
         "pc-brick apply",
+    );
+    // Nothing that `apply` would mend.
+    plant(
+        "brick",
+        |status| {
+            status["healthy"] = json!(false);
+            status["bricks"][1]["problems"] = json!(["its file system takes no writes"]);
+        },
+        "problem",
+        &format!("{brick}: its file system takes no writes"),
+        "pc-brick status",
     );
     plant(
         "brick",
