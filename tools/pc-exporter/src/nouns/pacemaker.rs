@@ -23,7 +23,7 @@ families! {
     FAILED: Gauge "pc_pacemaker_resource_failed" ["resource"] "Instances of the resource whose last operation failed; for a moment only where the next attempt follows.";
     FAILURES: Gauge "pc_pacemaker_resource_failures" ["resource"] "Failed operations of the resource, on whatever node, that pacemaker has not forgotten yet.";
     BLOCKED: Gauge "pc_pacemaker_resource_blocked" ["resource"] "Instances of the resource that pacemaker no longer dares to touch.";
-    FENCE_FAILURES: Gauge "pc_pacemaker_fencing_failures" [] "Failed fencing actions in pacemaker's history.";
+    FENCE_FAILURES: Gauge "pc_pacemaker_fencing_failures" [] "Failed fencing actions in pacemaker's history, at least: of several to the same end the newest counts.";
 }
 
 /// Instances of one resource: active, being started, failed, blocked.
