@@ -46,9 +46,6 @@ mod tests {
         let seen: Vec<_> =
             samples.iter().map(|sample| (sample.labels.join("/"), sample.value.to_string())).collect();
         let told = |labels: &str, value: &str| (labels.to_string(), value.to_string());
-        assert_eq!(
-            seen,
-            [told("cache/node1", "1"), told("db/week", "5400"), told("mail/month", "259200")]
-        );
+        assert_eq!(seen, [told("cache/node1", "1"), told("db/week", "5400"), told("mail/month", "259200")]);
     }
 }

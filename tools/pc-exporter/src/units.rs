@@ -148,7 +148,11 @@ mod tests {
             ]
         }
 
-        #[allow(clippy::unused_self, reason = "the macro's calling convention")]
+        #[allow(
+            clippy::unused_self,
+            clippy::needless_pass_by_value,
+            reason = "the macro's calling convention"
+        )]
         fn list_units_by_names(&self, names: Vec<String>) -> Vec<Unit> {
             let state = |name: &String| if name == "pacemaker.service" { "inactive" } else { "failed" };
             names.iter().map(|name| unit(name, "loaded", state(name), "a")).collect()

@@ -358,7 +358,7 @@ fn silence_is_a_reason() {
     let servers =
         vec![Server { url: "http://192.168.0.2".into(), fault: Some("timed out after 2 s".into()) }];
     let supplies = vec![Supply { name: Some("ups-1".into()), status: Ok("OB LB".into()) }];
-    reports.machine = Machine { servers, supplies, ..Machine::default() };
+    reports.machine = Machine { supplies, servers, ..Machine::default() };
     reports.unseen = Some("looking at the files of this machine: no answer within 3 s".into());
     let expected = [
         "problem machine: looking at the files of this machine: no answer within 3 s -> dmesg",

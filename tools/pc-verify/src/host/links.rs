@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Where volumes are mounted.
 const VOLUMES: [&str; 2] = ["mnt", "srv/bricks"];
-/// As many as the kernel follows (path_resolution(7)).
+/// As many as the kernel follows (`path_resolution(7)`).
 const MOST: u32 = 40;
 
 /// The path with every link followed, below `root`; none where it leads onto a volume, into a circle, or nowhere.
