@@ -121,6 +121,9 @@ pub fn jobs(view: &NodeView<'_>, here: Here, flags: &[String]) -> Vec<Job> {
     if here.ha {
         // 1 and 2: the node has no quorum, which is an answer.
         jobs.push(Job::text("corosync", &["corosync-quorumtool", "-s"], &[1, 2]));
+    }
+    // Also before it has taken over: whoever asks by hand leaves an answer, which would grow old.
+    if file.ha.is_some() {
         jobs.push(sibling("pc-ha", "status", "ha", every("ha")));
     }
     if here.ha && !here.ha_stopped {
@@ -176,11 +179,17 @@ networks = ["lan"]
     fn only_what_the_file_has_is_asked_for() {
         let all = ["config", "unlock", "brick", "gluster", "ovs", "vm", "vm-list", "trust", "corosync"];
         let here = Here { member: true, ha: true, ha_stopped: false };
-        let full = names(FILE, here);
+        let node = |n: u8| {
+            format!("[[node]]\nname = \"node{n}\"\naddress = \"192.168.0.5{n}/24\"\nnics.lan = [\"eth0\"]\n")
+        };
+        let with_ha = format!("{FILE}{}{}[ha]\n", node(2), node(3));
+        let full = names(&with_ha, here);
         assert_eq!(full[..9], all);
         assert_eq!(full[9..], ["ha", "pacemaker", "smart-nvme-A", "versions"]);
-        let stopped = names(FILE, Here { ha_stopped: true, ..here });
+        let stopped = names(&with_ha, Here { ha_stopped: true, ..here });
         assert_eq!(stopped[9..], ["ha", "smart-nvme-A", "versions"]);
+        assert!(names(&with_ha, Here::default()).contains(&"ha".into()));
+        assert!(!names(FILE, Here::default()).contains(&"ha".into()));
         let saved = format!("{FILE}[backup.daily]\nrepository = \"/srv/borg\"\nschedule = \"daily\"\n");
         assert!(!full.contains(&"borg".into()) && names(&saved, Here::default()).contains(&"borg".into()));
         let bare = "schema = \"personal-cluster/1\"\nname = \"home\"\n[[node]]\nname = \"node1\"\naddress = \"192.168.0.50\"\n";

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
 mod bench;
+mod node;
 mod planted;
 mod watch;
 
