@@ -41,7 +41,7 @@ trap 'kill "$server" 2> /dev/null || true; rm -rf "$work"' EXIT
 server=
 run=$work/run/personal-cluster
 mkdir -p "$run"
-for noun in unlock brick ovs vm trust borg config; do
+for noun in unlock brick ovs vm trust ha borg config; do
   cp "../tools/pc-$noun/tests/golden/status.json" "$run/$noun.json"
 done
 cp ../tools/pc-vm/tests/golden/list.json "$run/vm-list.json"
@@ -53,6 +53,6 @@ server=$!
 exec 3< "$work/log"
 read -r line <&3
 curl -sf -m 10 "http://${line##* }/metrics" > "$work/scrape"
-[ "$(grep -c '^pc_collector_success{.*} 1$' "$work/scrape")" -ge 9 ] || fault "a scrape lacks collectors"
+[ "$(grep -c '^pc_collector_success{.*} 1$' "$work/scrape")" -ge 10 ] || fault "a scrape lacks collectors"
 "$promtool" check metrics < "$work/scrape" || fault "promtool finds fault with a scrape"
 exit "$faults"

@@ -82,7 +82,8 @@ pub struct StatusBackup {
     pub consistency: Option<String>,
     /// The node that made it.
     pub made_by: Option<String>,
-    /// It is older than the schedule allows, or there is none; null: not known, its volume is not there.
+    /// It is older than the schedule allows, or there is none; null: not known, its volume is not there, or its records are
+    /// another node's.
     pub overdue: Option<bool>,
     /// What the last attempt said, when it failed.
     pub last_error: Option<String>,
@@ -107,9 +108,14 @@ pub struct StatusBackup {
 /// Looks.
 pub fn status(site: &Site) -> Result<Status> {
     let mut problems = Vec::new();
-    let policies = site.policies.iter().map(|policy| of_policy(site, policy, &mut problems)).collect();
-    let mut backups = Vec::new();
-    for pair in pairs(site.cluster(), &[], None)? {
+    let (pairs, mut policies, mut backups) = (pairs(site.cluster(), &[], None)?, Vec::new(), Vec::new());
+    for policy in &site.policies {
+        let mut of = pairs.iter().filter(|pair| pair.policy == *policy.name).peekable();
+        // Of a policy that no VM has, whoever can look at it tells what is wrong.
+        let ours = of.peek().is_none() || of.any(|pair| is_ours(site, policy, pair.vm.as_str()));
+        policies.push(of_policy(site, policy, ours, &mut problems));
+    }
+    for pair in pairs {
         let policy = site.policy(pair.policy.as_str())?;
         backups.push(of_pair(site, policy, pair.vm.as_str(), &mut problems)?);
     }
@@ -124,6 +130,12 @@ pub fn status(site: &Site) -> Result<Status> {
     })
 }
 
+/// Whether this node speaks for a VM's archives. Where each node has records of its own, the node that the VM is at home on does.
+fn is_ours(site: &Site, policy: &Policy, vm: &str) -> bool {
+    let home = site.cluster().vms.get(vm).and_then(|vm| site.cluster().home_of(vm));
+    policy.is_shared(site.cluster()) || home.is_some_and(|home| home.name.as_str() == site.node())
+}
+
 /// Whether the volume with the policy's records can be looked at: an empty mount point would tell "never".
 fn readable(site: &Site, policy: &Policy) -> Result<()> {
     let Some(volume) = &policy.state.volume else { return Ok(()) };
@@ -131,7 +143,8 @@ fn readable(site: &Site, policy: &Policy) -> Result<()> {
     if site.mounts()?.has(&mount) { Ok(()) } else { anyhow::bail!("{mount} is not mounted") }
 }
 
-fn of_policy(site: &Site, policy: &Policy, problems: &mut Vec<String>) -> StatusPolicy {
+/// `ours`: a VM that this node speaks for is backed up there. What no backup of ours needs is not missed.
+fn of_policy(site: &Site, policy: &Policy, ours: bool, problems: &mut Vec<String>) -> StatusPolicy {
     let mut known = StatusPolicy {
         name: policy.name.to_string(),
         repository: policy.settings.repository.clone(),
@@ -147,8 +160,8 @@ fn of_policy(site: &Site, policy: &Policy, problems: &mut Vec<String>) -> Status
         readable(site, policy)?;
         let records = site.records(policy);
         let acknowledged = records.key()?.is_some();
-        known.key_acknowledged = Some(acknowledged);
-        if !acknowledged {
+        known.key_acknowledged = Some(acknowledged).filter(|known| *known || ours);
+        if !acknowledged && ours {
             problems.push(format!("backup.{}: no copy of its key is elsewhere: no backup runs", policy.name));
         }
         let holder = site.lock_files(policy).holder()?;
@@ -164,7 +177,7 @@ fn of_policy(site: &Site, policy: &Policy, problems: &mut Vec<String>) -> Status
         known.damage = upkeep.damage;
         Ok(())
     };
-    if let Err(error) = look() {
+    if let Some(error) = look().err().filter(|_| ours) {
         problems.push(format!("backup.{}: {error:#}", policy.name));
     }
     known
@@ -233,7 +246,9 @@ fn of_pair(site: &Site, policy: &Policy, vm: &str, problems: &mut Vec<String>) -
     let gap = systemd::gap(&policy.settings.schedule)?;
     let last = record.last.as_ref().map(|last| last.taken_at);
     let overdue = calendar::is_overdue(last, gap, now);
-    if overdue {
+    // One that has moved is backed up where it is: the archive that it left here says nothing, but for a fresh one.
+    let known_here = !overdue || is_ours(site, policy, vm);
+    if overdue && known_here {
         let age = match last {
             None => "there is none".to_string(),
             Some(last) if calendar::is_ahead(last, now) => {
@@ -243,7 +258,7 @@ fn of_pair(site: &Site, policy: &Policy, vm: &str, problems: &mut Vec<String>) -
         };
         problems.push(format!("vm {vm}: no archive in {} in time: {age}", policy.name));
     }
-    known.overdue = Some(overdue);
+    known.overdue = known_here.then_some(overdue);
     if let Some(failure) = record.failure {
         known.last_error_at = Some(rfc3339(failure.at)?);
         known.last_error = Some(failure.error);
@@ -277,7 +292,7 @@ impl fmt::Display for Status {
             let overdue = match backup.overdue {
                 Some(true) => ", OVERDUE",
                 Some(false) => "",
-                None => ", not known now",
+                None => ", not known here",
             };
             writeln!(f, "{} in {}: {age}{overdue}", backup.vm, backup.policy)?;
             if let Some(error) = &backup.last_error {

@@ -64,6 +64,12 @@ impl Policy<'_> {
         volumes.dedup();
         volumes
     }
+
+    /// Whether all nodes see the same records: they lie on a replicated volume. Else each node has its own.
+    pub fn is_shared(&self, cluster: &Cluster) -> bool {
+        let volume = self.state.volume.as_ref().and_then(|name| cluster.volumes.get(name));
+        volume.is_some_and(|volume| volume.purpose != Use::Local)
+    }
 }
 
 /// Every policy of the file, by name.

@@ -156,3 +156,38 @@ fn an_archive_of_the_future_hides_and_costs_nothing() {
     assert!(machine::said(&output).contains(&format!("borg delete REPOSITORY::{ahead}")));
     assert!(machine.archives("mail").contains(&real), "the real one stays");
 }
+
+/// Without a replicated volume the records lie on each node's own disk: nobody calls another node's VMs overdue.
+#[test]
+fn each_node_speaks_for_the_vms_that_are_at_home_on_it() {
+    let machine = Machine::bare();
+    let of_both = |file: &mut serde_json::Value| {
+        let node2 = serde_json::json!({"name": "node2", "address": "192.168.0.51/24",
+            "disks": {"vms": ["/dev/disk/by-id/ata-C"]}, "nics": {"lan": ["enp1s0"]}});
+        file["node"].as_array_mut().unwrap().push(node2);
+        file["node"][0]["disks"].as_object_mut().unwrap().remove("backup");
+        file["volume"] = serde_json::json!({"vms": {"use": "local"}});
+        file["vm"]["mail"]["home"] = "node1".into();
+        file["vm"]["web"]["home"] = "node2".into();
+        file["backup"]["daily"]["repository"] = "ssh://borg@backup.example/./home".into();
+    };
+    machine.file(of_both);
+    let status = machine.json(&["status"]);
+    let (key, old) = ("backup.daily: no copy of its key", "vm mail: no archive in daily in time");
+    let problems: Vec<&str> =
+        status["problems"].as_array().unwrap().iter().map(|problem| problem.as_str().unwrap()).collect();
+    assert!(
+        matches!(problems[..], [one, other] if one.starts_with(key) && other.starts_with(old)),
+        "{problems:?}"
+    );
+    let overdue = |status: &serde_json::Value| [0, 1].map(|at| status["backups"][at]["overdue"].clone());
+    assert_eq!(overdue(&status), [true.into(), serde_json::Value::Null]);
+    // A node that has nothing to back up needs no key.
+    machine.file(|file| {
+        of_both(file);
+        file["vm"]["mail"]["backup"] = serde_json::json!([]);
+    });
+    let status = machine.json(&["status"]);
+    assert_eq!((&status["healthy"], &status["problems"]), (&true.into(), &serde_json::json!([])), "{status}");
+    assert!(status["policies"][0]["key_acknowledged"].is_null(), "{status}");
+}

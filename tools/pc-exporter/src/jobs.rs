@@ -82,6 +82,8 @@ pub struct Here {
     pub member: bool,
     /// Pacemaker has taken over.
     pub ha: bool,
+    /// It was stopped, as `pc-ha maintenance on` does: nothing of its own can be asked.
+    pub ha_stopped: bool,
 }
 
 /// The jobs of this node; `flags` are handed to the siblings.
@@ -119,6 +121,12 @@ pub fn jobs(view: &NodeView<'_>, here: Here, flags: &[String]) -> Vec<Job> {
     if here.ha {
         // 1 and 2: the node has no quorum, which is an answer.
         jobs.push(Job::text("corosync", &["corosync-quorumtool", "-s"], &[1, 2]));
+    }
+    // Also before it has taken over: whoever asks by hand leaves an answer, which would grow old.
+    if file.ha.is_some() {
+        jobs.push(sibling("pc-ha", "status", "ha", every("ha")));
+    }
+    if here.ha && !here.ha_stopped {
         let crm_mon = ["crm_mon", "--one-shot", "--output-as=xml", "--inactive", "--fence-history=1"];
         jobs.push(Job::text("pacemaker", &crm_mon, &[]));
     }
@@ -170,9 +178,18 @@ networks = ["lan"]
     #[test]
     fn only_what_the_file_has_is_asked_for() {
         let all = ["config", "unlock", "brick", "gluster", "ovs", "vm", "vm-list", "trust", "corosync"];
-        let full = names(FILE, Here { member: true, ha: true });
+        let here = Here { member: true, ha: true, ha_stopped: false };
+        let node = |n: u8| {
+            format!("[[node]]\nname = \"node{n}\"\naddress = \"192.168.0.5{n}/24\"\nnics.lan = [\"eth0\"]\n")
+        };
+        let with_ha = format!("{FILE}{}{}[ha]\n", node(2), node(3));
+        let full = names(&with_ha, here);
         assert_eq!(full[..9], all);
-        assert_eq!(full[9..], ["pacemaker", "smart-nvme-A", "versions"]);
+        assert_eq!(full[9..], ["ha", "pacemaker", "smart-nvme-A", "versions"]);
+        let stopped = names(&with_ha, Here { ha_stopped: true, ..here });
+        assert_eq!(stopped[9..], ["ha", "smart-nvme-A", "versions"]);
+        assert!(names(&with_ha, Here::default()).contains(&"ha".into()));
+        assert!(!names(FILE, Here::default()).contains(&"ha".into()));
         let saved = format!("{FILE}[backup.daily]\nrepository = \"/srv/borg\"\nschedule = \"daily\"\n");
         assert!(!full.contains(&"borg".into()) && names(&saved, Here::default()).contains(&"borg".into()));
         let bare = "schema = \"personal-cluster/1\"\nname = \"home\"\n[[node]]\nname = \"node1\"\naddress = \"192.168.0.50\"\n";

@@ -132,6 +132,9 @@ fn run(cli: Cli) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// pc-ha stops it for maintenance.
+const PACEMAKER: &str = "pacemaker.service";
+
 /// The cluster file that the flags name.
 fn load(common: &Common) -> Result<Cluster> {
     let path = common.cluster_file();
@@ -149,6 +152,8 @@ fn ask(common: &Common, all: bool, deadline: Duration) -> Result<()> {
     let here = jobs::Here {
         member: there(&format!("{}/member.json", cluster::paths::TRUST)),
         ha: there(cluster::paths::HA_ENABLED),
+        // A private root has no systemd of its own.
+        ha_stopped: common.root == Path::new("/") && units::is_stopped(PACEMAKER),
     };
     facts::run(common, jobs::jobs(&view, here, &flags(common)), all, deadline)
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use pc_cli::log;
 use zbus::blocking::Connection;
 use zbus::blocking::connection::Builder;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
@@ -78,6 +79,28 @@ pub fn look(bus: &Connection) -> Result<Samples> {
     Ok(samples)
 }
 
+/// Whether somebody has stopped a unit. One that has failed, or is tried again, was not; nor do we know while systemd is silent.
+pub fn is_stopped(unit: &str) -> bool {
+    let state = system_bus().and_then(|bus| active_state(&bus, unit));
+    match state {
+        Ok(state) => state == "inactive",
+        Err(error) => {
+            log::debug(format_args!("{error:#}"));
+            false
+        }
+    }
+}
+
+fn active_state(bus: &Connection, unit: &str) -> Result<String> {
+    let question = || format!("asking systemd for {unit}");
+    let interface = Some("org.freedesktop.systemd1.Manager");
+    let reply = bus
+        .call_method(Some(SERVICE), MANAGER, interface, "ListUnitsByNames", &[unit].as_slice())
+        .with_context(question)?;
+    let units: Vec<Unit> = reply.body().deserialize().with_context(question)?;
+    Ok(units.into_iter().next().map(|unit| unit.3).unwrap_or_default())
+}
+
 /// In microseconds since 1970; 0 for never.
 fn last_trigger(bus: &Connection, path: &OwnedObjectPath) -> Result<u64> {
     let reply = bus.call_method(
@@ -97,6 +120,13 @@ mod tests {
     use crate::exposition::{Format, render};
     use std::os::unix::net::UnixStream;
 
+    fn unit(name: &str, load: &str, active: &str, at: &str) -> Unit {
+        let text = |text: &str| text.to_string();
+        let path = OwnedObjectPath::try_from(format!("{MANAGER}/unit/{at}")).unwrap();
+        let none = OwnedObjectPath::try_from("/").unwrap();
+        (text(name), text(""), text(load), text(active), text(""), text(""), path, 0, text(""), none)
+    }
+
     /// Plays systemd on the other end of a socket.
     struct Manager;
 
@@ -109,23 +139,6 @@ mod tests {
         )]
         fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<Unit> {
             assert!(states.is_empty() && patterns.contains(&"pc-*".to_string()));
-            let path = |name: &str| OwnedObjectPath::try_from(format!("{MANAGER}/unit/{name}")).unwrap();
-            let unit = |name: &str, load: &str, active: &str, at: &str| {
-                let text = |text: &str| text.to_string();
-                let none = (0, String::new(), OwnedObjectPath::try_from("/").unwrap());
-                (
-                    text(name),
-                    text(""),
-                    text(load),
-                    text(active),
-                    text(""),
-                    text(""),
-                    path(at),
-                    none.0,
-                    none.1,
-                    none.2,
-                )
-            };
             vec![
                 unit("pc-gluster.timer", "loaded", "active", "timer"),
                 unit("pc-brick.service", "loaded", "failed", "a"),
@@ -133,6 +146,16 @@ mod tests {
                 unit("sbd.service", "not-found", "inactive", "c"),
                 unit("pc-trust-renew.timer", "loaded", "active", "never"),
             ]
+        }
+
+        #[allow(
+            clippy::unused_self,
+            clippy::needless_pass_by_value,
+            reason = "the macro's calling convention"
+        )]
+        fn list_units_by_names(&self, names: Vec<String>) -> Vec<Unit> {
+            let state = |name: &String| if name == "pacemaker.service" { "inactive" } else { "failed" };
+            names.iter().map(|name| unit(name, "loaded", state(name), "a")).collect()
         }
     }
 
@@ -176,6 +199,19 @@ mod tests {
             "pc_timer_last_trigger_timestamp_seconds{timer=\"pc-gluster.timer\"} 1700000000.5",
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_unit_that_somebody_has_stopped() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let server = std::thread::spawn(move || {
+            let builder = Builder::unix_stream(theirs).server(zbus::Guid::generate()).unwrap().p2p();
+            builder.serve_at(MANAGER, Manager).unwrap().build().unwrap()
+        });
+        let bus = Builder::unix_stream(ours).p2p().build().unwrap();
+        let _server = server.join().unwrap();
+        assert_eq!(active_state(&bus, "pacemaker.service").unwrap(), "inactive");
+        assert_eq!(active_state(&bus, "pc-brick.service").unwrap(), "failed");
     }
 
     #[test]

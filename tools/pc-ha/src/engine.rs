@@ -17,7 +17,8 @@ pub struct Engine {
     pub stops_all: bool,
     /// `stonith-enabled`: a node that is lost is waited for until its watchdog must have reset it.
     pub fences: bool,
-    /// Fencing that failed, since somebody last forgot the history; 0 where it was not asked for.
+    /// Fencing that failed, since somebody last forgot the history: so often at least; 0 where it was not asked for, or could
+    /// not be.
     pub failed_fencing: usize,
     /// All nodes it knows.
     pub nodes: Vec<NodeState>,

@@ -215,8 +215,9 @@ fn said(engine: &Engine) -> Vec<String> {
         );
     }
     if engine.failed_fencing > 0 {
+        // Of several to the same end crm_mon tells the newest.
         warnings.push(format!(
-            "fencing has failed, {} times in pacemaker's history\n  \
+            "fencing has failed, at least {} times in pacemaker's history\n  \
              stonith_admin --history '*' --verbose    (to forget it: --cleanup --history '*')",
             engine.failed_fencing
         ));
@@ -326,7 +327,7 @@ mod tests {
         let told = said(&Engine { failed_fencing: 2, ..Engine::default() });
         let [told] = told.as_slice() else { panic!("{told:?}") };
         assert!(
-            told.starts_with("fencing has failed, 2 times in pacemaker's history\n  stonith_admin "),
+            told.starts_with("fencing has failed, at least 2 times in pacemaker's history\n  stonith_admin "),
             "{told}"
         );
     }

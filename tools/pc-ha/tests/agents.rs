@@ -212,6 +212,27 @@ fn a_volume_that_is_not_mounted_or_cannot_be_written_to_fails() {
     assert_eq!(std::fs::read_dir(scene.root.path().join("mnt/vms")).unwrap().count(), 0);
 }
 
+/// Nobody is better off elsewhere: it is full for every node, and a guest that was stopped for it would lose what it has in memory.
+#[test]
+fn a_full_volume_does_not_fail_and_is_not_noted_as_written() {
+    let scene = Scene::new();
+    let script = r#"
+        mount -o remount,size=64k "$PC_VOLUME_MOUNTS/vms"
+        "$1" start; echo "start $?"
+        # With its room taken, too, it has to find new room.
+        rm "$PC_VOLUME_MOUNTS/vms/.pc-volume-$(uname -n)" "$PC_VOLUME_STATE/vms.written"
+        cat /dev/zero > "$PC_VOLUME_MOUNTS/vms/guest" 2> /dev/null
+        "$1" monitor 2>&1 | grep -q 'vms is full: guests that write are paused'; echo "said $?"
+        "$1" monitor; echo "full $?"
+        test -e "$PC_VOLUME_STATE/vms.written"; echo "not noted $?"
+        rm "$PC_VOLUME_MOUNTS/vms/guest"; "$1" monitor; echo "room $?"
+        test -e "$PC_VOLUME_STATE/vms.written"; echo "noted $?""#;
+    let output = with_volume(&scene, script);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = "start 0\nsaid 0\nfull 0\nnot noted 1\nroom 0\nnoted 0\n";
+    assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A file system that hangs: here a pipe in the place of the file, which holds whoever opens it, as a dead server does.
 #[test]
 fn a_volume_that_hangs_fails_within_the_deadline_and_is_asked_once() {

@@ -366,3 +366,23 @@ fn a_vm_that_left_the_file_goes_when_it_is_stopped_and_not_before() {
     let configuration = cib.split("<status>").next().unwrap();
     assert!(!configuration.contains("mail") && configuration.contains("pc-vm-lab"), "{configuration}");
 }
+
+/// The daemon that fences is another one than the one that knows what runs where.
+#[test]
+fn a_fencer_that_hangs_or_has_died_costs_what_it_knows_and_nothing_else() {
+    let stage = Stage::new();
+    stage.pc_ha(&["apply"]);
+    stage.write("var/lib/personal-cluster/ha-enabled", "");
+    let real = "exec /usr/sbin/crm_mon \"$@\"\n";
+    for fencer in ["exec sleep 600", "echo 'Connection to the fencer failed' >&2; exit 102"] {
+        let script = format!("#!/bin/sh\ncase $* in *--fence-history*) {fencer} ;; esac\n{real}");
+        stage.program("crm_mon", &script);
+        let status = stage.json(&["status"]);
+        assert_eq!(status["nodes"].as_array().unwrap().len(), 3, "{fencer}: {status}");
+        let problems = status["problems"].to_string();
+        assert!(!problems.contains("asking pacemaker"), "{fencer}: {problems}");
+    }
+    stage.program("crm_mon", "#!/bin/sh\necho 'cluster is not available on this node' >&2; exit 102\n");
+    let status = stage.json(&["status"]);
+    assert!(status["problems"][0].as_str().unwrap().contains("cluster is not available"), "{status}");
+}

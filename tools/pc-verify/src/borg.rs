@@ -34,6 +34,9 @@ struct Policy {
 struct Backup {
     vm: String,
     policy: String,
+    /// None: another node has its records, or nobody can look at them.
+    #[serde(default)]
+    overdue: Option<bool>,
     last_error: Option<String>,
     #[serde(default)]
     verified_at: Option<String>,
@@ -49,7 +52,12 @@ pub fn read(status: &Status) -> Vec<Told> {
     let mut told = tools::sentences("borg", problems);
     let age = |then: Option<&str>| Some(time_of(measured_at.as_deref())? - time_of(then)?);
     let late = |then: Option<&str>, days: i64| age(then).filter(|age| *age > Duration::days(days));
-    for Policy { name, checked_at } in policies {
+    // Where each node has records of its own, the one that makes the archives knows when they were read last.
+    let ours = || backups.iter().filter(|backup| backup.overdue.is_some());
+    let none = |policy: &str| {
+        backups.iter().any(|one| one.policy == policy) && ours().all(|one| one.policy != policy)
+    };
+    for Policy { name, checked_at } in policies.iter().filter(|policy| !none(&policy.name)) {
         if let Some(age) = late(checked_at.as_deref(), SELDOM) {
             let fault = format!("the repository of {name} was last checked {} days ago", age.whole_days());
             told.push(Told::warning(fault, format!("pc-borg check {name}")));
@@ -57,7 +65,7 @@ pub fn read(status: &Status) -> Vec<Told> {
     }
     // Out of whichever repository it was.
     let newest = |of: &str| {
-        let drills = backups.iter().filter(|one| one.vm == of && one.drill_wanted);
+        let drills = ours().filter(|one| one.vm == of && one.drill_wanted);
         drills.filter_map(|one| one.drilled_at.as_deref()).max_by_key(|then| time_of(Some(then)))
     };
     let names: BTreeSet<&str> = backups.iter().map(|backup| backup.vm.as_str()).collect();
@@ -67,8 +75,8 @@ pub fn read(status: &Status) -> Vec<Told> {
             told.push(Told::warning(fault, format!("pc-borg drill {vm}")));
         }
     }
-    for Backup { vm, policy, last_error, verified_at, .. } in backups {
-        if let Some(age) = late(verified_at.as_deref(), SELDOM) {
+    for Backup { vm, policy, overdue, last_error, verified_at, .. } in backups {
+        if let Some(age) = late(verified_at.as_deref(), SELDOM).filter(|_| overdue.is_some()) {
             let fault =
                 format!("vm {vm}: an archive in {policy} was last read {} days ago", age.whole_days());
             told.push(Told::warning(fault, format!("pc-borg verify {vm}")));

@@ -2,6 +2,7 @@
 
 mod asked;
 mod facts;
+mod links;
 mod smart;
 
 use std::path::Path;
@@ -18,7 +19,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::judge::{Answer, Asked, Reports};
 use crate::lints::Ours;
-use crate::machine::{Machine, Server};
+use crate::machine::{Machine, Server, Supply};
 use crate::tools::{TOOLS, Tool};
 use crate::verdict::Verdict;
 use crate::want::{self, Here};
@@ -40,7 +41,7 @@ enum Part {
     Tool(Asked),
     Machine(Box<Machine>),
     Servers(Vec<Server>),
-    Supplies(Vec<(String, String)>),
+    Supplies(Vec<Supply>),
 }
 
 /// Looks at this node; whatever has not answered by then is silent.
@@ -69,8 +70,8 @@ pub fn look(common: &Common, view: &NodeView<'_>, budget: Duration) -> Result<Re
     std::thread::spawn(move || drop(servers_of.send(Part::Servers(asked::servers(&asked_of, patience)))));
     std::thread::spawn(move || drop(sender.send(Part::Supplies(asked::supplies(patience)))));
     let late = || format!("no answer within {} s", budget.as_secs());
-    let (mut asked, mut machine) =
-        (Vec::new(), Err(format!("looking at the files of this machine: {}", late())));
+    let (mut asked, mut machine) = (Vec::new(), Machine::default());
+    let mut unseen = Some(format!("looking at the files of this machine: {}", late()));
     // A name that cannot be looked up in time is a server that does not answer.
     let silent = |tang: &cluster::Tang| Server { url: tang.url.clone(), fault: Some(late()) };
     let (mut servers, mut supplies) = (tang.iter().map(silent).collect(), Vec::new());
@@ -78,7 +79,7 @@ pub fn look(common: &Common, view: &NodeView<'_>, budget: Duration) -> Result<Re
     while let Ok(part) = parts.recv_timeout(budget.saturating_sub(started.elapsed())) {
         match part {
             Part::Tool(answer) => asked.push(answer),
-            Part::Machine(seen) => machine = Ok(*seen),
+            Part::Machine(seen) => (machine, unseen) = (*seen, None),
             Part::Servers(seen) => servers = seen,
             Part::Supplies(seen) => supplies = seen,
         }
@@ -99,19 +100,29 @@ pub fn look(common: &Common, view: &NodeView<'_>, budget: Duration) -> Result<Re
         seconds: started.elapsed().as_secs_f64(),
         asked,
         file: want::warnings(view.cluster),
-        machine: machine.map(|machine| Machine { supplies, servers, ..machine }),
-        ours: ours(view),
+        // Whatever the files are late for.
+        machine: Machine { supplies, servers, ..machine },
+        unseen,
+        ours: ours(view, here),
     })
 }
 
-fn ours(view: &NodeView<'_>) -> Ours {
+fn ours(view: &NodeView<'_>, here: Here) -> Ours {
     let (file, of_vms) = (view.cluster, |volume: &cluster::Volume| volume.purpose == Use::Vm);
     let named = |(name, _): (&cluster::Name, &cluster::Volume)| name.to_string();
+    let immovable = |vm: &cluster::Vm| file.nodes.len() == 1 || file.stays_home(vm);
     Ours {
         disks: view.bricks().iter().map(|brick| brick.device.to_string()).collect(),
         volumes: file.volumes.iter().map(named).collect(),
         replicated_for_vms: file.volumes.iter().filter(|(_, volume)| of_vms(volume)).map(named).collect(),
         threshold: file.unlock.as_ref().map_or(0, |unlock| unlock.threshold.into()),
+        ha: here.ha,
+        immovable: file
+            .vms
+            .iter()
+            .filter(|(_, vm)| immovable(vm))
+            .map(|(name, _)| name.to_string())
+            .collect(),
     }
 }
 
@@ -153,11 +164,17 @@ fn flags(common: &Common) -> Vec<String> {
     flags
 }
 
-/// Asks every other node of the file for its verdict, all at once.
-pub fn others(common: &Common, file: &Cluster, own: &str, patient: bool, budget: Duration) -> Vec<Other> {
+/// Asks nodes of the file for their verdicts, all at once.
+pub fn others(
+    common: &Common,
+    file: &Cluster,
+    wanted: &dyn Fn(&str) -> bool,
+    patient: bool,
+    budget: Duration,
+) -> Vec<Other> {
     let ssh = Ssh::of(common);
     let verb = if patient { "pc-verify --json --patient" } else { "pc-verify --json" };
-    let nodes = file.nodes.iter().map(|node| node.name.as_str()).filter(|name| *name != own);
+    let nodes = file.nodes.iter().map(|node| node.name.as_str()).filter(|name| wanted(name));
     std::thread::scope(|scope| {
         let ssh = ssh.as_ref();
         let ask = move |node: &str| {

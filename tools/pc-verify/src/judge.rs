@@ -8,7 +8,7 @@ use crate::lints::{self, Ours};
 use crate::machine::Machine;
 use crate::there;
 use crate::told::Told;
-use crate::tools::{self, TOOLS};
+use crate::tools::{self, Around, TOOLS};
 use crate::verdict::{Check, Finding, Looked, Severity, State, Verdict};
 
 /// How a tool answered.
@@ -48,8 +48,10 @@ pub struct Reports {
     pub asked: Vec<Asked>,
     /// Warnings about the file itself: what is wrong, what to do.
     pub file: Vec<(String, String)>,
-    /// The machine; an error when it could not be looked at in time.
-    pub machine: Result<Machine, String>,
+    /// The machine, as far as it could be looked at.
+    pub machine: Machine,
+    /// Why its files could not be looked at in time.
+    pub unseen: Option<String>,
     /// What the rules have to know of the file.
     pub ours: Ours,
 }
@@ -62,6 +64,7 @@ pub fn judge(reports: &Reports) -> Verdict {
         .filter(|asked| matches!(&asked.answer, Answer::Status(value) if tools::is_ours(asked.name, value)))
         .map(|asked| asked.name)
         .collect();
+    let around = Around { answered: &answered, ours: &reports.ours };
     let (mut checks, mut findings) = (Vec::new(), Vec::new());
     let mut add = |name: &str, seconds: f64, silent: Option<State>, told: Vec<Told>| {
         let worst = told.iter().map(|told| told.severity).min();
@@ -80,7 +83,7 @@ pub fn judge(reports: &Reports) -> Verdict {
         let Some(asked) = reports.asked.iter().find(|asked| asked.name == tool.name) else { continue };
         let command = format!("{} status", tool.program);
         let (silent, told) = match &asked.answer {
-            Answer::Status(value) => match tools::told(tool, value.clone(), &answered) {
+            Answer::Status(value) => match tools::told(tool, value.clone(), around) {
                 Ok(told) => (None, told),
                 Err(error) => (Some(State::Silent), vec![Told::problem(format!("{error:#}"), command)]),
             },
@@ -119,10 +122,7 @@ pub fn judge(reports: &Reports) -> Verdict {
 /// The rules over the machine; a daemon that does not say what they need is a problem of its own.
 fn machine(reports: &Reports) -> (Option<State>, Vec<Told>) {
     let silent = |why: &str, remedy: &str| Told::problem(why.lines().next().unwrap_or_default(), remedy);
-    let machine = match &reports.machine {
-        Ok(machine) => machine,
-        Err(why) => return (Some(State::Silent), vec![silent(why, "dmesg")]),
-    };
+    let machine = &reports.machine;
     let mut told: Vec<Told> = lints::RULES.iter().flat_map(|rule| rule(machine, &reports.ours)).collect();
     let units = machine.units.as_ref().and_then(|units| units.as_ref().err());
     if let Some(why) = units {
@@ -132,7 +132,11 @@ fn machine(reports: &Reports) -> (Option<State>, Vec<Told>) {
     if let Some(Err(why)) = machine.clock.as_ref().filter(|clock| clock.as_ref().err() != units) {
         told.push(silent(why, "systemctl status systemd-timedated.service"));
     }
-    (None, told)
+    // Others have asked unlock servers and power supplies meanwhile.
+    if let Some(why) = &reports.unseen {
+        told.insert(0, silent(why, "dmesg"));
+    }
+    (reports.unseen.as_ref().map(|_| State::Silent), told)
 }
 
 fn of_config<'a>(reports: &'a Reports, key: &str) -> Option<&'a Value> {

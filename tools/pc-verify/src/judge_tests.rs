@@ -55,7 +55,8 @@ fn reports() -> Reports {
         seconds: 0.5,
         asked: TOOLS.iter().map(status).collect(),
         file: Vec::new(),
-        machine: Ok(Machine::default()),
+        machine: Machine::default(),
+        unseen: None,
         ours: Ours::default(),
     }
 }
@@ -199,7 +200,7 @@ fn a_disk_is_told_once_by_who_is_nearer() {
     let brick = status_of(&mut unmounted, "brick");
     brick["healthy"] = json!(false);
     brick["bricks"][1]["state"] = json!("formatted");
-    brick["bricks"][2]["problems"] = json!(["no backup of the LUKS header"]);
+    brick["bricks"][2]["problems"] = json!(["no backup of the LUKS header\n  pc-brick apply"]);
     let expected = [
         "problem brick: disk nvme-A of volume vms is not mounted -> pc-brick apply",
         "problem brick: disk ata-B of volume vms: no backup of the LUKS header -> pc-brick apply",
@@ -322,52 +323,6 @@ fn the_network() {
     );
 }
 
-#[test]
-fn silence_is_a_reason() {
-    let mut reports = reports();
-    for asked in &mut reports.asked {
-        asked.answer = match asked.name {
-            "gluster" => Answer::Silent("no answer within 3 s".into()),
-            "ha" => Answer::Absent,
-            "brick" => Answer::Status(json!({"schema": "pc.brick.status/2"})),
-            "trust" => Answer::Silent("opening x: denied\n  sudo pc-trust status".into()),
-            _ => continue,
-        };
-    }
-    reports.machine = Ok(Machine {
-        units: Some(Err("asking systemd for its units: timed out".into())),
-        clock: Some(Err("asking systemd-timedated: timed out".into())),
-        ..Machine::default()
-    });
-    let expected = [
-        "problem trust: gives no status: opening x: denied -> sudo pc-trust status",
-        "problem brick: its answer is \"pc.brick.status/2\", not \"pc.brick.status/1\" -> pc-brick status",
-        "problem gluster: gives no status: no answer within 3 s -> pc-gluster status",
-        "problem ha: pc-ha is not installed, and the file has what it is for -> apt-get install pc-ha",
-        "problem machine: asking systemd for its units: timed out -> systemctl status dbus.service",
-        "problem machine: asking systemd-timedated: timed out -> systemctl status systemd-timedated.service",
-    ];
-    assert_eq!(told(&reports), expected);
-    let none = "connecting to the system's D-Bus: no such file".to_string();
-    reports.machine =
-        Ok(Machine { units: Some(Err(none.clone())), clock: Some(Err(none)), ..Machine::default() });
-    assert_eq!(told(&reports).len(), 5);
-    reports.machine = Err("looking at the files of this machine: no answer within 3 s".into());
-    assert!(told(&reports)[4].contains("looking at the files"));
-}
-
-#[test]
-fn unhealthy_without_a_reason_is_a_reason() {
-    for tool in ["ovs", "unlock", "brick", "gluster", "vm", "ha", "trust", "borg"] {
-        let command = format!("pc-{tool} status");
-        planted(
-            tool,
-            |status| status["healthy"] = json!(false),
-            &[&format!("problem {tool}: {command} says that something is wrong -> {command}")],
-        );
-    }
-}
-
 /// The recorded answer, which docs/json/pc.verify-v1.json describes, and its text.
 #[test]
 fn a_recorded_verdict() {
@@ -375,13 +330,14 @@ fn a_recorded_verdict() {
     *status_of(&mut reports, "gluster") = golden("gluster", "status-degraded");
     let ha = status_of(&mut reports, "ha");
     ha["warnings"] = json!(["maintenance mode is on: nothing is restarted\n  pc-ha maintenance off"]);
-    let Ok(machine) = &mut reports.machine else { panic!("no machine") };
-    machine.crypttab = "gv0 /dev/sdb1 none luks\n".into();
+    reports.machine.crypttab = "gv0 /dev/sdb1 none luks\n".into();
     let mut verdict = judge(&reports);
     verdict.nodes[0].version = Some("0.1.0".into());
     crate::golden("node.json", &(serde_json::to_string_pretty(&verdict).unwrap() + "\n"));
     crate::golden("node.txt", &verdict.to_string());
 }
 
+#[path = "judge_silent_tests.rs"]
+mod silent;
 #[path = "judge_warnings_tests.rs"]
 mod warnings;

@@ -28,6 +28,15 @@ fn a_lost_lock() {
         planted("vm", plant, &[&format!("{lost} -> {mover} mail NODE")]);
     }
     planted("vm", |status| status["vms"][0]["disk_locked"] = json!(true), &[]);
+    // One that can run nowhere else: there is one node, or its disk or a device of it is there.
+    for (should, starter) in [(json!(true), "pc-vm"), (json!(null), "pc-ha")] {
+        let mut reports = reports();
+        reports.ours.immovable = vec!["mail".into()];
+        let status = status_of(&mut reports, "vm");
+        (status["vms"][0]["disk_locked"], status["vms"][0]["should_run_here"]) = (json!(false), should);
+        let remedy = format!("{starter} stop mail, then {starter} start mail: it can run nowhere else");
+        assert_eq!(told(&reports), [format!("{lost} -> {remedy}")]);
+    }
 }
 
 #[test]
@@ -71,4 +80,12 @@ fn backups_that_nobody_has_proven_for_long() {
         },
         &[],
     );
+    // Records of its own, of a VM that another node has backed up since it moved there.
+    let moved = |status: &mut Value| {
+        at("2026-01-10T00:00:00Z", "2026-01-09T00:00:00Z", "2026-02-01T00:00:00Z")(status);
+        for backup in status["backups"].as_array_mut().unwrap() {
+            backup["overdue"] = json!(null);
+        }
+    };
+    planted("borg", moved, &[]);
 }

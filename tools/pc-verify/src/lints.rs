@@ -2,9 +2,11 @@
 
 mod by_hand;
 mod hardware;
+mod scripts;
 
-use self::by_hand::{confinement, crypttab, fstab, insecure, jobs, profile, readable, snapshots};
+use self::by_hand::{confinement, crypttab, fstab, insecure, profile, readable, snapshots};
 use self::hardware::{disks, servers, supplies};
+use self::scripts::jobs;
 use crate::machine::{Machine, Unit};
 use crate::told::Told;
 
@@ -19,6 +21,10 @@ pub struct Ours {
     pub replicated_for_vms: Vec<String>,
     /// How many unlock servers open a disk.
     pub threshold: usize,
+    /// Pacemaker has taken over on this node.
+    pub ha: bool,
+    /// VMs that can run on one node only.
+    pub immovable: Vec<String>,
 }
 
 /// One rule.

@@ -1,7 +1,7 @@
 //! Each rule with its planted fault, on a machine that is otherwise as the packages leave it.
 
 use super::*;
-use crate::machine::{Clock, Disk, Key, Server, Swap};
+use crate::machine::{Clock, Disk, Key, Server, Supply, Swap};
 use crate::verdict::Severity::{self, Problem, Warning};
 
 fn unit(name: &str, file: &str, active: &str) -> Unit {
@@ -13,6 +13,10 @@ const PROFILE: &str = "features.shard=on\ncluster.quorum-type=auto\ncluster.serv
 
 fn server(url: &str, fault: Option<&str>) -> Server {
     Server { url: url.into(), fault: fault.map(String::from) }
+}
+
+fn supply(name: &str, status: Result<&str, &str>) -> Supply {
+    Supply { name: Some(name.into()), status: status.map(String::from).map_err(String::from) }
 }
 
 /// As Debian's and our own packages leave a node.
@@ -58,7 +62,7 @@ fn healthy() -> Machine {
             Disk { name: "ata-A".into(), passed: Some(true), ..Disk::default() },
             Disk { name: "nvme-B".into(), passed: Some(true), wear: Some(0.4), ..Disk::default() },
         ],
-        supplies: vec![("ups-1".into(), "OL CHRG".into())],
+        supplies: vec![supply("ups-1", Ok("OL CHRG"))],
         servers: vec![server("http://192.168.0.2", None), server("http://192.168.0.3", None)],
         keys: vec![Key { path: "/usr/lib/ssl/glusterfs.key".into(), mode: 0o100_600 }],
     }
@@ -70,6 +74,8 @@ fn ours() -> Ours {
         volumes: vec!["vms".into(), "backup".into()],
         replicated_for_vms: vec!["vms".into()],
         threshold: 1,
+        ha: true,
+        immovable: Vec::new(),
     }
 }
 
@@ -226,6 +232,9 @@ fn fstab_mounts_what_is_ours_or_hangs_the_boot() {
     fine.fstab +=
         "/swapfile none swap sw 0 0\nUUID=3 /var/log ext4 defaults 0 2\nUUID=4 /data ext4 noauto 0 0\n";
     fine.fstab += "nas:/x /nas nfs x-systemd.automount 0 0\n";
+    // What is always there.
+    fine.fstab += "tmpfs /dev/shm tmpfs defaults 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n";
+    fine.fstab += "tmpfs /mnt/ram tmpfs size=1g 0 0\nhuge /hugepages hugetlbfs pagesize=1G 0 0\n";
     fine.fstab += "node1:/gv0 /gluster glusterfs nofail,backup-volfile-servers=node2:node3 0 0\n";
     assert_eq!(told(&fine), []);
 }
@@ -289,6 +298,10 @@ fn what_a_nightly_script_leaves_or_does() {
         "0 2 * * * root borg create /backup::$(date +%F) /mnt/vms || true",
         "ExecStart=/usr/bin/rsync -a /srv/bricks/vms/nvme-A/brick /backup",
         "gluster snapshot create nightly vms",
+        "echo begin; borg create \"/backup::$(date)\" \"/mnt/vms\"",
+        "cd /mnt/backup && tar c . | ssh nas 'cat > x'",
+        "cp -a node1:/mnt/vms/x /y",
+        "tar c '/mnt/vms'",
     ] {
         planted(
             |machine| machine.jobs.push(("/etc/cron.d/backup".into(), format!("{line}\n"))),
@@ -303,6 +316,13 @@ fn what_a_nightly_script_leaves_or_does() {
         "0 2 * * * root borg create /backup::x /home",
         "0 2 * * * root pc-segments mount /mnt/vms/vms/mail/disk.img /run/x && borg create /backup::x /run/x",
         "ExecStart=/usr/bin/gluster snapshot list",
+        // Another place, whose name begins alike.
+        "rsync -a /home /mnt/vms-nas/home",
+        "rsync -a /home /mnt/vms2",
+        // Words.
+        "echo 'borg create /backup::x /mnt/vms' >&2",
+        "0 2 * * * root echo \"run; rsync /mnt/vms by hand\" | mail root",
+        "logger gluster snapshot create nightly vms",
     ] {
         fine.jobs.push(("/etc/cron.d/backup".into(), line.into()));
     }
@@ -322,10 +342,23 @@ fn disks_that_say_so_themselves() {
 
 #[test]
 fn power_that_ends() {
-    let ups = |words: &'static str| move |machine: &mut Machine| machine.supplies[0].1 = words.into();
+    let ups =
+        |words: &'static str| move |machine: &mut Machine| machine.supplies[0].status = Ok(words.into());
     planted(ups("OB DISCHRG"), Warning, "ups-1 has no mains", "upsc ups-1");
-    planted(ups("OB LB DISCHRG"), Problem, "the battery of ups-1 is nearly empty", "pc-vm stop --all");
+    planted(ups("OB LB DISCHRG"), Problem, "the battery of ups-1 is nearly empty", "pc-ha shutdown --all");
     planted(ups("OL RB"), Warning, "the battery of ups-1 has to be replaced", "upsc ups-1");
+    let silent = |machine: &mut Machine| machine.supplies.push(supply("ups-2", Err("Driver not connected")));
+    planted(silent, Warning, "NUT knows nothing of ups-2: Driver not connected", "upsc ups-2");
+    let hangs = |machine: &mut Machine| {
+        machine.supplies = vec![Supply { name: None, status: Err("upsc: no answer within 1 s".into()) }];
+    };
+    planted(hangs, Warning, "NUT knows nothing of any power supply: upsc: no answer within 1 s", "upsc -l");
+    // Without pacemaker each node's own.
+    let mut empty = healthy();
+    ups("OB LB")(&mut empty);
+    let alone = Ours { ha: false, ..ours() };
+    let told: Vec<Told> = RULES.iter().flat_map(|rule| rule(&empty, &alone)).collect();
+    assert_eq!(told[0].remedy, "pc-vm stop --all, then poweroff, on each node that ups-1 feeds");
 }
 
 #[test]

@@ -57,6 +57,15 @@ pub struct Server {
     pub fault: Option<String>,
 }
 
+/// A power supply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supply {
+    /// As NUT calls it; none: NUT itself.
+    pub name: Option<String>,
+    /// Its status words, or why there are none.
+    pub status: Result<String, String>,
+}
+
 /// All of it. Files that are not there are empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Machine {
@@ -84,8 +93,8 @@ pub struct Machine {
     pub jobs: Vec<(String, String)>,
     /// Disks, as they were last asked for pc-exporter.
     pub disks: Vec<Disk>,
-    /// Power supplies that NUT knows: name and status words.
-    pub supplies: Vec<(String, String)>,
+    /// Power supplies that NUT knows.
+    pub supplies: Vec<Supply>,
     /// The file's unlock servers.
     pub servers: Vec<Server>,
     /// Files with secrets.

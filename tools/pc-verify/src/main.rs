@@ -4,6 +4,7 @@
 //! not answered by then is a reason by itself.
 
 mod borg;
+mod disks;
 mod gluster;
 mod host;
 mod html;
@@ -32,9 +33,12 @@ use cluster::Cluster;
 use pc_cli::{Common, Exit, emit, emit_raw, refused, write_atomic};
 
 use crate::verdict::Verdict;
+use crate::whole::Other;
 
 /// What a person waits for without wondering.
 const BUDGET: Duration = Duration::from_secs(3);
+/// The nodes of a VM that two of them run are asked again after so long.
+const AGAIN: Duration = Duration::from_secs(5);
 /// A machine under emulation, or right after its start.
 const PATIENT: Duration = Duration::from_secs(30);
 
@@ -124,21 +128,37 @@ impl Question {
 
     /// Looks once.
     fn ask(&self) -> Result<Verdict> {
-        let (common, budget) = (&self.common, self.budget());
         let file = self.read()?;
-        let view = file.view(&common.node_name()?).map_err(refused)?;
-        let own = || host::look(common, &view, budget).map(|reports| judge::judge(&reports));
         if !self.cluster {
-            return own();
+            return self.own(&file);
         }
-        let name = view.node.name.as_str();
-        // Side by side: the others are not asked after this node is done.
+        let (own, others) = self.all(&file, |_| true)?;
+        let mut twice = whole::doubtful(&own, &others);
+        if !twice.is_empty() {
+            // A guest that is being moved has left one of them by then.
+            std::thread::sleep(AGAIN);
+            let (own, others) = self.all(&file, |node| twice.iter().any(|(_, other)| other == node))?;
+            let still = whole::doubtful(&own, &others);
+            twice.retain(|at| still.contains(at));
+        }
+        Ok(whole::merge(own, others, &twice))
+    }
+
+    fn own(&self, file: &Cluster) -> Result<Verdict> {
+        let view = file.view(&self.common.node_name()?).map_err(refused)?;
+        host::look(&self.common, &view, self.budget()).map(|reports| judge::judge(&reports))
+    }
+
+    /// This node and others, side by side: those are not asked after this one is done.
+    fn all(&self, file: &Cluster, wanted: impl Fn(&str) -> bool + Sync) -> Result<(Verdict, Vec<Other>)> {
+        let name = self.common.node_name()?;
+        let wanted = |node: &str| node != name && wanted(node);
         let (own, others) = std::thread::scope(|scope| {
-            let others = scope.spawn(|| host::others(common, &file, name, self.patient, budget));
-            (own(), others.join())
+            let others =
+                scope.spawn(|| host::others(&self.common, file, &wanted, self.patient, self.budget()));
+            (self.own(file), others.join())
         });
-        let others = others.map_err(|_| anyhow::anyhow!("asking the other nodes ended badly"))?;
-        Ok(whole::merge(own?, others))
+        Ok((own?, others.map_err(|_| anyhow::anyhow!("asking the other nodes ended badly"))?))
     }
 }
 

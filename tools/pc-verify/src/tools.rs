@@ -8,11 +8,29 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::disks;
+use crate::lints::Ours;
 use crate::told::Told;
 use crate::verdict::Severity::{Problem, Warning};
 
-/// A tool's answer to findings; `answered` are the checks that have answered on this node.
-type Reader = fn(Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>>;
+/// What is known beside a tool's own answer.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// The checks that have answered on this node.
+    pub answered: &'a BTreeSet<&'a str>,
+    /// What of the cluster file counts.
+    pub ours: &'a Ours,
+}
+
+impl Around<'_> {
+    /// Whether a check has answered.
+    pub fn has(self, check: &str) -> bool {
+        self.answered.contains(check)
+    }
+}
+
+/// A tool's answer to findings.
+type Reader = fn(Value, Around) -> Result<Vec<Told>>;
 
 /// A tool that has a status.
 pub struct Tool {
@@ -31,8 +49,8 @@ pub static TOOLS: &[Tool] = &[
     Tool { name: "config", program: "pc-config", schema: "pc.config.status/1", read: config },
     Tool { name: "ovs", program: "pc-ovs", schema: "pc.ovs.status/1", read: ovs },
     Tool { name: "trust", program: "pc-trust", schema: "pc.trust.status/1", read: trust },
-    Tool { name: "unlock", program: "pc-unlock", schema: "pc.unlock.status/1", read: unlock },
-    Tool { name: "brick", program: "pc-brick", schema: "pc.brick.status/1", read: brick },
+    Tool { name: "unlock", program: "pc-unlock", schema: "pc.unlock.status/1", read: disks::unlock },
+    Tool { name: "brick", program: "pc-brick", schema: "pc.brick.status/1", read: disks::brick },
     Tool { name: "gluster", program: "pc-gluster", schema: "pc.gluster.status/1", read: gluster },
     Tool { name: "vm", program: "pc-vm", schema: "pc.vm.status/1", read: vm },
     Tool { name: "ha", program: "pc-ha", schema: "pc.ha.status/1", read: ha },
@@ -46,20 +64,22 @@ pub fn is_ours(name: &str, answer: &Value) -> bool {
 }
 
 /// Reads an answer. A tool that calls itself unhealthy and gives no reason has one all the same.
-pub fn told(tool: &Tool, answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
+pub fn told(tool: &Tool, answer: Value, around: Around) -> Result<Vec<Told>> {
     let schema = answer.get("schema").and_then(Value::as_str).unwrap_or("none");
     anyhow::ensure!(schema == tool.schema, "its answer is {schema:?}, not {:?}", tool.schema);
     let unhealthy = answer.get("healthy") == Some(&Value::Bool(false));
-    let mut told = (tool.read)(answer.clone(), answered)?;
+    let mut told = (tool.read)(answer.clone(), around)?;
     let reasonless = |told: &[Told]| !told.iter().any(|told| told.severity == Problem);
-    if unhealthy && reasonless(&told) && reasonless(&(tool.read)(answer, &BTreeSet::new())?) {
+    let alone = Around { answered: &BTreeSet::new(), ..around };
+    if unhealthy && reasonless(&told) && reasonless(&(tool.read)(answer, alone)?) {
         let command = format!("{} status", tool.program);
         told.push(Told::problem(format!("{command} says that something is wrong"), command));
     }
     Ok(told)
 }
 
-fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T> {
+/// An answer as what its reader needs of it.
+pub fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T> {
     serde_json::from_value(answer).context("reading its answer")
 }
 
@@ -79,11 +99,11 @@ struct Problems {
     warnings: Vec<String>,
 }
 
-fn trust(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+fn trust(answer: Value, _: Around) -> Result<Vec<Told>> {
     Ok(sentences("trust", &parsed::<Problems>(answer)?.problems))
 }
 
-fn vm(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+fn vm(answer: Value, around: Around) -> Result<Vec<Told>> {
     #[derive(Deserialize)]
     struct Status {
         problems: Vec<String>,
@@ -123,28 +143,34 @@ fn vm(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
         let fault = format!("{} run on one node, group {group} keeps them apart", vms.join(" and "));
         Told::warning(fault, "move one of them to another node")
     }));
-    // Pacemaker decides where there is no home.
     for Vm { name, should_run_here, .. } in vms.iter().filter(|vm| vm.disk_locked == Some(false)) {
-        let mover = if should_run_here.is_none() { "pc-ha move" } else { "pc-vm migrate" };
+        // Pacemaker decides where there is no home. The QEMU that takes over takes the lock.
+        let (starter, mover) =
+            if should_run_here.is_none() { ("pc-ha", "move") } else { ("pc-vm", "migrate") };
         let fault =
             format!("vm {name}: QEMU has lost its lock on the disk, and keeps no second one away from it");
-        told.push(Told::warning(fault, format!("{mover} {name} NODE")));
+        let remedy = if around.ours.immovable.contains(name) {
+            format!("{starter} stop {name}, then {starter} start {name}: it can run nowhere else")
+        } else {
+            format!("{starter} {mover} {name} NODE")
+        };
+        told.push(Told::warning(fault, remedy));
     }
     Ok(told)
 }
 
-fn ha(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+fn ha(answer: Value, _: Around) -> Result<Vec<Told>> {
     let Problems { problems, warnings } = parsed(answer)?;
     let mut told = sentences("ha", &problems);
     told.extend(warnings.iter().map(|text| Told::sentence(Warning, text, "pc-ha status")));
     Ok(told)
 }
 
-fn borg(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+fn borg(answer: Value, _: Around) -> Result<Vec<Told>> {
     Ok(crate::borg::read(&parsed(answer)?))
 }
 
-fn config(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+fn config(answer: Value, _: Around) -> Result<Vec<Told>> {
     #[derive(Deserialize)]
     struct Config {
         applied: bool,
@@ -161,88 +187,7 @@ fn config(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
     Ok(told)
 }
 
-fn unlock(answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
-    #[derive(Deserialize)]
-    struct Unlock {
-        devices: Vec<Device>,
-        secrets: Vec<Secret>,
-    }
-    #[derive(Deserialize)]
-    struct Device {
-        #[serde(rename = "device")]
-        path: String,
-        state: String,
-        reason: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Secret {
-        name: String,
-        state: String,
-        reason: Option<String>,
-    }
-    let Unlock { devices, secrets } = parsed(answer)?;
-    let mut told = Vec::new();
-    let because = |reason: Option<String>| reason.map(|why| format!(" ({why})")).unwrap_or_default();
-    for Device { path, state, reason } in devices {
-        let (what, remedy) = match state.as_str() {
-            "open" => continue,
-            "missing" => ("is not there", "look at its cable and at dmesg"),
-            "unbound" => ("is locked, and nothing opens it by itself", "pc-brick apply"),
-            // pc-brick tells what is on it instead.
-            "not_luks" if answered.contains("brick") => continue,
-            "not_luks" => ("has no LUKS header", "pc-brick apply"),
-            _ => ("is locked", "systemctl status pc-unlock.service"),
-        };
-        told.push(Told::problem(format!("disk {path} {what}{}", because(reason)), remedy));
-    }
-    for Secret { name, reason, .. } in secrets.into_iter().filter(|secret| secret.state != "open") {
-        // pc-trust knows which secrets there should be, and tells the same.
-        if !answered.contains("trust") {
-            let fault = format!("secret {name} is not open{}", because(reason));
-            told.push(Told::problem(fault, "systemctl status pc-unlock.service"));
-        }
-    }
-    Ok(told)
-}
-
-fn brick(answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
-    #[derive(Deserialize)]
-    struct Bricks {
-        bricks: Vec<Brick>,
-    }
-    #[derive(Deserialize)]
-    struct Brick {
-        disk: String,
-        volume: String,
-        state: String,
-        problems: Vec<String>,
-        #[serde(default)]
-        warnings: Vec<String>,
-    }
-    let mut told = Vec::new();
-    for Brick { disk, volume, state, problems, warnings } in parsed::<Bricks>(answer)?.bricks {
-        let name = format!("disk {disk} of volume {volume}");
-        let stage = match state.as_str() {
-            "missing" | "locked" if answered.contains("unlock") => None,
-            // Its problems say what is on it.
-            "mounted" | "foreign" => None,
-            "missing" => Some(("is not there", "look at its cable and at dmesg")),
-            "locked" => Some(("is locked", "systemctl status pc-unlock.service")),
-            "blank" => Some(("is not a brick yet", "pc-brick apply")),
-            _ => Some(("is not mounted", "pc-brick apply")),
-        };
-        if let Some((what, remedy)) = stage {
-            told.push(Told::problem(format!("{name} {what}"), remedy));
-        }
-        let remedy = if state == "foreign" { "pc-brick plan" } else { "pc-brick apply" };
-        told.extend(problems.iter().map(|text| Told::sentence(Problem, &format!("{name}: {text}"), remedy)));
-        let look = |text: &String| Told::sentence(Warning, &format!("{name}: {text}"), "pc-brick status");
-        told.extend(warnings.iter().map(look));
-    }
-    Ok(told)
-}
-
-fn ovs(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
+fn ovs(answer: Value, _: Around) -> Result<Vec<Told>> {
     #[derive(Deserialize)]
     struct Ovs {
         converged: bool,
@@ -291,6 +236,6 @@ fn ovs(answer: Value, _: &BTreeSet<&str>) -> Result<Vec<Told>> {
     Ok(told)
 }
 
-fn gluster(answer: Value, answered: &BTreeSet<&str>) -> Result<Vec<Told>> {
-    Ok(crate::gluster::read(&parsed(answer)?, answered.contains("brick")))
+fn gluster(answer: Value, around: Around) -> Result<Vec<Told>> {
+    Ok(crate::gluster::read(&parsed(answer)?, around.has("brick")))
 }

@@ -21,8 +21,29 @@ pub struct Other {
     pub asked: (OffsetDateTime, OffsetDateTime),
 }
 
-/// This node's verdict and those of the others.
-pub fn merge(own: Verdict, others: Vec<Other>) -> Verdict {
+/// A VM and a node that says it runs it.
+pub type At = (String, String);
+
+/// VMs that more than one node says it runs. While one is moved that need not be so: nodes answer at different moments.
+pub fn doubtful(own: &Verdict, others: &[Other]) -> BTreeSet<At> {
+    let theirs = others.iter().filter_map(|other| {
+        let looked = other.verdict.as_ref().ok()?.nodes.first()?;
+        Some((other.node.as_str(), looked))
+    });
+    let own = own.nodes.iter().map(|looked| (looked.node.as_str(), looked));
+    let all: Vec<At> = own.chain(theirs).flat_map(|(node, looked)| running(node, looked)).collect();
+    let several = |vm: &str| all.iter().filter(|(other, _)| other == vm).count() > 1;
+    all.iter().filter(|(vm, _)| several(vm)).cloned().collect()
+}
+
+/// VMs that run on a node; the end to which one is being moved has it paused.
+fn running(node: &str, looked: &Looked) -> Vec<At> {
+    let here = looked.vms.iter().filter(|vm| vm.here && vm.state == "running");
+    here.map(|vm| (vm.name.clone(), node.to_string())).collect()
+}
+
+/// This node's verdict and those of the others; `twice` is what was doubtful and was so again some seconds later.
+pub fn merge(own: Verdict, others: Vec<Other>, twice: &BTreeSet<At>) -> Verdict {
     let mut found = Vec::new();
     for other in &others {
         match &other.verdict {
@@ -47,7 +68,7 @@ pub fn merge(own: Verdict, others: Vec<Other>) -> Verdict {
     }
     found.extend(generations(&looked));
     found.extend(versions(&looked));
-    found.extend(twice(&looked));
+    found.extend(at_once(twice));
     // First what only shows from here: it is often the cause of the rest.
     found.extend(told);
     Verdict::new(&cluster, &node, measured_at, looked, found)
@@ -119,21 +140,22 @@ fn generations(looked: &[Looked]) -> Option<Finding> {
     Some(finding(Severity::Problem, nodes, fault, format!("pc-config push, on {}", newest.node)))
 }
 
-/// Two of one VM write to one disk. What is being moved stands still on one end.
-fn twice(looked: &[Looked]) -> Vec<Finding> {
+/// Two of one VM write to one disk.
+fn at_once(twice: &BTreeSet<At>) -> Vec<Finding> {
     let mut running: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for node in reached(looked) {
-        for vm in node.vms.iter().filter(|vm| vm.here && vm.state == "running") {
-            running.entry(&vm.name).or_default().push(node.node.clone());
-        }
+    for (vm, node) in twice {
+        running.entry(vm).or_default().push(node.clone());
     }
     let several = running.into_iter().filter(|(_, nodes)| nodes.len() > 1);
     several
         .map(|(vm, nodes)| {
             let fault =
                 format!("vm {vm} runs on {} at once: each writes to its disk", nodes.join(" and on "));
-            let remedy =
-                format!("virsh destroy {vm}, on the node that `pc-vm status` does not call its owner");
+            // A record of the owner alone says nothing of which one the guests' clients have been talking to.
+            let remedy = format!(
+                "pc-vm list; if it is still so: virsh destroy {vm}, on the node that is not its owner and whose QEMU has lost \
+                 the disk's lock, by `pc-vm status` of both"
+            );
             finding(Severity::Problem, nodes, fault, remedy)
         })
         .collect()

@@ -5,6 +5,7 @@ pub mod brick;
 pub mod config;
 pub mod corosync;
 pub mod gluster;
+pub mod ha;
 pub mod ovs;
 pub mod pacemaker;
 pub mod smart;
@@ -64,6 +65,7 @@ pub static NOUNS: &[Noun] = &[
     Noun::ours("vm", "pc.vm.status/1", vm::read, vm::FAMILIES),
     Noun::ours("vm-list", "pc.vm.list/1", vm_list::read, vm_list::FAMILIES),
     Noun::ours("trust", "pc.trust.status/1", trust::read, trust::FAMILIES),
+    Noun::ours("ha", "pc.ha.status/1", ha::read, ha::FAMILIES),
     Noun::ours("borg", "pc.borg.status/1", borg::read, borg::FAMILIES),
     Noun::ours("config", "pc.config.status/1", config::read, config::FAMILIES),
     Noun::ours("versions", versions::SCHEMA, versions::read, versions::FAMILIES),

@@ -14,6 +14,7 @@ const ANSWERS: &[&str] = &[
     "pc-vm/tests/golden/status.json",
     "pc-vm/tests/golden/list.json",
     "pc-trust/tests/golden/status.json",
+    "pc-ha/tests/golden/status.json",
     "pc-borg/tests/golden/status.json",
     "pc-config/tests/golden/status.json",
 ];

@@ -47,12 +47,12 @@ pub fn look(common: &Common) -> Result<Have> {
 
 /// The cluster as pacemaker sees it.
 pub fn engine() -> Result<Engine> {
-    crate::engine::read(&pacemaker::monitor(false)?)
+    crate::engine::read(&pacemaker::monitor()?)
 }
 
-/// The same, with the fencing that failed.
+/// The same, with the fencing that failed, as far as anybody can be asked for it.
 pub fn engine_and_fencing() -> Result<Engine> {
-    crate::engine::read(&pacemaker::monitor(true)?)
+    crate::engine::read(&pacemaker::monitor_and_fencing()?)
 }
 
 /// corosync's quorum.

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use pc_cli::{refused, try_again};
+use pc_cli::{log, refused, try_again};
 use pc_run::{Error, run};
 use xshell::{Shell, cmd};
 
 /// They talk to a daemon of this node, which may be electing.
 const QUICK: Duration = Duration::from_secs(60);
+/// The one that fences answers out of its memory; pc-verify gives a whole status three seconds.
+const FENCER: Duration = Duration::from_secs(2);
 /// `EX_NOTFOUND` and neighbours mean what they say; these two mean that somebody was faster (pacemaker's results.h).
 const OLDER: i32 = 103;
 /// `CRM_EX_TIMEOUT`.
@@ -38,12 +40,26 @@ pub fn query() -> Result<String> {
         .map_err(|error| away("asking for the CIB", &error))
 }
 
-/// `crm_mon`'s answer; with the fencing that failed, which another daemon is asked for.
-pub fn monitor(fencing: bool) -> Result<String> {
+/// `crm_mon`'s answer.
+pub fn monitor() -> Result<String> {
     let sh = shell()?;
-    let history = fencing.then_some("--fence-history=1");
-    let call = run(cmd!(sh, "crm_mon --one-shot --inactive --output-as=xml {history...}")).deadline(QUICK);
+    let call = run(cmd!(sh, "crm_mon --one-shot --inactive --output-as=xml")).deadline(QUICK);
     call.read().map_err(|error| away("asking pacemaker", &error))
+}
+
+/// The same with the fencing that failed, of which another daemon is asked: one that hangs, or has died, takes no more than this
+/// time, and nothing else of the answer.
+pub fn monitor_and_fencing() -> Result<String> {
+    let sh = shell()?;
+    let call = cmd!(sh, "crm_mon --one-shot --inactive --output-as=xml --fence-history=1");
+    match run(call).deadline(FENCER).read() {
+        Ok(answer) => Ok(answer),
+        // Nothing says which of the two has failed: what does not need the fencer is asked again.
+        Err(error) => {
+            log::debug(format_args!("asking for the fencing that failed: {error}"));
+            monitor()
+        }
+    }
 }
 
 /// `corosync-quorumtool`'s answer; it ends with 2 when there is no quorum, which is an answer.

@@ -8,7 +8,7 @@ use pc_cli::log;
 use tang_client::adv::Trust;
 use tang_client::{Budget, Client};
 
-use crate::machine::Server;
+use crate::machine::{Server, Supply};
 
 /// A server that takes longer is of no use to a machine that boots.
 const SERVER: Duration = Duration::from_secs(2);
@@ -41,26 +41,45 @@ fn without_url(fault: &str, url: &str) -> String {
     rest.unwrap_or(line).to_string()
 }
 
-/// Every power supply that NUT knows, with its status words. No NUT here, or none that answers: no word of it.
-pub fn supplies(patience: Duration) -> Vec<(String, String)> {
-    let upsc = |arguments: &[&str]| {
-        let mut command = Command::new("upsc");
-        command.args(arguments);
-        pc_run::run(command).deadline(patience / 2).read()
-    };
-    let names = match upsc(&["-l"]) {
+/// Every power supply that NUT knows, all at once. No NUT here, or none that takes questions: no word of it.
+pub fn supplies(patience: Duration) -> Vec<Supply> {
+    let names = match upsc(&["-l"], patience) {
         Ok(names) => names,
+        Err(error @ pc_run::Error::TimedOut { .. }) => {
+            return vec![Supply { name: None, status: Err(error.to_string()) }];
+        }
         Err(error) => {
             log::debug(format_args!("asking NUT: {error}"));
             return Vec::new();
         }
     };
-    let status = |name: &str| match upsc(&[name, "ups.status"]) {
-        Ok(words) => Some((name.to_string(), words.trim().to_string())),
-        Err(error) => {
-            log::debug(format_args!("asking NUT for {name}: {error}"));
-            None
-        }
+    let ask = |name: &str| match upsc(&[name, "ups.status"], patience) {
+        Ok(words) => Ok(words.trim().to_string()),
+        Err(error) => Err(said(&error)),
     };
-    names.lines().map(str::trim).filter(|name| !name.is_empty()).filter_map(status).collect()
+    let names: Vec<&str> = names.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = names.iter().map(|name| (name, scope.spawn(move || ask(name)))).collect();
+        let lost = || Err("asking it ended badly".into());
+        asked
+            .into_iter()
+            .map(|(name, thread)| Supply {
+                name: Some(name.to_string()),
+                status: thread.join().unwrap_or_else(|_| lost()),
+            })
+            .collect()
+    })
+}
+
+/// Two questions follow each other within `patience`.
+fn upsc(arguments: &[&str], patience: Duration) -> Result<String, pc_run::Error> {
+    let mut command = Command::new("upsc");
+    command.args(arguments);
+    pc_run::run(command).deadline(patience / 2).read()
+}
+
+/// `Error: Driver not connected`, as upsc says it.
+fn said(error: &pc_run::Error) -> String {
+    let line = error.stderr().lines().map(str::trim).find(|line| !line.is_empty());
+    line.map_or_else(|| error.to_string(), |line| line.trim_start_matches("Error: ").to_string())
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use cluster::paths;
 use pc_cli::log;
+use time::OffsetDateTime;
 
-use super::smart;
+use super::{links, smart};
 use crate::machine::{Key, Machine};
 use crate::systemd;
 
@@ -21,7 +22,7 @@ const KEYS: &[&str] = &[
     "/etc/pki/libvirt/private/clientkey.pem",
     "/etc/corosync/authkey",
 ];
-/// What the administrator has started at times. Scripts of other packages are not backups of ours, and short.
+/// What is started at times, by the administrator's own hand or by a package: both are read alike.
 const JOBS: [&str; 8] = [
     "/etc/cron.d",
     "/etc/cron.hourly",
@@ -32,7 +33,7 @@ const JOBS: [&str; 8] = [
     "/etc/systemd/system",
     "/usr/local/bin",
 ];
-/// No script of a person is longer.
+/// No script of a person is longer; a longer one is left out, whoever wrote it.
 const LONGEST_JOB: u64 = 256 << 10;
 /// Where pc-exporter leaves what it asked.
 const FACTS: &str = "/run/personal-cluster/facts";
@@ -57,8 +58,8 @@ pub fn machine(root: &Path, patience: Duration) -> Machine {
         glusterd: text("/etc/glusterfs/glusterd.vol"),
         volumes: volumes(&under),
         snapshots: names(&under("/var/lib/glusterd/snaps"), Path::is_dir),
-        jobs: jobs(&under),
-        disks: smart::disks(&under(FACTS)),
+        jobs: jobs(root),
+        disks: smart::disks(&under(FACTS), OffsetDateTime::now_utc()),
         keys: keys(&under),
         // Asked by others, side by side.
         supplies: Vec::new(),
@@ -98,15 +99,19 @@ fn volumes(under: &impl Fn(&str) -> PathBuf) -> Vec<(String, String)> {
     names(&store, Path::is_dir).into_iter().map(options).collect()
 }
 
-fn jobs(under: &impl Fn(&str) -> PathBuf) -> Vec<(String, String)> {
-    let short =
-        |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= LONGEST_JOB);
+/// A link is followed by name: one that leads onto a volume is left out, as a volume may hang.
+fn jobs(root: &Path) -> Vec<(String, String)> {
     let mut paths: Vec<String> = vec!["/etc/crontab".into()];
     for directory in JOBS {
-        paths.extend(names(&under(directory), short).into_iter().map(|name| format!("{directory}/{name}")));
+        let Some(real) = links::settled(root, directory) else { continue };
+        let found = names(&real, |_| true);
+        paths.extend(found.into_iter().map(|name| format!("{directory}/{name}")));
     }
+    let short = |path: &Path| {
+        fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= LONGEST_JOB)
+    };
     let job = |path: String| {
-        let text = read(&under(&path));
+        let text = read(&links::settled(root, &path).filter(|real| short(real))?);
         (!text.is_empty()).then_some((path, text))
     };
     paths.into_iter().filter_map(job).collect()
@@ -156,7 +161,11 @@ mod tests {
         put(root, "var/lib/glusterd/snaps/missed_snaps_list", "");
         put(root, "etc/crontab", "0 3 * * * root /root/backup\n");
         // What smartctl leaves of a disk that does not open has no part of this.
-        put(root, "run/personal-cluster/facts/smart-ata-A.json", r#"{"answer": {"smartctl": {}}}"#);
+        put(
+            root,
+            "run/personal-cluster/facts/smart-ata-A.json",
+            r#"{"measured_at": "2999-01-01T00:00:00Z", "answer": {"smartctl": {}}}"#,
+        );
         put(root, "run/personal-cluster/facts/smart-ata-B.json", r#"{"error": "x"}"#);
         put(root, "run/personal-cluster/facts/config.json", "{}");
         let seen = machine(root, patience);

@@ -12,11 +12,37 @@ fn rows(table: &str) -> impl Iterator<Item = Vec<&str>> {
 
 /// What the boot cannot do without, whatever its line says.
 fn is_of_the_system(point: &str) -> bool {
-    const PLACES: [&str; 12] =
-        ["/boot", "/efi", "/etc", "/home", "/nix", "/opt", "/root", "/run", "/tmp", "/usr", "/var", "/proc"];
+    const PLACES: [&str; 14] = [
+        "/boot", "/dev", "/efi", "/etc", "/home", "/nix", "/opt", "/proc", "/root", "/run", "/sys", "/tmp",
+        "/usr", "/var",
+    ];
     let below =
         |place: &str| point.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     !point.starts_with('/') || point == "/" || PLACES.iter().any(|place| below(place))
+}
+
+/// Kinds of file system that no disk is needed for: they are always there (filesystems(5), `nodev` in /proc/filesystems).
+fn needs_no_disk(kind: &str) -> bool {
+    const KINDS: [&str; 17] = [
+        "tmpfs",
+        "ramfs",
+        "proc",
+        "sysfs",
+        "devtmpfs",
+        "devpts",
+        "cgroup",
+        "cgroup2",
+        "hugetlbfs",
+        "mqueue",
+        "debugfs",
+        "tracefs",
+        "securityfs",
+        "configfs",
+        "efivarfs",
+        "bpf",
+        "binfmt_misc",
+    ];
+    KINDS.contains(&kind)
 }
 
 /// A name that the kernel gives anew at every boot.
@@ -83,7 +109,7 @@ pub fn fstab(machine: &Machine, ours: &Ours) -> Vec<Told> {
                 format!("{line} is {device}, which may be another disk after a reboot"),
                 format!("write UUID=..., as `blkid {device}` prints it"),
             ));
-        } else if waited_for && kind != "swap" && !is_of_the_system(point) {
+        } else if waited_for && kind != "swap" && !needs_no_disk(kind) && !is_of_the_system(point) {
             told.push(Told::warning(
                 format!("{line} lacks nofail: a boot without {device} ends in emergency mode"),
                 format!("add nofail to the options of {point} in /etc/fstab"),
@@ -174,36 +200,6 @@ pub fn snapshots(machine: &Machine, _: &Ours) -> Vec<Told> {
         Told::warning(fault, format!("gluster snapshot delete {snapshot}"))
     };
     machine.snapshots.iter().map(one).collect()
-}
-
-/// Backups that somebody starts beside pc-borg. Views of ours are made for that (pc-segments).
-pub fn jobs(machine: &Machine, ours: &Ours) -> Vec<Told> {
-    let places: Vec<String> = ours.volumes.iter().map(|volume| format!("/mnt/{volume}")).collect();
-    let word = |line: &str, name: &str| {
-        line.split(|byte: char| !(byte.is_alphanumeric() || "-_.".contains(byte))).any(|word| word == name)
-    };
-    let copies = |line: &str| {
-        let program =
-            ["borg", "restic", "rsync", "tar", "cp", "qemu-img"].iter().any(|name| word(line, name));
-        let touches =
-            line.contains("/srv/bricks/") || places.iter().any(|place| line.contains(place.as_str()));
-        program && touches
-    };
-    let snapshots = |line: &str| word(line, "gluster") && word(line, "snapshot") && word(line, "create");
-    let ours = |line: &str| line.contains("pc-segments") || line.contains("pc-borg");
-    let by_hand = |text: &str| {
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#') && !ours(line));
-        lines.any(|line| copies(line) || snapshots(line))
-    };
-    let found = machine.jobs.iter().filter(|(_, text)| by_hand(text));
-    found
-        .map(|(path, _)| {
-            let fault = format!(
-                "{path} copies volumes by itself: without the VMs' definitions, and nobody is told when it fails"
-            );
-            Told::warning(fault, format!("remove that from {path}; [backup.NAME] in the cluster file does it"))
-        })
-        .collect()
 }
 
 pub fn readable(machine: &Machine, _: &Ours) -> Vec<Told> {

@@ -2,7 +2,7 @@
 //! (telemetry/rules/storage.yml and nodes.yml).
 
 use super::Ours;
-use crate::machine::{Disk, Machine, Server};
+use crate::machine::{Disk, Machine, Server, Supply};
 use crate::told::Told;
 
 /// Used part of an SSD's rated life.
@@ -29,16 +29,31 @@ fn disk(disk: &Disk) -> Option<Told> {
 }
 
 /// The status words of NUT: docs/new-drivers.txt of its source.
-pub fn supplies(machine: &Machine, _: &Ours) -> Vec<Told> {
+pub fn supplies(machine: &Machine, ours: &Ours) -> Vec<Told> {
     let mut told = Vec::new();
-    for (name, status) in &machine.supplies {
+    for Supply { name, status } in &machine.supplies {
+        let look = format!("upsc {}", name.as_deref().unwrap_or("-l"));
+        let name = name.as_deref().unwrap_or("any power supply");
+        let status = match status {
+            Ok(status) => status,
+            Err(why) => {
+                let fault = format!("NUT knows nothing of {name}: {why}");
+                told.push(Told::warning(fault, look));
+                continue;
+            }
+        };
         let is = |word: &str| status.split_whitespace().any(|other| other == word);
-        let look = format!("upsc {name}");
         match (is("OB"), is("LB")) {
             (true, true) => {
                 let fault =
                     format!("the battery of {name} is nearly empty: what it feeds goes off within minutes");
-                told.push(Told::problem(fault, "pc-vm stop --all"));
+                // Where pacemaker is the starter, it would start again what pc-vm stops.
+                let remedy = if ours.ha {
+                    "pc-ha shutdown --all".to_string()
+                } else {
+                    format!("pc-vm stop --all, then poweroff, on each node that {name} feeds")
+                };
+                told.push(Told::problem(fault, remedy));
             }
             (true, false) => {
                 told.push(Told::warning(format!("{name} has no mains and feeds out of its battery"), &look));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; helpers outside #[test] functions too")]
 
 mod bench;
+mod node;
 mod planted;
 mod watch;
 
@@ -156,4 +157,50 @@ fn all_nodes_through_the_gate() {
     bench.program("ssh", &script);
     let told = text(&bench.run(&["--cluster"]));
     assert!(told.contains("node2 calls itself node7\n  hostnamectl hostname node2, there"), "{told}");
+}
+
+/// While a guest moves, both ends may have said that they run it, a moment apart: what counts is said twice.
+#[test]
+fn a_vm_that_two_nodes_run_is_looked_at_again() {
+    let bench = Bench::new();
+    let file = fs::read_to_string(bench.path("cluster.toml")).unwrap()
+        + "disks.vms = [\"/dev/disk/by-id/nvme-A\"]\n[volume.vms]\nuse = \"vm\"\nreplicas = 1\n\
+           [vm.mail]\nmemory = \"1GiB\"\ndisk = \"1GiB\"\nvolume = \"vms\"\nnetworks = []\n";
+    fs::write(bench.path("cluster.toml"), file).unwrap();
+    for tool in ["unlock", "brick", "vm"] {
+        bench.prints(&format!("pc-{tool}"), &format!("pc-{tool}/tests/golden/status.json"));
+    }
+    bench.prints("pc-gluster", "pc-gluster/tests/golden/status-healthy.json");
+    let golden = format!("{}/../pc-vm/tests/golden/status.json", env!("CARGO_MANIFEST_DIR"));
+    let mut status: serde_json::Value = serde_json::from_str(&fs::read_to_string(golden).unwrap()).unwrap();
+    let vm = |state: &str| serde_json::json!({"name": "mail", "state": state, "reason": null, "here": true});
+    status["vms"][0]["state"] = "running".into();
+    status["vms"][0]["here"] = true.into();
+    bench.program("pc-vm", &format!("cat <<'EOF'\n{status}\nEOF"));
+    bench.join();
+    let mut theirs = bench.json(&[], 3);
+    (theirs["node"], theirs["nodes"][0]["node"]) = ("node2".into(), "node2".into());
+    theirs["findings"] = serde_json::json!([]);
+    for (name, vms) in [("first", vec![vm("running")]), ("then", Vec::new())] {
+        theirs["nodes"][0]["vms"] = serde_json::Value::Array(vms);
+        fs::write(bench.path(name), theirs.to_string()).unwrap();
+    }
+    let (log, first, then) = (bench.path("ssh.log"), bench.path("first"), bench.path("then"));
+    let twice = |verdict: &serde_json::Value| {
+        let findings = verdict["findings"].as_array().unwrap().iter();
+        findings.filter(|finding| finding["fault"].as_str().unwrap().starts_with("vm mail runs on")).count()
+    };
+    let answers = |second: &std::path::Path| {
+        let _ = fs::remove_file(&log);
+        let (log, first, second) = (log.display(), first.display(), second.display());
+        bench.program(
+            "ssh",
+            &format!("echo x >> {log}\n[ $(wc -l < {log}) = 1 ] && cat {first} || cat {second}"),
+        );
+    };
+    answers(&then);
+    let verdict = bench.json(&["--cluster"], 3);
+    assert_eq!((twice(&verdict), fs::read_to_string(&log).unwrap().as_str()), (0, "x\nx\n"), "{verdict}");
+    answers(&first);
+    assert_eq!(twice(&bench.json(&["--cluster"], 3)), 1);
 }

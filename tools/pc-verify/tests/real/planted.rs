@@ -2,138 +2,11 @@
 //! with its remedy, and nothing else. Units, the clock and other nodes are planted in the tests of systemd.rs, lints.rs and
 //! whole.rs, as a private root has none.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
-
-const NODE: &str = r#"
-schema = "personal-cluster/1"
-name = "home"
-[[node]]
-name = "node1"
-address = "192.168.0.50/24"
-disks.vms = ["/dev/disk/by-id/nvme-A"]
-nics.lan = ["eth0"]
-"#;
-const OTHERS: &str = r#"
-[[node]]
-name = "node2"
-address = "192.168.0.51/24"
-disks.vms = ["/dev/disk/by-id/nvme-B"]
-nics.lan = ["eth0"]
-[[node]]
-name = "node3"
-address = "192.168.0.52/24"
-disks.vms = ["/dev/disk/by-id/nvme-C"]
-nics.lan = ["eth0"]
-[volume.vms]
-use = "vm"
-replicas = 3
-[network.lan]
-uplink = "lan"
-[vm.mail]
-memory = "1GiB"
-disk = "1GiB"
-volume = "vms"
-networks = ["lan"]
-backup = ["offsite"]
-[backup.offsite]
-repository = "ssh://borg@backup.example/./home"
-schedule = "daily"
-"#;
-const HA: &str = "[ha]\nwatchdog = \"auto\"\n";
-/// What pc-gluster sets, among more.
-const PROFILE: &str = "features.shard=on\ncluster.quorum-type=auto\ncluster.server-quorum-type=server\n";
-
-/// A recorded answer of a tool, put right.
-fn healthy(tool: &str) -> Value {
-    let name = if tool == "gluster" { "status-healthy" } else { "status" };
-    let path = format!("{}/../pc-{tool}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let mut status: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    for (list, key, value) in [
-        ("devices", "state", json!("open")),
-        ("secrets", "state", json!("open")),
-        ("bricks", "state", json!("mounted")),
-        ("bricks", "problems", json!([])),
-    ] {
-        for one in status[list].as_array_mut().into_iter().flatten() {
-            if one.get(key).is_some() {
-                one[key] = value.clone();
-            }
-        }
-    }
-    for list in ["problems", "warnings", "misfits", "together"] {
-        if status.get(list).is_some() {
-            status[list] = json!([]);
-        }
-    }
-    if status.get("healthy").is_some() {
-        status["healthy"] = json!(true);
-    }
-    status
-}
-
-struct Node {
-    bench: Bench,
-}
-
-impl Node {
-    fn new() -> Node {
-        let node = Node { bench: Bench::new() };
-        node.file(&[NODE, OTHERS, HA]);
-        for tool in ["config", "ovs", "trust", "unlock", "brick", "gluster", "vm", "ha", "borg"] {
-            node.says(tool, &healthy(tool));
-        }
-        node.put("var/lib/glusterd/vols/vms/info", &format!("type=2\n{PROFILE}"));
-        node.put("etc/fstab", "UUID=1 / ext4 errors=remount-ro 0 1\n");
-        node
-    }
-
-    fn file(&self, parts: &[&str]) {
-        self.put("cluster.toml", &parts.concat());
-    }
-
-    fn says(&self, tool: &str, status: &Value) {
-        self.bench.program(&format!("pc-{tool}"), &format!("cat <<'EOF'\n{status}\nEOF"));
-    }
-
-    fn put(&self, path: &str, text: &str) {
-        let path = self.bench.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn key(&self, path: &str, mode: u32) {
-        self.put(path, "");
-        fs::set_permissions(self.bench.path(path), fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    /// The findings: severity, fault, remedy.
-    fn told(&self) -> BTreeSet<[String; 3]> {
-        let output = self.bench.run(&["--json"]);
-        let verdict: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-        let problems = verdict["problems"].as_u64().unwrap();
-        assert_eq!(output.status.code(), Some(if problems > 0 { 3 } else { 0 }), "{verdict}");
-        let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_string();
-        let findings = verdict["findings"].as_array().unwrap().iter();
-        findings.map(|one| ["severity", "fault", "remedy"].map(|key| text(one, key))).collect()
-    }
-
-    /// What is told beyond what is told of every such machine: exactly this.
-    fn finds(&self, severity: &str, fault: &str, remedy: &str) {
-        let usual = Node::new().told();
-        let told: Vec<_> = self.told().difference(&usual).cloned().collect();
-        let [[found, text, next]] = told.as_slice() else { panic!("{fault}: {told:?}") };
-        assert_eq!(found, severity, "{told:?}");
-        assert!(text.contains(fault), "{fault}: {told:?}");
-        assert_eq!(next, remedy, "{fault}");
-    }
-}
+use crate::node::{HA, NODE, Node, OTHERS, healthy};
 
 #[test]
 fn a_node_as_it_should_be_is_silent_but_for_what_opens_no_disk() {
@@ -265,7 +138,9 @@ fn a_machine_that_is_about_to_fail_or_to_tell() {
     node.finds("problem", "swap /dev/sda3 is not encrypted", remedy);
     let disk = |smart: &Value| {
         let node = Node::new();
-        let fact = json!({"schema": "pc.exporter.fact/1", "name": "smart-nvme-A", "answer": smart});
+        // Of a clock that has been set back since: never too old.
+        let fact = json!({"schema": "pc.exporter.fact/1", "name": "smart-nvme-A",
+            "measured_at": "2999-01-01T00:00:00Z", "answer": smart});
         node.put("run/personal-cluster/facts/smart-nvme-A.json", &fact.to_string());
         node
     };
@@ -283,10 +158,36 @@ fn a_machine_that_is_about_to_fail_or_to_tell() {
     let table = json!([{"id": 197, "value": 100, "raw": {"value": 8}}]);
     let lost = json!({"device": device, "ata_smart_attributes": {"table": table}});
     disk(&lost).finds("warning", "disk nvme-A cannot read 8 sectors", smart);
+    let worn = json!([{"id": 233, "value": 4, "raw": {"value": 8}}]);
+    let worn = json!({"device": device, "ata_smart_attributes": {"table": worn}});
+    disk(&worn).finds("warning", "disk nvme-A has used 96 % of its rated life", smart);
     let node = Node::new();
     node.bench
         .program("upsc", "case $1 in -l) echo ups-1 ;; ups-1) [ $2 = ups.status ] && echo 'OB LB' ;; esac");
-    node.finds("problem", "the battery of ups-1 is nearly empty", "pc-vm stop --all");
+    let remedy = "pc-vm stop --all, then poweroff, on each node that ups-1 feeds";
+    node.finds("problem", "the battery of ups-1 is nearly empty", remedy);
+    node.put("var/lib/personal-cluster/ha-enabled", "");
+    node.finds("problem", "the battery of ups-1 is nearly empty", "pc-ha shutdown --all");
+    // One that says nothing holds up no other.
+    let silent = "case $1 in -l) echo ups-1; echo ups-2 ;; ups-1) echo 'Error: Data stale' >&2; exit 1 ;; ups-2) echo OL ;; esac";
+    node.bench.program("upsc", silent);
+    node.finds("warning", "NUT knows nothing of ups-1: Data stale", "upsc ups-1");
+}
+
+/// The files of a machine are looked at beside everything else: a link onto a volume, which may hang, is not followed.
+#[test]
+fn a_link_onto_a_volume_is_left_out() {
+    let node = Node::new();
+    node.put("mnt/vms/backup.sh", "borg create /backup::x /mnt/vms\n");
+    fs::create_dir_all(node.bench.path("usr/local/bin")).unwrap();
+    let link = node.bench.path("usr/local/bin/backup");
+    std::os::unix::fs::symlink("../../../mnt/vms/backup.sh", &link).unwrap();
+    assert_eq!(node.told(), Node::new().told());
+    fs::remove_file(&link).unwrap();
+    node.put("opt/backup.sh", "borg create /backup::x /mnt/vms\n");
+    std::os::unix::fs::symlink("../../../opt/backup.sh", &link).unwrap();
+    let remedy = "remove that from /usr/local/bin/backup; [backup.NAME] in the cluster file does it";
+    node.finds("warning", "/usr/local/bin/backup copies volumes by itself", remedy);
 }
 
 /// What the tools tell comes through with its remedy, and once.
@@ -345,11 +246,22 @@ fn what_a_tool_tells() {
         "brick",
         |status| {
             status["healthy"] = json!(false);
-            status["bricks"][1]["problems"] = json!(["no backup of the LUKS header"]);
+            status["bricks"][1]["problems"] = json!(["no backup of the LUKS header\n  pc-brick apply"]);
         },
         "problem",
         &format!("{brick}: no backup of the LUKS header"),
         "pc-brick apply",
+    );
+    // Nothing that `apply` would mend.
+    plant(
+        "brick",
+        |status| {
+            status["healthy"] = json!(false);
+            status["bricks"][1]["problems"] = json!(["its file system takes no writes"]);
+        },
+        "problem",
+        &format!("{brick}: its file system takes no writes"),
+        "pc-brick status",
     );
     plant(
         "brick",
