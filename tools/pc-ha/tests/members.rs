@@ -70,11 +70,12 @@ impl Scene {
         }
     }
 
-    /// `pc-ha members` on the first one, and what it tells systemd.
+    /// `pc-ha members` on the first one, with its unit's one capability, and what it tells systemd.
     fn follow(&self) -> (Running, UnixDatagram) {
         let path = self.stage.at("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pc-ha"));
+        let mut command = Command::new("setpriv");
+        command.args(["--no-new-privs", "--bounding-set=-all,+net_admin", env!("CARGO_BIN_EXE_pc-ha")]);
         command.arg("--root").arg(self.stage.at(".")).arg("--file").arg(self.stage.at("cluster.toml"));
         command.args(["--node", "node1", "members"]).env("NOTIFY_SOCKET", &path);
         let running = Running(self.machine(1).run(|| command.spawn().unwrap()));

@@ -83,7 +83,8 @@ fn listen(lines: impl BufRead, sender: &Sender<Word>) {
     // Whoever is told nothing any more has gone, and we follow.
     for line in lines.lines().map_while(Result::ok) {
         log::debug(format_args!("corosync: {line}"));
-        let word = if line == TELLS { Some(Word::Tells) } else { read(&line).map(Heard::Change).map(Word::Heard) };
+        let word =
+            if line == TELLS { Some(Word::Tells) } else { read(&line).map(Heard::Change).map(Word::Heard) };
         if word.is_some_and(|word| sender.send(word).is_err()) {
             return;
         }

@@ -31,7 +31,11 @@ pub fn close(filter: &[String]) -> Result<usize> {
     let closed = call.read().map_err(|error| missing(&error)).context("closing connections")?;
     let call = run(cmd!(sh, "ss -H -t -n {filter...}")).deadline(QUICK);
     let left = call.read().map_err(|error| missing(&error)).context("looking for connections")?;
-    if left.is_empty() { Ok(closed.lines().count()) } else { bail!("{} connections stay open", left.lines().count()) }
+    if left.is_empty() {
+        Ok(closed.lines().count())
+    } else {
+        bail!("connections that stay open: {}", left.lines().count())
+    }
 }
 
 /// Closes a connection of this process to itself: a kernel that cannot do that is known before it matters.
@@ -47,7 +51,7 @@ pub fn proven() -> Result<()> {
     let port = format!(":{port}");
     let filter = ["state", "established", "dst", "127.0.0.1", "and", "dport", "=", &port].map(String::from);
     let closed = close(&filter);
-    let read = || stream.read(&mut [0]).map_err(|error| error.kind());
+    let mut read = || stream.read(&mut [0]).map_err(|error| error.kind());
     match closed {
         Ok(1) if read() == Err(ErrorKind::ConnectionAborted) => Ok(()),
         Err(error) if error.downcast_ref::<pc_cli::Refused>().is_some() => Err(error),

@@ -58,6 +58,8 @@ mod tests {
             "state established dst 192.168.0.52 and ( dport = :24007 or ( dport >= :49152 and dport <= :60999 ) ) \
              and sport != :22 and sport != :49152"
         );
-        assert!(filter("fd00::3".parse().unwrap(), &BTreeSet::new()).join(" ").contains(" dst [fd00::3] and "));
+        assert!(
+            filter("fd00::3".parse().unwrap(), &BTreeSet::new()).join(" ").contains(" dst [fd00::3] and ")
+        );
     }
 }

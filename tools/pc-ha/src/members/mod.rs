@@ -160,7 +160,7 @@ fn close(member: &Member) -> Result<usize> {
     let listened = connections::listened(&sockets::listening()?);
     let closed = sockets::close(&connections::filter(address(member)?, &listened))?;
     log::warning(format_args!(
-        "{}: lost, and silent: closed {closed} connections to its Gluster",
+        "{}: lost, and silent: connections to its Gluster closed: {closed}",
         member.name
     ));
     Ok(closed)

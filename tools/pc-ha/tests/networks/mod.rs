@@ -95,7 +95,8 @@ impl Networks {
 
 /// A cluster file with the machines' addresses in the place of its own.
 pub fn file(text: &str) -> String {
-    let addresses = [("192.168.0.50", "10.78.0.1"), ("192.168.0.51", "10.78.0.2"), ("192.168.0.52", "10.78.0.3")];
+    let addresses =
+        [("192.168.0.50", "10.78.0.1"), ("192.168.0.51", "10.78.0.2"), ("192.168.0.52", "10.78.0.3")];
     addresses.iter().fold(text.to_string(), |text, (theirs, ours)| text.replace(theirs, ours))
 }
 
