@@ -24,7 +24,7 @@ pub fn list() -> Result<Vec<(u16, Presence)>> {
 }
 
 /// What a tracker has heard.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Heard {
     /// A member has joined, or left.
     Change((u16, Presence)),

@@ -1,4 +1,4 @@
-//! Lines of corosync-cmapctl(8): the keys `runtime.members.ID.status` (cmap_keys(7)), as it lists them and as it tells changes.
+//! Lines of corosync-cmapctl(8): the keys `runtime.members.ID.status` (`cmap_keys(7)`), as it lists them and as it tells changes.
 
 /// What corosync says of a member. One that was never there since corosync started has no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
