@@ -15,7 +15,7 @@ use stage::{Stage, said};
 /// Connections of one machine to another: glusterd, two bricks, somebody's own, and one to a brick here.
 struct Connections {
     all: Vec<(&'static str, TcpStream)>,
-    _others: Vec<(TcpListener, TcpStream)>,
+    others: Vec<(TcpListener, TcpStream)>,
 }
 
 const STORAGE: [&str; 3] = ["glusterd", "brick", "last brick"];
@@ -24,19 +24,19 @@ const PORTS: [(&str, u16); 5] =
 
 impl Connections {
     fn new(from: &Machine, to: &Machine, brick: &TcpListener) -> Connections {
-        let mut made = Connections { all: Vec::new(), _others: Vec::new() };
+        let mut made = Connections { all: Vec::new(), others: Vec::new() };
         for (what, port) in PORTS {
             let listener = to.listen(port);
             let (here, there) = from.connect(&listener);
             made.all.push((what, here));
-            made._others.push((listener, there));
+            made.others.push((listener, there));
         }
         let (there, here) = to.connect(brick);
         // What a filter of ports alone would take for a connection to a brick of theirs.
         let port = here.peer_addr().unwrap().port();
         assert!((49152..=60999).contains(&port), "{port}");
         made.all.push(("to a brick here", here));
-        made._others.push((brick.try_clone().unwrap(), there));
+        made.others.push((brick.try_clone().unwrap(), there));
         made
     }
 

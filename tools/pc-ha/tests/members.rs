@@ -1,6 +1,6 @@
 //! `pc-ha members` as its unit runs it, beside three real corosyncs with pc-ha's own configuration.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects")]
 
 mod networks;
 mod stage;

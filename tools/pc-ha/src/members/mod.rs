@@ -159,10 +159,13 @@ fn quorate(news: bool) -> bool {
 fn close(member: &Member) -> Result<usize> {
     let listened = connections::listened(&sockets::listening()?);
     let closed = sockets::close(&connections::filter(address(member)?, &listened))?;
-    log::warning(format_args!(
-        "{}: lost, and silent: connections to its Gluster closed: {closed}",
-        member.name
-    ));
+    let told = format!("{}: lost, and silent: connections to its Gluster closed: {closed}", member.name);
+    // None: there was none when this started, or Gluster was faster.
+    if closed == 0 {
+        log::info(told);
+    } else {
+        log::warning(told);
+    }
     Ok(closed)
 }
 

@@ -1,7 +1,12 @@
 //! Machines as network namespaces on one bridge, and TCP connections between them. Threads enter them; sockets stay in the network
 //! that they were made in, and programs in the one that they were started from. Needs root and iproute2.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "helpers of tests; not every test uses all")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "helpers of tests; not every test uses all"
+)]
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
