@@ -14,7 +14,7 @@ use networks::{Machine, Networks, end};
 use stage::children::Running;
 use stage::{Stage, said};
 
-/// In mounts of its own, where it finds the key. Shared memory is named by process, sockets are the network's.
+/// In mounts of its own, where it finds the key. Shared memory is named by process, the sockets are the network's.
 const COROSYNC: &str = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/corosync
     mkdir -p /run/personal-cluster/secrets && cp \"$1/key\" /run/personal-cluster/secrets/corosync.authkey
     exec corosync -f -c \"$1/corosync.conf\"";
@@ -27,6 +27,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
+        networks::own_memory();
         let (networks, stage) = (Networks::new(3), Stage::new());
         stage.write("cluster.toml", &networks::file(stage::FILE));
         let output = stage.pc_ha(&["apply"]);
