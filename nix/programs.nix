@@ -4,6 +4,7 @@ pkgs: {
   borg = pkgs.borgbackup;
   cibadmin = pkgs.pacemaker;
   corosync-cfgtool = pkgs.corosync;
+  corosync-cmapctl = pkgs.corosync;
   corosync-quorumtool = pkgs.corosync;
   crm_attribute = pkgs.pacemaker;
   crm_diff = pkgs.pacemaker;
@@ -33,9 +34,11 @@ pkgs: {
   setpriv = pkgs.util-linux;
   setsid = pkgs.util-linux;
   smartctl = pkgs.smartmontools;
+  ss = pkgs.iproute2;
   ssh = pkgs.openssh;
   ssh-keygen = pkgs.openssh;
   sshd = pkgs.openssh;
+  stdbuf = pkgs.coreutils;
   systemd-analyze = pkgs.systemd;
   tpm2_create = pkgs.tpm2-tools;
   tpm2_createpolicy = pkgs.tpm2-tools;

@@ -77,6 +77,7 @@ in
       path = [ cfg.package pkgs.corosync pkgs.pacemaker ];
     };
     systemd.services.pc-ha-inhibit.path = [ pkgs.pacemaker ];
+    systemd.services.pc-ha-members.path = [ pkgs.coreutils pkgs.corosync pkgs.iproute2 ];
     systemd.services.pacemaker.path = [ cfg.package ];
     systemd.services.pc-ha.path = [ pkgs.corosync pkgs.pacemaker ];
     systemd.services.pc-ha.wantedBy = lib.mkIf (!cfg.enable) (cfg.wantedBy "pc-ha.service");

@@ -65,7 +65,7 @@ fn package(program: &str) -> Option<&str> {
         "mount" | "umount" => Some("mount"),
         "cryptsetup" => Some("cryptsetup-bin"),
         "curl" => Some("curl"),
-        "ip" => Some("iproute2"),
+        "ip" | "ss" => Some("iproute2"),
         "qemu-img" => Some("qemu-utils"),
         "ssh" | "ssh-keygen" => Some("openssh-client"),
         "sshd" => Some("openssh-server"),

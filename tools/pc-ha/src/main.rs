@@ -12,6 +12,7 @@ mod engine;
 mod gate;
 mod host;
 mod inhibit;
+mod members;
 mod moving;
 mod plan;
 mod rows;
@@ -169,6 +170,14 @@ enum Verb {
     /// Hold logind's delay of reboot and poweroff, and move all VMs away when one begins (pc-ha-inhibit.service)
     #[command(hide = true)]
     Inhibit,
+    /// Close this machine's connections to the storage of a member that corosync loses, for as long as corosync runs
+    /// (pc-ha-members.service)
+    #[command(hide = true)]
+    Members {
+        /// NODE is lost: what would be done now, and no more
+        #[arg(long, value_name = "NODE")]
+        lost: Option<String>,
+    },
     /// What the other nodes ask of this one in `maintenance`, `shutdown` and `upgrade`
     #[command(hide = true)]
     Engine {
@@ -188,16 +197,22 @@ fn run(cli: Cli) -> Result<Exit> {
         require_root()?;
         return whole::engine(&common, verb);
     }
-    let path = common.cluster_file();
-    let file = if common.applied { cluster::load_applied(&path) } else { cluster::load(&path) };
-    let file = file.map_err(refused)?;
-    let view = file.view(&common.node_name()?).map_err(refused)?;
-    let want = want::want(&view).map_err(|fault| refused(format!("{}: {fault}", path.display())))?;
+    let (file, want) = wanted(&common)?;
     // pacemaker talks to root and to the group haclient; a directory that stands for a machine is anybody's.
     if common.root == std::path::Path::new("/") {
         require_root()?;
     }
     verb(&common, &file, &want, cli.verb)
+}
+
+/// The cluster file, and what it wants of this node.
+fn wanted(common: &Common) -> Result<(Cluster, Want)> {
+    let path = common.cluster_file();
+    let file = if common.applied { cluster::load_applied(&path) } else { cluster::load(&path) };
+    let file = file.map_err(refused)?;
+    let view = file.view(&common.node_name()?).map_err(refused)?;
+    let want = want::want(&view).map_err(|fault| refused(format!("{}: {fault}", path.display())))?;
+    Ok((file, want))
 }
 
 fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit> {
@@ -247,6 +262,8 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
         Verb::Maintenance { switch: Switch::Off, dead } => whole::maintenance_off(common, want, &dead),
         Verb::Shutdown { patience, .. } => whole::shutdown(common, want, patience.duration()),
         Verb::Inhibit => inhibit::hold(want),
+        Verb::Members { lost: None } => members::follow(common),
+        Verb::Members { lost: Some(node) } => members::lost(want, &node),
         Verb::Upgrade(options) => upgrade::upgrade(common, want, &options),
         Verb::Engine { verb } => whole::engine(common, verb),
     }

@@ -1,11 +1,13 @@
 //! The only module that touches the machine.
 
+pub mod cmap;
 pub mod files;
 mod locks;
 pub mod logind;
 pub mod pacemaker;
 pub mod peers;
 pub mod siblings;
+pub mod sockets;
 pub mod systemd;
 pub mod units;
 pub mod upgrade;
@@ -58,6 +60,11 @@ pub fn engine_and_fencing() -> Result<Engine> {
 /// corosync's quorum.
 pub fn quorum() -> Result<Quorum> {
     crate::engine::read_quorum(&pacemaker::quorum()?)
+}
+
+/// The same, for whoever cannot wait.
+pub fn quorum_within(deadline: std::time::Duration) -> Result<Quorum> {
+    crate::engine::read_quorum(&pacemaker::quorum_within(deadline)?)
 }
 
 /// Who is a member of corosync's, by name; empty while it does not answer.

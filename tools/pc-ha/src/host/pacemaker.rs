@@ -64,8 +64,13 @@ pub fn monitor_and_fencing() -> Result<String> {
 
 /// `corosync-quorumtool`'s answer; it ends with 2 when there is no quorum, which is an answer.
 pub fn quorum() -> Result<String> {
+    quorum_within(QUICK)
+}
+
+/// The same, for whoever cannot wait.
+pub fn quorum_within(deadline: Duration) -> Result<String> {
     let sh = shell()?;
-    let call = run(cmd!(sh, "corosync-quorumtool -s")).deadline(QUICK).allow(&[2]);
+    let call = run(cmd!(sh, "corosync-quorumtool -s")).deadline(deadline).allow(&[2]);
     call.read().map_err(|error| away("asking corosync", &error))
 }
 

@@ -16,13 +16,33 @@ const QUICK: Duration = Duration::from_secs(90);
 /// A machine that runs answers a SYN at once, if only to refuse it.
 const KNOCK: Duration = Duration::from_secs(3);
 
+/// What a machine does with a connection.
+#[derive(Debug)]
+pub enum Knock {
+    /// It takes it, or refuses it: its kernel runs.
+    Answers,
+    /// Nothing comes back.
+    Silent,
+    /// It never left this machine.
+    Unknown(std::io::Error),
+}
+
+/// Whether a machine answers at a port.
+pub fn knock(ip: IpAddr, port: u16, patience: Duration) -> Knock {
+    match pc_run::timed(|| TcpStream::connect_timeout(&SocketAddr::new(ip, port), patience)) {
+        Ok(_) => Knock::Answers,
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Knock::Answers,
+            // The second is this machine's own word: nobody there has told the Ethernet address that belongs to it.
+            ErrorKind::TimedOut | ErrorKind::HostUnreachable => Knock::Silent,
+            _ => Knock::Unknown(error),
+        },
+    }
+}
+
 /// Whether a machine with this address is switched on: it takes a connection for ssh, or refuses it. Silence says nothing.
 pub fn answers(address: &str) -> bool {
-    let Ok(ip) = address.parse::<IpAddr>() else { return false };
-    match pc_run::timed(|| TcpStream::connect_timeout(&SocketAddr::new(ip, 22), KNOCK)) {
-        Ok(_) => true,
-        Err(error) => error.kind() == ErrorKind::ConnectionRefused,
-    }
+    address.parse().is_ok_and(|ip| matches!(knock(ip, 22, KNOCK), Knock::Answers))
 }
 
 /// Runs `pc-ha engine VERB` on a node, and waits for its end.
