@@ -164,6 +164,7 @@ class Cluster:
         known = state.snapshots(self.instance)
         known.pop(name, None)
         state.set_snapshots(self.instance, known)
+        self._guests("STOP")
         together(lambda box: monitor.must(box.name, "stop"))
         lab_time = time.time() - self.state.clock_behind_s
         begun = time.monotonic()
@@ -171,6 +172,7 @@ class Cluster:
             together(lambda box: monitor.must(box.name, f"savevm {name}", timeout_s=600))
         finally:
             together(lambda box: monitor.must(box.name, "cont"))
+            self._guests("CONT")
         self.state.clock_behind_s += time.monotonic() - begun
         self.state.stage = name
         self.state.save()
@@ -179,6 +181,13 @@ class Cluster:
             together(lambda box, old=old: monitor.command(box.name, f"delvm {old}", timeout_s=300))  # type: ignore[misc]
             del known[old]
         state.set_snapshots(self.instance, known)
+
+    def _guests(self, signal_name: str) -> None:
+        """The nodes' own VMs stand still while a moment is kept. An emulated processor that runs a nested guest just then can be
+        saved, but not loaded: "vCPU set in guest-mode inconsistent with migrated kernel nested state"."""
+        command = f"pkill -{signal_name} -x qemu-system-x86 || test $? -eq 1"
+        # Who does not answer is saved as it is.
+        together(lambda box: self.remote(box).run(command, 60), [box for box in boxes.NODES if self.on(box)])
 
     def _surplus(self, name: str, known: dict[str, Snapshot]) -> list[str]:
         """Older snapshots of the same kind (`ready-HASH`: kind `ready`); a person's own are kept."""
@@ -204,6 +213,7 @@ class Cluster:
         together(self._wait_paused)
         self.state.clock_behind_s = time.time() - known[name].lab_time
         together(lambda box: monitor.must(box.name, "cont"))
+        self._guests("CONT")
         self.state.stage = name
         self.state.save()
         known[name] = Snapshot(name, known[name].lab_time, time.time())

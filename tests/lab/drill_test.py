@@ -19,6 +19,12 @@ class Draw(unittest.TestCase):
         self.assertEqual(once, [drill.draw(7, index, AMONG)[0] for index in range(50)])
         self.assertNotEqual(once, [drill.draw(8, index, AMONG)[0] for index in range(50)])
 
+    def test_a_new_fault_leaves_the_other_draws_as_they_were(self) -> None:
+        before = [drill.draw(1, index, AMONG[1:])[0] for index in range(200)]
+        after = [drill.draw(1, index, AMONG)[0] for index in range(200)]
+        changed = [new for old, new in zip(before, after) if old != new]
+        self.assertEqual(set(changed), {AMONG[0]})
+
     def test_many_draws_miss_no_fault(self) -> None:
         self.assertEqual({drill.draw(1, index, AMONG)[0] for index in range(500)}, set(AMONG))
 

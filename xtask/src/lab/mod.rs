@@ -39,9 +39,10 @@ pub fn main(args: &[String]) -> Result<()> {
     driver.env("PYTHONDONTWRITEBYTECODE", "1");
     driver.env("LAB_XTASK", std::env::current_exe()?);
     if builds_a_cluster(args) {
+        // Empty is unset, as in most shells' scripts.
         let repository = match std::env::var_os("LAB_REPOSITORY") {
-            Some(given) => given,
-            None => deb::repository().context("building the .debs for the lab")?.into_os_string(),
+            Some(given) if !given.is_empty() => given,
+            _ => deb::repository().context("building the .debs for the lab")?.into_os_string(),
         };
         driver.env("LAB_REPOSITORY", repository);
     }
