@@ -19,7 +19,6 @@ from lab.records import Record
 
 GUEST = "http://10.0.20.5/hb"
 SEEN = "/run/lab-observer"
-# The box has no other use for that VLAN.
 # One process: two programs started for each question kept a quarter of a core busy, emulated.
 ASK = f"""
 import http.client, time, urllib.request
@@ -33,6 +32,7 @@ with open('{SEEN}', 'a', buffering=1) as seen:
             pass  # silence is what the others measure
         time.sleep(max(0, 0.5 - (time.monotonic() - begun)))
 """
+# The box has no other use for that VLAN.
 BEGIN = f"""
 ip link show lab20 > /dev/null 2>&1 || ip link add link eth1 name lab20 type vlan id 20
 ip address replace 10.0.20.9/24 dev lab20; ip link set lab20 up

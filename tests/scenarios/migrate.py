@@ -4,10 +4,10 @@ Nothing of the guest's memory is readable on the wire."""
 # with: pace
 # nixos: no, the tang box has no leg in the guest's VLAN there
 
-import json
 import statistics
 
 RUNS = 10
+ADDRESS = {"node1": "10.10.0.1", "node2": "10.10.0.2"}
 # libvirt's ports for the memory of guests that arrive.
 STREAM = "portrange 49152-49215"
 CAPTURE = "/run/lab-stream.pcap"
@@ -53,22 +53,18 @@ with subtest("how long no answer comes while nothing moves"):
 
 with subtest(f"{RUNS} moves by plain virsh migrate, which encrypts nothing: it can be read"):
     plain = []
-    here, there, to = node1, node2, "10.10.0.2"
+    here, there = node1, node2
     for number in range(RUNS):
         if number == 0:
             capture(here)
-        plain.append(
-            timed(
-                lambda: here.succeed(
-                    f"virsh migrate --live --p2p --persistent mail qemu+tls://{to}/system tcp://{to}", timeout=1800
-                )
-            )
-        )
+        to = ADDRESS[there.name]
+        command = f"virsh migrate --live --p2p --persistent mail qemu+tls://{to}/system tcp://{to}"
+        plain.append(timed(lambda: here.succeed(command, timeout=1800)))
         if number == 0:
             size, readable = captured(here)
             log(f"    {size} bytes, {readable} lines with a record of the guest")
             assert readable > 0, "the look at the wire sees nothing, and would see nothing in what is encrypted"
-        here, there, to = there, here, "10.10.0.1" if to == "10.10.0.2" else "10.10.0.2"
+        here, there = there, here
     log(f"    {told(plain)}")
     assert here.name == "node1"
 
