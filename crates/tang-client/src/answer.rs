@@ -4,11 +4,16 @@ use crate::Error;
 
 /// The largest answer that is read, headers included.
 pub const LARGEST: usize = 64 << 10;
+/// Interim answers before the one that counts; nobody sends more than one or two.
+const MOST_INTERIM: u8 = 8;
 
 /// Reads an answer as it arrives. Sans-IO: bytes go in through [`Reader::push`].
 #[derive(Debug, Default)]
 pub struct Reader {
     bytes: Vec<u8>,
+    /// Where the present answer begins, behind the interim ones.
+    start: usize,
+    interim: u8,
     head: Option<Head>,
     /// Up to where the chunked body has been taken apart.
     position: usize,
@@ -39,15 +44,8 @@ impl Reader {
         let seen = self.bytes.len().saturating_sub(3);
         self.bytes.extend_from_slice(bytes);
         if self.head.is_none() {
-            let Some(end) = find(&self.bytes[seen..], b"\r\n\r\n") else { return Ok(None) };
-            let head = parse_head(&self.bytes[..seen + end + 2], seen + end + 4)?;
-            match head.status {
-                200 => {}
-                300..=399 => return Err(Error::Redirect(head.status)),
-                _ => return Err(Error::Status(head.status)),
-            }
-            self.position = head.length;
-            self.head = Some(head);
+            self.head = self.find_head(seen)?;
+            self.position = self.head.map_or(0, |head| head.length);
         }
         let Some(head) = self.head else { return Ok(None) };
         match head.body {
@@ -56,6 +54,27 @@ impl Reader {
             Body::Length(length) => Ok(self.bytes.get(head.length..head.length + length).map(<[u8]>::to_vec)),
             Body::Chunked => self.next_chunks(),
         }
+    }
+
+    /// The header of the answer that counts, when it is complete. Interim ones (RFC 9110, section 15.2) have no body and are
+    /// skipped, except a change of the protocol, which nobody asked for.
+    fn find_head(&mut self, seen: usize) -> Result<Option<Head>, Error> {
+        let mut from = seen.max(self.start);
+        while let Some(end) = find(&self.bytes[from..], b"\r\n\r\n").map(|end| from + end) {
+            let head = parse_head(&self.bytes[self.start..end + 2], end + 4)?;
+            match head.status {
+                200 => return Ok(Some(head)),
+                100 | 102..=199 if self.interim == MOST_INTERIM => {
+                    return Err(Error::NotHttp("endless interim answers"));
+                }
+                100 | 102..=199 => self.interim += 1,
+                300..=399 => return Err(Error::Redirect(head.status)),
+                _ => return Err(Error::Status(head.status)),
+            }
+            self.start = head.length;
+            from = head.length;
+        }
+        Ok(None)
     }
 
     /// The peer has closed the connection: gives the body if that is how it ends.
@@ -170,7 +189,7 @@ mod tests {
 
     #[test]
     fn all_framings_at_every_cut() {
-        let texts: [(&[u8], bool); 4] = [
+        let texts: [(&[u8], bool); 6] = [
             (b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody", false),
             (
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n03;x=y\r\nody\r\n0\r\n\r\n",
@@ -178,6 +197,8 @@ mod tests {
             ),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nA: b\r\n\r\n", false),
             (b"HTTP/1.0 200 \r\n\r\nbody", true),
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody", false),
+            (b"HTTP/1.1 102 \r\n\r\nHTTP/1.1 103 \r\nLink: </>\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody", true),
         ];
         for (text, closes) in texts {
             for step in 1..=text.len() {
@@ -188,10 +209,13 @@ mod tests {
 
     #[test]
     fn faults_have_names() {
-        let cases: [(&[u8], Error); 12] = [
+        let cases: [(&[u8], Error); 15] = [
             (b"SSH-2.0-x\r\n\r\n", Error::NotHttp("no status line")),
             (b"HTTP/1.1 2000\r\n\r\n", Error::NotHttp("no status line")),
             (b"HTTP/1.1 404 Not Found\r\n\r\n", Error::Status(404)),
+            (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Error::Status(101)),
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 No\r\n\r\n", Error::Status(503)),
+            (b"HTTP/1.1 100 Continue\r\n\r\n", Error::Truncated),
             (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", Error::Redirect(302)),
             (b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n", Error::NotHttp("a header line without a colon")),
             (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Error::NotHttp("a malformed Content-Length")),
@@ -217,6 +241,10 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(read(text, true, text.len()), Err(error), "{text:?}");
         }
+        let interim =
+            |count| [b"HTTP/1.1 100 \r\n\r\n".repeat(count), b"HTTP/1.1 200 \r\n\r\n".to_vec()].concat();
+        assert_eq!(read(&interim(8), true, 7), Ok(Some(Vec::new())));
+        assert_eq!(read(&interim(9), true, 7), Err(Error::NotHttp("endless interim answers")));
         assert_eq!(read(&vec![b'x'; LARGEST + 1], true, 4096), Err(Error::AnswerTooLarge(LARGEST)));
     }
 }
