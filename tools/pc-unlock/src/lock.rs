@@ -87,18 +87,45 @@ fn file_name(device: &Device) -> Result<String> {
 fn directory(common: &Common) -> Result<PathBuf> {
     let directory = common.under_root("/run/personal-cluster");
     let created = std::fs::create_dir_all(&directory);
-    if nix::unistd::access(&directory, nix::unistd::AccessFlags::W_OK).is_ok() {
+    let Err(errno) = nix::unistd::access(&directory, nix::unistd::AccessFlags::W_OK) else {
         return Ok(directory);
-    }
+    };
     match created {
         Err(error) if error.kind() != ErrorKind::PermissionDenied => {
             Err(error).with_context(|| format!("creating {}", directory.display()))
         }
         _ => {
             let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-            own.filter(|own| own.is_absolute() && Path::is_dir(own)).ok_or_else(|| {
-                refused(format!("{} is not writable\n  {}", directory.display(), pc_cli::as_root()))
-            })
+            own.filter(|own| own.is_absolute() && Path::is_dir(own))
+                .ok_or_else(|| unwritable(&directory, errno))
         }
+    }
+}
+
+/// Only who lacks a permission can do better as root.
+fn unwritable(directory: &Path, errno: Errno) -> anyhow::Error {
+    let directory = directory.display();
+    match errno {
+        Errno::EACCES | Errno::EPERM => {
+            refused(format!("{directory} is not writable\n  {}", pc_cli::as_root()))
+        }
+        _ => anyhow::Error::new(std::io::Error::from(errno)).context(format!("writing to {directory}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pc_cli::Exit;
+
+    #[test]
+    fn root_is_no_remedy_for_a_read_only_file_system() {
+        let directory = Path::new("/run/personal-cluster");
+        let error = unwritable(directory, Errno::EROFS);
+        assert_eq!(Exit::of(&error), Exit::Failed);
+        let said = format!("{error:#}");
+        assert!(said.starts_with("writing to /run/personal-cluster: Read-only file system"), "{said}");
+        let error = unwritable(directory, Errno::EACCES);
+        assert!(Exit::of(&error) == Exit::Refused && error.to_string().contains("sudo"), "{error}");
     }
 }
