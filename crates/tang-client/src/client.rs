@@ -134,7 +134,7 @@ impl Client {
         let exchange = sealed.start()?;
         let answer = connection.send(&exchange.path(), Request::Post(&exchange.body()))?;
         let unblinding = exchange.unblinding()?;
-        jwe.decrypt(&unblinding.finish(&answer.read()?)?)
+        jwe.decrypt(&unblinding.finish(&answer.read()?)?).map_err(|_| Error::TagOrAnswer)
     }
 
     /// Asks for all shares at once and returns with the first `threshold` that verify; threads that still

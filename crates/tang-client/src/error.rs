@@ -112,6 +112,9 @@ pub enum Error {
     /// The tag does not fit: wrong key, or changed bytes. Nothing of the text is released.
     #[error("the JWE's tag does not verify")]
     Tag,
+    /// The same after a server was asked: nothing tells the two causes apart.
+    #[error("the JWE's tag does not verify: the JWE is damaged, or the server's answer is wrong")]
+    TagOrAnswer,
     /// Shares that cannot come from one sharing.
     #[error("sss: {0}")]
     Sharing(&'static str),

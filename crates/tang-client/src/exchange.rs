@@ -11,7 +11,7 @@ use crate::adv::{Advertisement, is_exchange_key};
 use crate::curve::{Point, Secret};
 use crate::jwe::{Cek, Jwe};
 use crate::jwk::{self, Key};
-use crate::{Error, json};
+use crate::{Error, json, url};
 
 const HEADER: &str = "the JWE's header";
 
@@ -79,7 +79,7 @@ impl Sealed {
             });
         }
         Ok(Sealed {
-            url: json::text(HEADER, node, "url")?.into(),
+            url: plain(json::text(HEADER, node, "url")?)?,
             kid: kid.into(),
             server: server.point.clone(),
             keys,
@@ -95,6 +95,14 @@ impl Sealed {
         let asked = self.ephemeral.plus(&blinding.public()?)?;
         Ok(Exchange { sealed: self, blinding, asked: Key::of_point(asked) })
     }
+}
+
+/// The URL goes into messages and lists: one with control characters would be lines of its own there.
+fn plain(url: &str) -> Result<String, Error> {
+    if url.contains(char::is_control) {
+        return Err(Error::Url { url: url::shown(url).into(), why: "it holds control characters" });
+    }
+    Ok(url.into())
 }
 
 impl<'a> Exchange<'a> {

@@ -100,7 +100,7 @@ impl Policy {
     pub fn describe(&self) -> String {
         match &self.node {
             Node::Tang(sealed) => format!("tang({})", sealed.url),
-            Node::Other(pin) => pin.clone(),
+            Node::Other(pin) => pin.escape_debug().to_string(),
             Node::Sss(sharing, shares) => {
                 let parts = shares.iter().map(|share| match share {
                     Ok(policy) => policy.describe(),

@@ -122,7 +122,7 @@ fn wrong_points_give_no_text() {
         let jwk = run("jose", &["jwk", "gen", "-i", &template], b"");
         String::from_utf8(run("jose", &["jwk", "pub", "-i-"], &jwk)).unwrap()
     };
-    assert_eq!(fails(&tang, says(body(&point("P-521")))), Error::Tag);
+    assert_eq!(fails(&tang, says(body(&point("P-521")))), Error::TagOrAnswer);
     assert!(matches!(fails(&tang, says(body(&point("P-256")))), Error::WrongCurve { .. }));
     let jwk = |x: &[u8], y: &[u8]| {
         let encode = |bytes: &[u8]| String::from_utf8(run("jose", &["b64", "enc", "-I-"], bytes)).unwrap();
@@ -300,6 +300,12 @@ fn bad_messages_cause_no_request() {
     assert!(unsupported(with(&|header| header["kid"] = signer.clone().into()), "key_ops"));
     assert!(matches!(with(&|header| header["clevis"]["pin"] = 7.into()), Error::Missing { key: "pin", .. }));
     assert!(matches!(with(&|header| header["clevis"]["pin"] = "sss".into()), Error::Missing { .. }));
+    for control in ["\n", "\r", "\u{1b}[2J", "\u{9b}2J", "\u{7f}"] {
+        let bent = format!("{url}/{control}error: forged");
+        let error = with(&|header| header["clevis"]["tang"]["url"] = bent.clone().into());
+        assert!(matches!(error, Error::Url { .. }), "{error}");
+        assert!(!error.to_string().contains(char::is_control), "{error}");
+    }
     assert_eq!(count.load(Ordering::SeqCst), 0);
     // A changed ciphertext is found by the tag, and nothing comes out.
     let policy =
@@ -308,7 +314,7 @@ fn bad_messages_cause_no_request() {
     let mut bent: Vec<String> = compact.split('.').map(Into::into).collect();
     bent[3] = "AAAAAAAA".into();
     let policy = Policy::read(Jwe::parse(bent.join(".").as_bytes()).unwrap()).unwrap();
-    assert_eq!(inner(&client().decrypt(&policy).unwrap_err()), &Error::Tag);
+    assert_eq!(inner(&client().decrypt(&policy).unwrap_err()), &Error::TagOrAnswer);
 }
 
 #[test]

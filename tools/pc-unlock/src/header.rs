@@ -20,7 +20,10 @@ use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::scratch::Scratch;
 use crate::target::{self, Leave};
-use crate::{image, lock, places, proof, recover, settings, worse};
+use crate::{given, image, lock, places, proof, recover, settings, worse};
+
+/// A backup of a whole LUKS2 header (16 MiB) fits, in base64.
+const LARGEST: u64 = 24 << 20;
 
 fn derive(recovery_key: &str) -> Result<Cek> {
     let mut cek = Zeroizing::new([0; 32]);
@@ -200,7 +203,7 @@ pub fn restore(
         return Err(refused(format!("{} is open\n  cryptsetup close {}", device.name, device.mapper)));
     }
     let _alone = lock::alone(common, device)?;
-    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let text = given::read(path, LARGEST)?;
     let jwe = Jwe::parse(&text).with_context(|| format!("reading {}", path.display()))?;
     let header = jwe
         .decrypt(&derive(recovery_key)?)

@@ -32,6 +32,10 @@ pub fn path(object: &Map<String, Value>) -> Result<PathBuf> {
     if !name.starts_with('/') {
         bail!("{name:?} is not an absolute path");
     }
+    // It goes into messages.
+    if name.contains(char::is_control) {
+        bail!("{name:?} holds control characters");
+    }
     Ok(PathBuf::from(name))
 }
 

@@ -8,6 +8,7 @@ mod bind;
 mod cryptsetup;
 mod device;
 mod forever;
+mod given;
 mod header;
 mod image;
 mod keyfile;

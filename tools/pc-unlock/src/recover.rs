@@ -9,16 +9,13 @@ use recovery_key::Key;
 use zeroize::Zeroizing;
 
 use crate::device::Device;
-use crate::{cryptsetup, proof};
+use crate::{cryptsetup, given, proof};
 
 /// The key, from the file that is named (`-`: stdin), else the credential `recovery-key`, else the open
 /// secret of that name.
 pub fn key(common: &Common, file: Option<&Path>) -> Result<Key> {
     let text = match file {
-        Some(path) if path == Path::new("-") => {
-            let bytes = crate::text::stdin("the recovery key")?;
-            Zeroizing::new(std::str::from_utf8(&bytes).context("reading the recovery key")?.to_string())
-        }
+        Some(path) if path == Path::new("-") => text(&crate::text::stdin("the recovery key")?)?,
         Some(path) => read(path)?,
         None => {
             return at_hand(common).unwrap_or_else(|| {
@@ -47,7 +44,12 @@ fn checked(text: &str) -> Result<Key> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>> {
-    std::fs::read_to_string(path).map(Zeroizing::new).with_context(|| format!("reading {}", path.display()))
+    text(&given::read(path, given::SMALL)?).with_context(|| format!("reading {}", path.display()))
+}
+
+fn text(bytes: &[u8]) -> Result<Zeroizing<String>> {
+    let text = std::str::from_utf8(bytes).map_err(|_| refused("the recovery key is not UTF-8 text"))?;
+    Ok(Zeroizing::new(text.to_string()))
 }
 
 fn find(common: &Common) -> Option<std::path::PathBuf> {

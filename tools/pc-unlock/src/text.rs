@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use pc_cli::refused;
@@ -11,6 +12,7 @@ use tang_client::adv::{Advertisement, Trust};
 use tang_client::{Client, Error, Jwe, Pin, Plaintext, Policy, json};
 use zeroize::Zeroizing;
 
+use crate::given;
 use crate::settings::{self, classify};
 
 /// More than any message these verbs are for.
@@ -53,7 +55,7 @@ pub fn load_advertisements(pin: &mut Pin) -> Result<()> {
     match pin {
         Pin::Tang(tang) => {
             if let Some(Value::String(path)) = &tang.advertisement {
-                let text = std::fs::read(path).with_context(|| format!("reading {path}"))?;
+                let text = given::read(Path::new(path), given::SMALL)?;
                 let value =
                     json::parse("the advertisement", &text).with_context(|| format!("reading {path}"))?;
                 tang.advertisement = Some(value);

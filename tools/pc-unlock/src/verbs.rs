@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, setrlimit};
 use pc_cli::{Exit, log, refused};
 use pc_run::Cost;
@@ -271,9 +271,6 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             let device = settings::device(common, device)?;
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let from = from.clone().unwrap_or_else(|| places::local(common).join(header::file_name(&device)));
-            if !from.exists() {
-                return Err(anyhow!("{} does not exist", from.display()));
-            }
             let leave =
                 Leave { other_device: *overwrite_other_device, everything: *yes_destroy_all_data_on_it };
             header::restore(common, &device, &from, key.text(), leave)?;
