@@ -197,6 +197,10 @@ impl Client {
             (Err(Error::Status(404)), Trust::Pinned(_) | Trust::PinnedOrKnown(..)) => ask("/adv"),
             (answer, _) => answer,
         };
+        let answer = answer.map_err(|error| match error {
+            Error::Status(404) => Error::NoAdvertisement,
+            other => other,
+        });
         answer.and_then(|text| adv::verify(&text, trust)).map_err(|error| error.at(url))
     }
 
@@ -242,7 +246,7 @@ impl Client {
         };
         match &tang.advertisement {
             Some(text) => {
-                adv::verify(text.to_string().as_bytes(), &trust).map_err(|error| error.at(&tang.url))
+                adv::verify(text.to_string().as_bytes(), &trust).map_err(|error| error.given_for(&tang.url))
             }
             None => self.advertisement(&tang.url, &trust),
         }

@@ -163,6 +163,9 @@ pub enum Error {
     /// Any other status than 200.
     #[error("the server answers with status {0}{hint}", hint = status_hint(*.0))]
     Status(u16),
+    /// 404 to `/adv`, which every Tang server with a key has.
+    #[error("it has no advertisement (status 404): no Tang server answers there, or one without keys")]
+    NoAdvertisement,
     /// Fewer shares than the threshold could be had.
     #[error("{got} of {needed} needed answers: {}", reasons.join("; "))]
     TooFew {
@@ -175,6 +178,14 @@ pub enum Error {
         /// A later attempt may succeed.
         temporary: bool,
     },
+    /// The advertisement that came with the pin; nobody was asked.
+    #[error("the advertisement that is given for {url}: {reason}")]
+    Given {
+        /// The server it is said to be of.
+        url: String,
+        /// What is wrong with it.
+        reason: Box<Error>,
+    },
     /// An error while asking one server.
     #[error("asking {url}: {reason}")]
     Server {
@@ -183,6 +194,11 @@ pub enum Error {
         /// What happened.
         reason: Box<Error>,
     },
+}
+
+/// Nothing in it steers a terminal.
+fn printed(url: &str) -> String {
+    crate::url::shown(url).escape_debug().to_string()
 }
 
 fn status_hint(status: u16) -> &'static str {
@@ -241,7 +257,12 @@ impl Error {
     /// Says which server it was.
     #[must_use]
     pub fn at(self, url: &str) -> Error {
-        Error::Server { url: crate::url::shown(url).into(), reason: Box::new(self) }
+        Error::Server { url: printed(url), reason: Box::new(self) }
+    }
+
+    /// Says whose advertisement it was.
+    pub(crate) fn given_for(self, url: &str) -> Error {
+        Error::Given { url: printed(url), reason: Box::new(self) }
     }
 }
 

@@ -21,12 +21,13 @@ impl Url {
     /// Reads one. A URL without a scheme is taken as http, as curl (and so Clevis) does.
     pub fn parse(text: &str) -> Result<Url, Error> {
         let wrong = |why| Error::Url { url: shown(text).into(), why };
-        let (secure, rest) = match text.split_once("://") {
-            None => (false, text),
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) if cfg!(feature = "https") => (true, rest),
-            Some(("https", _)) => return Err(wrong("https is not built in; Tang needs none")),
-            Some(_) => return Err(wrong("only http is spoken")),
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        // RFC 3986, section 3.1: in either case.
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" if cfg!(feature = "https") => true,
+            "https" => return Err(wrong("https is not built in; Tang needs none")),
+            _ => return Err(wrong("only http is spoken")),
         };
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(wrong("it holds white space or is not ASCII"));
@@ -88,6 +89,7 @@ mod tests {
         let table = [
             ("http://192.168.0.2", "192.168.0.2", 80, "", "192.168.0.2"),
             ("tang.home.arpa:8080", "tang.home.arpa", 8080, "", "tang.home.arpa:8080"),
+            ("HTTP://tang", "tang", 80, "", "tang"),
             ("http://[fd00::2]/", "fd00::2", 80, "", "[fd00::2]"),
             ("http://[fd00::2]:81/a/b/", "fd00::2", 81, "/a/b", "[fd00::2]:81"),
         ];

@@ -71,9 +71,14 @@ impl Device {
         self.require_present()?;
         match luks2::read(&self.path)? {
             Header::Luks2(metadata) => Ok(metadata),
-            Header::Luks1(_) => {
+            Header::Luks1(bound) if bound.is_empty() => {
                 bail!("{} is LUKS version 1\n  cryptsetup convert --type luks2 {0}", self.name)
             }
+            Header::Luks1(_) => bail!(
+                "{} is LUKS version 1, bound by Clevis; what the conversion loses is the binding, so a passphrase is needed\n  \
+                 cryptsetup open --test-passphrase {0} && luksmeta nuke -f -d {0} && cryptsetup convert --type luks2 {0}",
+                self.name
+            ),
             Header::None => bail!("{} is not a LUKS device", self.name),
         }
     }

@@ -248,5 +248,9 @@ pub fn as_lasting_as(error: &anyhow::Error, text: String) -> anyhow::Error {
 
 /// An error of the client with the exit code it deserves: 75 when a later attempt may succeed.
 pub fn classify(error: &tang_client::Error) -> anyhow::Error {
-    if error.is_temporary() { pc_cli::try_again(error) } else { anyhow!("{error}") }
+    match error {
+        tang_client::Error::Given { .. } => refused(error),
+        _ if error.is_temporary() => pc_cli::try_again(error),
+        _ => anyhow!("{error}"),
+    }
 }

@@ -17,13 +17,24 @@ use crate::settings::{self, classify};
 
 /// More than any message these verbs are for.
 const LARGEST: u64 = 16 << 20;
+/// The JWE of one of them, in base64.
+const LARGEST_JWE: u64 = 24 << 20;
 
-/// Everything on standard input, wiped when dropped.
+/// A text on standard input, wiped when dropped.
 pub fn stdin(what: &str) -> Result<Zeroizing<Vec<u8>>> {
+    stdin_up_to(what, LARGEST)
+}
+
+/// A JWE on standard input: whatever `encrypt` made fits.
+pub fn stdin_jwe() -> Result<Zeroizing<Vec<u8>>> {
+    stdin_up_to("the JWE", LARGEST_JWE)
+}
+
+fn stdin_up_to(what: &str, largest: u64) -> Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let count = std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes);
-    if count.with_context(|| format!("reading {what} from standard input"))? as u64 > LARGEST {
-        return Err(refused(format!("{what} is larger than 16 MiB")));
+    let count = std::io::stdin().lock().take(largest + 1).read_to_end(&mut bytes);
+    if count.with_context(|| format!("reading {what} from standard input"))? as u64 > largest {
+        return Err(refused(format!("{what} is larger than {} MiB", largest >> 20)));
     }
     Ok(bytes)
 }
@@ -56,8 +67,8 @@ pub fn load_advertisements(pin: &mut Pin) -> Result<()> {
         Pin::Tang(tang) => {
             if let Some(Value::String(path)) = &tang.advertisement {
                 let text = given::read(Path::new(path), given::SMALL)?;
-                let value =
-                    json::parse("the advertisement", &text).with_context(|| format!("reading {path}"))?;
+                let value = json::parse("the advertisement", &text)
+                    .map_err(|error| refused(format!("reading {path}: {error}")))?;
                 tang.advertisement = Some(value);
             }
             Ok(())

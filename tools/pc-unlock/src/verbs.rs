@@ -79,7 +79,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Verb::Decrypt => {
-            pc_cli::emit_raw(&text::decrypt(client, &text::stdin("the JWE")?)?)?;
+            pc_cli::emit_raw(&text::decrypt(client, &text::stdin_jwe()?)?)?;
             Ok(Exit::Done)
         }
         Verb::Encrypt { pin, config, trust_on_first_use } => {
