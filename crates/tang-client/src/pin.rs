@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::exchange::Sealed;
 use crate::jwe::Jwe;
 use crate::sss::Sharing;
-use crate::{Error, json};
+use crate::{Error, json, other};
 
 /// Sharings within sharings, at most.
 const DEEPEST: usize = 5;
@@ -149,19 +149,12 @@ impl Policy {
                 });
                 sharing.threshold == *threshold && found && wanted.is_empty()
             }
-            (Node::Other(name), Pin::Other(pin, config)) => name == pin && self.agrees(config),
+            (Node::Other(name), Pin::Other(pin, config)) => {
+                let found = self.jwe.pin().ok().zip(config.as_object());
+                name == pin && found.is_some_and(|((_, found), wanted)| other::agree(pin, wanted, found))
+            }
             _ => false,
         }
-    }
-
-    /// No text in the configuration of another pin contradicts what its JWE says: a JWE says more (what was sealed), and
-    /// not every member that a configuration leaves to its default.
-    fn agrees(&self, config: &Value) -> bool {
-        let Ok((_, node)) = self.jwe.pin() else { return false };
-        let differs = |(key, wanted): (&String, &Value)| {
-            wanted.is_string() && node.get(key).is_some_and(|found| found != wanted)
-        };
-        !config.as_object().is_some_and(|config| config.iter().any(differs))
     }
 }
 
