@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::adv::{self, Trust};
 use crate::exchange::Sealed;
 use crate::jwe::Jwe;
 use crate::sss::Sharing;
@@ -132,13 +133,15 @@ impl Policy {
         }
     }
 
-    /// It was made from this configuration: same servers, same pinned keys, same thresholds.
+    /// It was made from this configuration: same servers, same pinned or given keys, same thresholds.
     pub fn is_of(&self, pin: &Pin) -> bool {
         match (&self.node, pin) {
             (Node::Tang(sealed), Pin::Tang(tang)) => {
                 let pinned =
                     |thumbprint: &str| sealed.keys.iter().any(|key| key.may("verify") && key.is(thumbprint));
-                sealed.url == tang.url && tang.thumbprint.as_deref().is_none_or(pinned)
+                sealed.url == tang.url
+                    && tang.thumbprint.as_deref().is_none_or(pinned)
+                    && tang.advertisement.as_ref().is_none_or(|given| is_given(sealed, given))
             }
             (Node::Sss(sharing, shares), Pin::Sss(threshold, pins)) => {
                 let mut wanted: Vec<&Pin> = pins.iter().collect();
@@ -250,6 +253,12 @@ impl Pin {
             }
         }
     }
+}
+
+/// The key that it was sealed to is one of those in a given advertisement. One that is not sound is left to whoever seals.
+fn is_given(sealed: &Sealed, given: &Value) -> bool {
+    let given = adv::verify(given.to_string().as_bytes(), &Trust::FirstUse);
+    given.is_ok_and(|given| given.exchange_keys().any(|key| key.is(&sealed.kid)))
 }
 
 /// `{"tang": {...} or [{...}, ...], "sss": ...}`.

@@ -46,6 +46,35 @@ fn tokens(machine: &Machine) -> usize {
     machine.shape("ata-A").1.len()
 }
 
+/// An advertisement says which keys are wanted, also without a thumbprint.
+#[test]
+fn other_keys_in_a_given_advertisement_are_another_binding() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    machine.disk("ata-A");
+    let sealed = machine.root.path().join("etc/personal-cluster/sealed/key.jwe");
+    let (mut count, name) = (1, device("ata-A"));
+    for new in [true, false] {
+        let adv = json_of(&run("curl", &["-s", &format!("{}/adv", tang.url)], b""));
+        let pin = json!({"tang": {"url": tang.url, "adv": adv}}).to_string();
+        for new in [true, false] {
+            let before = std::fs::read(&sealed).ok();
+            let bound = machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+            machine.ok(&["seal", "key", "--pin", &pin], b"secret");
+            count += usize::from(new);
+            assert_eq!(
+                (slots(&machine).len(), bound.err.contains("already")),
+                (count, !new),
+                "{}",
+                bound.err
+            );
+            assert_eq!(std::fs::read(&sealed).ok() != before, new);
+        }
+        if new {
+            tang.rotate("P-256");
+        }
+    }
+}
+
 #[test]
 fn a_slot_that_two_tokens_name_stays_for_the_other_one() {
     let (_tang, machine) = bound();
