@@ -17,6 +17,7 @@ pub mod http;
 pub mod json;
 pub mod jwe;
 pub mod jwk;
+mod other;
 pub mod pin;
 pub mod sss;
 #[cfg(feature = "https")]

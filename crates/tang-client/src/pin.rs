@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use crate::adv::{self, Trust};
 use crate::exchange::Sealed;
 use crate::jwe::Jwe;
 use crate::sss::Sharing;
-use crate::{Error, json};
+use crate::{Error, json, other};
 
 /// Sharings within sharings, at most.
 const DEEPEST: usize = 5;
@@ -132,13 +133,15 @@ impl Policy {
         }
     }
 
-    /// It was made from this configuration: same servers, same pinned keys, same thresholds.
+    /// It was made from this configuration: same servers, same pinned or given keys, same thresholds.
     pub fn is_of(&self, pin: &Pin) -> bool {
         match (&self.node, pin) {
             (Node::Tang(sealed), Pin::Tang(tang)) => {
                 let pinned =
                     |thumbprint: &str| sealed.keys.iter().any(|key| key.may("verify") && key.is(thumbprint));
-                sealed.url == tang.url && tang.thumbprint.as_deref().is_none_or(pinned)
+                sealed.url == tang.url
+                    && tang.thumbprint.as_deref().is_none_or(pinned)
+                    && tang.advertisement.as_ref().is_none_or(|given| is_given(sealed, given))
             }
             (Node::Sss(sharing, shares), Pin::Sss(threshold, pins)) => {
                 let mut wanted: Vec<&Pin> = pins.iter().collect();
@@ -149,19 +152,12 @@ impl Policy {
                 });
                 sharing.threshold == *threshold && found && wanted.is_empty()
             }
-            (Node::Other(name), Pin::Other(pin, config)) => name == pin && self.agrees(config),
+            (Node::Other(name), Pin::Other(pin, config)) => {
+                let found = self.jwe.pin().ok().zip(config.as_object());
+                name == pin && found.is_some_and(|((_, found), wanted)| other::agree(pin, wanted, found))
+            }
             _ => false,
         }
-    }
-
-    /// No text in the configuration of another pin contradicts what its JWE says: a JWE says more (what was sealed), and
-    /// not every member that a configuration leaves to its default.
-    fn agrees(&self, config: &Value) -> bool {
-        let Ok((_, node)) = self.jwe.pin() else { return false };
-        let differs = |(key, wanted): (&String, &Value)| {
-            wanted.is_string() && node.get(key).is_some_and(|found| found != wanted)
-        };
-        !config.as_object().is_some_and(|config| config.iter().any(differs))
     }
 }
 
@@ -257,6 +253,12 @@ impl Pin {
             }
         }
     }
+}
+
+/// The key that it was sealed to is one of those in a given advertisement. One that is not sound is left to whoever seals.
+fn is_given(sealed: &Sealed, given: &Value) -> bool {
+    let given = adv::verify(given.to_string().as_bytes(), &Trust::FirstUse);
+    given.is_ok_and(|given| given.exchange_keys().any(|key| key.is(&sealed.kid)))
 }
 
 /// `{"tang": {...} or [{...}, ...], "sss": ...}`.

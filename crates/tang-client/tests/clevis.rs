@@ -98,6 +98,19 @@ fn an_offline_advertisement_needs_no_server() {
     let jwe = ours_seals("tang", &format!(r#"{{"url":"{}","adv":{adv}}}"#, tang.url));
     assert_eq!(tang.requests.load(std::sync::atomic::Ordering::SeqCst), before);
     assert_eq!(ours_opens(jwe.as_bytes()), SECRET);
+    // Other keys at the same place are another pin, with a thumbprint or without.
+    let policy = Policy::read(Jwe::parse(jwe.as_bytes()).unwrap()).unwrap();
+    let first = tang.thumbprint();
+    tang.rotate("P-521");
+    let now = text(&run("curl", &["-s", &format!("{}/adv", tang.url)], b""));
+    let is_of = |rest: &str| {
+        let pin = format!(r#"{{"url":"{}"{rest}}}"#, tang.url);
+        policy.is_of(&Pin::parse("tang", pin.as_bytes()).unwrap())
+    };
+    assert!(is_of("") && is_of(&format!(r#","adv":{adv}"#)));
+    assert!(is_of(&format!(r#","thp":"{first}","adv":{adv}"#)));
+    assert!(!is_of(&format!(r#","adv":{now}"#)) && !is_of(r#","adv":{}"#));
+    assert!(!is_of(&format!(r#","thp":"{first}","adv":{now}"#)));
 }
 
 #[test]

@@ -45,8 +45,7 @@ pub fn bind(
         device.bindings()?.into_iter().filter(|binding| is_of(binding, pin) || is_of(binding, &present.pin))
     {
         match proof::of(client, device, &binding) {
-            Proof::Fits(_) => {
-                let slot = binding.keyslot.unwrap_or_default();
+            Proof::Fits(_, slot) => {
                 let pin = binding.policy.as_ref().map(Policy::describe).unwrap_or_default();
                 log::info(format_args!("{}: is bound to {pin} already, by keyslot {slot}", device.name));
                 return Ok(());
@@ -114,12 +113,12 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
         return Err(error).with_context(|| format!("adding a passphrase to {}", device.name));
     }
     assign(device, token, slot, &jwe.to_json())?;
-    let made = Binding { token, keyslot: Some(slot), policy: Policy::read(jwe) };
+    let made = Binding { token, keyslot: Some(slot), more: Vec::new(), policy: Policy::read(jwe) };
     let policy = made.policy.as_ref().map_err(Clone::clone);
     let opened = policy.and_then(|policy| pc_run::timed(|| client.decrypt(policy)));
     // One that never opens anything is taken away again; of one that may, a repeat finds out.
     if opened.as_ref().is_err_and(|error| !error.is_temporary()) {
-        unbind::remove(device, &made, &Proof::Fits(new.as_bytes().to_vec().into()))?;
+        unbind::remove(device, &made, &Proof::Fits(new.as_bytes().to_vec().into(), slot))?;
     }
     let proving = || format!("proving the new binding of {}", device.name);
     let passphrase = opened.map_err(|error| classify(&error)).with_context(proving)?;
@@ -167,7 +166,7 @@ pub fn pending(metadata: &Metadata) -> Vec<Binding> {
     let of_kind = metadata.of_kind(PENDING).map(|(number, token)| {
         let slot = token.rest.get("slot").and_then(Value::as_str).and_then(|slot| slot.parse::<u32>().ok());
         let keyslot = slot.filter(|slot| metadata.keyslots.contains_key(&slot.to_string()));
-        Binding { token: number, keyslot, policy: device::policy(token) }
+        Binding { token: number, keyslot, more: Vec::new(), policy: device::policy(token) }
     });
     of_kind.collect()
 }
@@ -180,7 +179,7 @@ pub fn clean(client: &Client, device: &Device) -> Result<()> {
         let (name, token) = (&device.name, begun.token);
         let jwe = metadata.tokens.get(&token.to_string()).and_then(|token| token.rest.get("jwe"));
         match (proof::of(client, device, &begun), begun.keyslot, jwe) {
-            (Proof::Fits(_), Some(slot), Some(jwe)) => {
+            (Proof::Fits(..), Some(slot), Some(jwe)) => {
                 assign(device, token, slot, jwe)?;
                 log::info(format_args!("{name}: completed the interrupted binding of keyslot {slot}"));
             }

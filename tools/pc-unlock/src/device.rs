@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cluster::DevicePath;
-use pc_cli::{Common, log, try_again};
+use pc_cli::{Common, log, refused, try_again};
 use serde_json::Value;
 use tang_client::{Jwe, Policy};
 
@@ -33,8 +33,17 @@ pub struct Binding {
     pub token: u32,
     /// The slot whose passphrase it holds; none after a half-done removal.
     pub keyslot: Option<u32>,
+    /// Further slots that the token names. Neither Clevis nor we write such a token, but Clevis opens with one.
+    pub more: Vec<u32>,
     /// What it needs, or why that cannot be read.
     pub policy: Result<Policy, tang_client::Error>,
+}
+
+impl Binding {
+    /// All slots that may be its own, in the token's order.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.keyslot.iter().chain(&self.more).copied()
+    }
 }
 
 impl Device {
@@ -64,6 +73,22 @@ impl Device {
     /// It is plugged in, or the same may succeed later.
     pub fn require_present(&self) -> Result<()> {
         if self.is_present() { Ok(()) } else { Err(try_again(format!("{} is not plugged in", self.name))) }
+    }
+
+    /// Refuses to take a binding away that names several slots: one of them could be left without any token.
+    pub fn require_one_slot(&self, binding: &Binding) -> Result<()> {
+        if binding.more.is_empty() {
+            return Ok(());
+        }
+        let slots: Vec<String> = binding.slots().map(|slot| slot.to_string()).collect();
+        Err(refused(format!(
+            "{0}: token {1} names the keyslots {2}, and only its own one may go with it\n  \
+             pc-unlock check {0}    (tells which one it fits), then for each other one\n  \
+             cryptsetup token unassign --token-id {1} --key-slot SLOT {0}",
+            self.name,
+            binding.token,
+            slots.join(", ")
+        )))
     }
 
     /// The metadata of its LUKS2 header.
@@ -116,6 +141,7 @@ pub fn of_luks1(slots: &[(u32, Vec<u8>)]) -> Vec<Binding> {
         .map(|(slot, jwe)| Binding {
             token: *slot,
             keyslot: Some(*slot),
+            more: Vec::new(),
             policy: Jwe::parse(jwe).and_then(Policy::read),
         })
         .collect()
@@ -128,9 +154,22 @@ pub fn bindings(metadata: &Metadata) -> Vec<Binding> {
         .map(|(number, token)| Binding {
             token: number,
             keyslot: token.keyslots.first().and_then(|slot| slot.parse().ok()),
+            more: more(metadata, token),
             policy: policy(token),
         })
         .collect()
+}
+
+fn more(metadata: &Metadata, token: &Token) -> Vec<u32> {
+    let named = token.keyslots.iter().skip(1).filter(|slot| metadata.keyslots.contains_key(*slot));
+    let mut slots: Vec<u32> = Vec::new();
+    for slot in named.filter(|slot| token.keyslots.first() != Some(slot)).filter_map(|slot| slot.parse().ok())
+    {
+        if !slots.contains(&slot) {
+            slots.push(slot);
+        }
+    }
+    slots
 }
 
 /// The policy of a token's `jwe`.

@@ -186,7 +186,7 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
 pub fn prove(client: &Client, device: &Device, binding: &Binding) -> Line {
     let described = |line: Line| Line { keyslot: binding.keyslot, pin: describe(binding), ..line };
     match proof::of(client, device, binding) {
-        Proof::Fits(_) => described(device.line(Outcome::Proven)),
+        Proof::Fits(_, slot) => Line { keyslot: Some(slot), ..described(device.line(Outcome::Proven)) },
         Proof::Other => described(device.failed(proof::OTHER, false)),
         Proof::Unknown(error) => {
             described(device.failed(format!("{error:#}"), Exit::of(&error) == Exit::TryAgain))
@@ -224,8 +224,8 @@ fn first_that_opens(client: &Client, device: &Device, bindings: &[Binding], task
             }
         };
         match used {
-            Ok(outcome) => {
-                return Line { keyslot: binding.keyslot, pin: describe(&binding), ..device.line(outcome) };
+            Ok((outcome, keyslot)) => {
+                return Line { keyslot, pin: describe(&binding), ..device.line(outcome) };
             }
             Err(reason) => reasons.push(reason),
         }
@@ -238,24 +238,26 @@ fn use_passphrase(
     binding: &Binding,
     passphrase: &[u8],
     task: Task,
-) -> Result<Outcome, String> {
+) -> Result<(Outcome, Option<u32>), String> {
+    let mut keyslot = binding.keyslot;
+    // cryptsetup finds out by itself whether it fits the one that is named.
+    if task == Task::Test || !binding.more.is_empty() {
+        let fits = proof::slot(device, binding, passphrase).map_err(|error| format!("{error:#}"))?;
+        keyslot = Some(fits.ok_or(proof::OTHER)?);
+    }
     if task == Task::Test {
-        return match proof::fits(device, binding.keyslot, passphrase) {
-            Ok(true) => Ok(Outcome::Proven),
-            Ok(false) => Err(proof::OTHER.into()),
-            Err(error) => Err(format!("{error:#}")),
-        };
+        return Ok((Outcome::Proven, keyslot));
     }
     // Before cryptsetup mends it; told once, for an attempt that fails is made again and again.
     let damaged = device.damaged_copy();
-    match cryptsetup::open(&device.path, &device.mapper, binding.keyslot, passphrase) {
+    match cryptsetup::open(&device.path, &device.mapper, keyslot, passphrase) {
         Ok(()) => {
             device.tell_of_damage(damaged);
             log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper));
-            Ok(Outcome::Opened)
+            Ok((Outcome::Opened, keyslot))
         }
         // Another process (a person, pc-brick) was faster.
-        Err(_) if device.is_open() => Ok(Outcome::AlreadyOpen),
+        Err(_) if device.is_open() => Ok((Outcome::AlreadyOpen, keyslot)),
         Err(error) => Err(format!("{error:#}")),
     }
 }

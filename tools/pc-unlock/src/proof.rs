@@ -12,8 +12,8 @@ use crate::settings::classify;
 /// What is known of a token and the slot that it names.
 #[derive(Debug)]
 pub enum Proof {
-    /// The token gives this passphrase, and it fits the slot.
-    Fits(Plaintext),
+    /// The token gives this passphrase, and it fits this slot.
+    Fits(Plaintext, u32),
     /// The token gives a passphrase that does not fit: the slot is somebody else's, or gone.
     Other,
     /// Nobody can say now (the servers are down), or ever (the token is damaged).
@@ -34,13 +34,23 @@ pub fn of(client: &Client, device: &Device, binding: &Binding) -> Proof {
         Err(error) => Err(error.clone()),
     };
     match opened {
-        Ok(passphrase) => match fits(device, binding.keyslot, &passphrase) {
-            Ok(true) => Proof::Fits(passphrase),
-            Ok(false) => Proof::Other,
+        Ok(passphrase) => match slot(device, binding, &passphrase) {
+            Ok(Some(slot)) => Proof::Fits(passphrase, slot),
+            Ok(None) => Proof::Other,
             Err(error) => Proof::Unknown(error),
         },
         Err(error) => Proof::Unknown(classify(&error)),
     }
+}
+
+/// Which of the slots that a binding names its passphrase fits.
+pub fn slot(device: &Device, binding: &Binding, passphrase: &[u8]) -> Result<Option<u32>> {
+    for slot in binding.slots() {
+        if fits(device, Some(slot), passphrase)? {
+            return Ok(Some(slot));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a passphrase fits a slot, any slot when none is named. What kept cryptsetup from finding out is an error, never

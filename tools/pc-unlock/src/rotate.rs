@@ -92,6 +92,9 @@ fn rebind(
             keep = Some(binding.token);
         }
     }
+    for binding in bindings.iter().filter(|binding| Some(binding.token) != keep) {
+        device.require_one_slot(binding)?;
+    }
     let keep = if let Some(token) = keep {
         token
     } else {
@@ -125,7 +128,7 @@ fn trusted(client: &Client, policies: &[&Policy], known: &[Key]) -> Result<Pin> 
 
 fn works(client: &Client, device: &Device, binding: &Binding) -> Result<bool> {
     match proof::of(client, device, binding) {
-        Proof::Fits(_) => Ok(true),
+        Proof::Fits(..) => Ok(true),
         Proof::Other => Ok(false),
         Proof::Unknown(error) => Err(error),
     }
@@ -141,7 +144,7 @@ fn passphrase(
     let mut last = anyhow!("it has no binding");
     for binding in bindings {
         match proof::of(client, device, binding) {
-            Proof::Fits(passphrase) => return Ok(passphrase),
+            Proof::Fits(passphrase, _) => return Ok(passphrase),
             Proof::Other => last = anyhow!(proof::OTHER),
             Proof::Unknown(error) => last = error,
         }

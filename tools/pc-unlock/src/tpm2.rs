@@ -154,6 +154,10 @@ fn content_key(jwk: &[u8]) -> Result<Cek> {
 /// Refuses a configuration that no TPM could make right.
 pub fn check(config: &Value) -> Result<()> {
     let config = config.as_object().context("the configuration is not an object")?;
+    // The values that the PCRs will have one day: nothing proves such a binding now.
+    if config.contains_key("pcr_digest") {
+        bail!("pcr_digest: only what the PCRs hold now can be sealed to");
+    }
     ["hash", "key", "pcr_bank"].iter().try_for_each(|key| word(config, key).map(drop))?;
     pcr_ids(config).map(drop)
 }

@@ -16,6 +16,7 @@ use crate::{bind, cryptsetup};
 /// Removes a binding: its slot first, then its token. A token without a slot is recognised and removed by a repeat, a slot
 /// without a token would stay unknown. Of a slot that is not shown to be the token's own only the token is removed.
 pub fn remove(device: &Device, binding: &Binding, proof: &Proof) -> Result<()> {
+    device.require_one_slot(binding)?;
     let metadata = device.metadata()?;
     let (name, token) = (&device.name, binding.token);
     if let Some(slot) = binding.keyslot.filter(|slot| metadata.keyslots.contains_key(&slot.to_string())) {
@@ -29,10 +30,10 @@ pub fn remove(device: &Device, binding: &Binding, proof: &Proof) -> Result<()> {
                 "whose it is cannot be shown: {error:#}\n  \
                  cryptsetup luksKillSlot {name} {slot}    (when it is nobody's)"
             )),
-            (None, Proof::Fits(_)) if remaining(&metadata, &BTreeSet::from([slot])) == 0 => {
+            (None, Proof::Fits(..)) if remaining(&metadata, &BTreeSet::from([slot])) == 0 => {
                 return Err(nothing_else(device));
             }
-            (None, Proof::Fits(_)) => cryptsetup::kill_slot(&device.path, slot)?,
+            (None, Proof::Fits(..)) => cryptsetup::kill_slot(&device.path, slot)?,
         }
     }
     cryptsetup::remove_token(&device.path, token)?;
@@ -65,16 +66,17 @@ fn nothing_else(device: &Device) -> anyhow::Error {
 /// its servers cannot be asked: somebody has named it.
 pub fn unbind(client: &Client, device: &Device, only: Option<u32>) -> Result<()> {
     let metadata = device.metadata()?;
-    let chosen = |binding: &Binding| only.is_none() || binding.keyslot == only;
+    let chosen = |binding: &Binding| only.is_none() || binding.slots().any(|slot| Some(slot) == only);
     let bound = device::bindings(&metadata).into_iter().filter(chosen).map(|binding| (binding, false));
     let begun = bind::pending(&metadata).into_iter().filter(chosen).map(|binding| (binding, true));
     let mut work = Vec::new();
     // Everything that needs the network comes before the first change.
     for (binding, begun) in bound.chain(begun) {
+        device.require_one_slot(&binding)?;
         let proof = match proof::of(client, device, &binding) {
             Proof::Unknown(error) if only.is_some() => {
                 log::warning(format_args!("{}: token {}: {error:#}", device.name, binding.token));
-                Proof::Fits(Vec::new().into())
+                Proof::Fits(Vec::new().into(), binding.keyslot.unwrap_or_default())
             }
             Proof::Unknown(error) if !begun && needs_proof(&metadata, &binding) => {
                 let remedy = binding.keyslot.map_or_else(String::new, |slot| {
@@ -98,7 +100,7 @@ pub fn unbind(client: &Client, device: &Device, only: Option<u32>) -> Result<()>
     }
     let of_others = |proof: &Proof| matches!(proof, Proof::Other);
     let gone = work.iter().filter(|(_, proof)| !of_others(proof)).filter_map(|(binding, _)| binding.keyslot);
-    let wipes = work.iter().any(|(_, proof)| matches!(proof, Proof::Fits(_)));
+    let wipes = work.iter().any(|(_, proof)| matches!(proof, Proof::Fits(..)));
     if wipes && remaining(&metadata, &gone.collect()) == 0 {
         let unknown = work.iter().find(|(_, proof)| matches!(proof, Proof::Unknown(_)));
         return Err(unknown.map_or_else(

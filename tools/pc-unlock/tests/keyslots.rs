@@ -46,6 +46,67 @@ fn tokens(machine: &Machine) -> usize {
     machine.shape("ata-A").1.len()
 }
 
+/// Clevis opens with such a token; whose the slots are is for a person to say.
+#[test]
+fn a_token_that_names_two_slots_opens_with_either_and_stays() {
+    for named in [["0", "1"], ["1", "0"]] {
+        let (tang, machine) = bound();
+        let (path, name) = (machine.path("ata-A"), device("ata-A"));
+        let mut token = machine.dump("ata-A")["tokens"]["0"].clone();
+        token["keyslots"] = json!(named);
+        run("cryptsetup", &["token", "remove", "--token-id", "0", path.to_str().unwrap()], b"");
+        import(&machine, "ata-A", &token);
+        for verb in [&["open", "--test"][..], &["check"]] {
+            let proven = machine.ok(verb, b"");
+            assert!(String::from_utf8_lossy(&proven.out).contains("keyslot 1"), "{verb:?}");
+        }
+        let bind = machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+        assert!(bind.err.contains("already, by keyslot 1"), "{}", bind.err);
+        machine.ok(&["rotate"], b"");
+        tang.rotate("P-256");
+        let before = std::fs::read(&path).unwrap();
+        for verb in [&["rotate"][..], &["unbind", &name], &["unbind", &name, "--slot", "0"]] {
+            let refused = machine.unlock(verb, b"");
+            let said = format!("token 0 names the keyslots {}", named.join(", "));
+            assert!(refused.code != 0 && refused.err.contains(&said), "{}", refused.err);
+            assert!(std::fs::read(&path).unwrap() == before, "{verb:?}");
+        }
+        let unassign = ["token", "unassign", "--token-id", "0", "--key-slot", "0", path.to_str().unwrap()];
+        run("cryptsetup", &unassign, b"");
+        machine.ok(&["unbind", &name], b"");
+        assert_eq!((slots(&machine), tokens(&machine)), (vec!["0".to_string()], 0));
+    }
+}
+
+/// An advertisement says which keys are wanted, also without a thumbprint.
+#[test]
+fn other_keys_in_a_given_advertisement_are_another_binding() {
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    machine.disk("ata-A");
+    let sealed = machine.root.path().join("etc/personal-cluster/sealed/key.jwe");
+    let (mut count, name) = (1, device("ata-A"));
+    for new in [true, false] {
+        let adv = json_of(&run("curl", &["-s", &format!("{}/adv", tang.url)], b""));
+        let pin = json!({"tang": {"url": tang.url, "adv": adv}}).to_string();
+        for new in [true, false] {
+            let before = std::fs::read(&sealed).ok();
+            let bound = machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+            machine.ok(&["seal", "key", "--pin", &pin], b"secret");
+            count += usize::from(new);
+            assert_eq!(
+                (slots(&machine).len(), bound.err.contains("already")),
+                (count, !new),
+                "{}",
+                bound.err
+            );
+            assert_eq!(std::fs::read(&sealed).ok() != before, new);
+        }
+        if new {
+            tang.rotate("P-256");
+        }
+    }
+}
+
 #[test]
 fn a_slot_that_two_tokens_name_stays_for_the_other_one() {
     let (_tang, machine) = bound();

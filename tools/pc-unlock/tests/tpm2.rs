@@ -153,3 +153,47 @@ fn a_disk_is_bound_to_the_machine() {
     let (ok, _, err) = other.run(UNLOCK, &["--attempt-time", "60", "--root", root, "check", &name], b"");
     assert!(!ok && err.contains("pin tpm2"), "{err}");
 }
+
+/// Binds and seals again and again: only what guards the key otherwise makes a new binding.
+#[test]
+fn a_stricter_policy_is_made_and_the_same_one_is_there_already() {
+    let (tpm, tang, machine) = (Tpm::start(), Tang::start("P-256"), Machine::new());
+    machine.disk("ata-A");
+    let root = machine.root.path().to_str().unwrap();
+    let (name, tang) = (device("ata-A"), tang.config());
+    let run = |arguments: &[&str], input: &str| {
+        let all = [&["--attempt-time", "60", "--root", root], arguments].concat();
+        // No resource manager here.
+        tpm.run("tpm2_flushcontext", &["-l"], b"");
+        tpm.run("tpm2_flushcontext", &["-s"], b"");
+        tpm.run(UNLOCK, &all, input.as_bytes())
+    };
+    let sharing = |ids: &str| format!(r#"{{"sss":{{"t":2,"pins":{{"tpm2":{ids},"tang":{tang}}}}}}}"#);
+    let steps = [
+        (r#"{"tpm2":{}}"#.to_string(), true),
+        (r#"{"tpm2":{}}"#.to_string(), false),
+        (r#"{"tpm2":{"pcr_ids":[7]}}"#.to_string(), true),
+        (r#"{"tpm2":{"pcr_ids":[7]}}"#.to_string(), false),
+        (r#"{"tpm2":{"pcr_ids":"7"}}"#.to_string(), false),
+        (r#"{"tpm2":{"pcr_ids":"0"}}"#.to_string(), true),
+        (r#"{"tpm2":{"pcr_ids":["0"],"pcr_bank":"sha256"}}"#.to_string(), false),
+        (sharing("{}"), true),
+        (sharing(r#"{"pcr_ids":[7,0]}"#), true),
+        (sharing(r#"{"pcr_ids":"0,7"}"#), false),
+    ];
+    let (mut slots, sealed) = (1, machine.root.path().join("etc/personal-cluster/sealed/key.jwe"));
+    for (pin, new) in &steps {
+        let before = std::fs::read(&sealed).ok();
+        let (ok, _, err) = run(&["bind", &name, "--pin", pin], PASSPHRASE);
+        assert!(ok && err.contains("already") != *new, "{pin}: {err}");
+        slots += usize::from(*new);
+        assert_eq!(machine.shape("ata-A").0.len(), slots, "{pin}: {err}");
+        let (ok, _, err) = run(&["seal", "key", "--pin", pin], "secret");
+        assert!(ok, "{pin}: {err}");
+        // Of one secret only the last policy counts.
+        assert_eq!(std::fs::read(&sealed).ok() != before, *new, "{pin}: {err}");
+    }
+    let (ok, _, err) =
+        run(&["bind", &name, "--pin", r#"{"tpm2":{"pcr_ids":"7","pcr_digest":"AA"}}"#], PASSPHRASE);
+    assert!(!ok && err.contains("pcr_digest"), "{err}");
+}
