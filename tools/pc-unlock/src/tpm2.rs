@@ -158,6 +158,11 @@ pub fn check(config: &Value) -> Result<()> {
     if config.contains_key("pcr_digest") {
         bail!("pcr_digest: only what the PCRs hold now can be sealed to");
     }
+    // A misspelt one would leave the key without its guard.
+    let known = ["hash", "key", "pcr_bank", "pcr_ids"];
+    if let Some(unknown) = config.keys().find(|key| !known.contains(&key.as_str())) {
+        bail!("{unknown:?} is none of {}", known.join(", "));
+    }
     ["hash", "key", "pcr_bank"].iter().try_for_each(|key| word(config, key).map(drop))?;
     pcr_ids(config).map(drop)
 }

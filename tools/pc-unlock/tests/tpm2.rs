@@ -193,7 +193,11 @@ fn a_stricter_policy_is_made_and_the_same_one_is_there_already() {
         // Of one secret only the last policy counts.
         assert_eq!(std::fs::read(&sealed).ok() != before, *new, "{pin}: {err}");
     }
-    let (ok, _, err) =
-        run(&["bind", &name, "--pin", r#"{"tpm2":{"pcr_ids":"7","pcr_digest":"AA"}}"#], PASSPHRASE);
-    assert!(!ok && err.contains("pcr_digest"), "{err}");
+    for (pin, said) in [
+        (r#"{"tpm2":{"pcr_ids":"7","pcr_digest":"AA"}}"#, "pcr_digest"),
+        (r#"{"tpm2":{"pcr_id":"7"}}"#, "\"pcr_id\" is none of hash, key"),
+    ] {
+        let (ok, _, err) = run(&["bind", &name, "--pin", pin], PASSPHRASE);
+        assert!(!ok && err.contains(said), "{err}");
+    }
 }
