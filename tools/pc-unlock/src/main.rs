@@ -108,7 +108,8 @@ enum Verb {
         /// `http://address[:port][/path]`
         url: String,
         /// Refuse any other server than the one with this thumbprint
-        #[arg(long)]
+        // base64url: one in 64 begins with a hyphen.
+        #[arg(long, allow_hyphen_values = true)]
         thumbprint: Option<String>,
     },
     /// Decrypt a JWE (or a LUKS2 token) from standard input, as `clevis decrypt`

@@ -67,7 +67,7 @@ fn secrets_are_sealed_once_and_opened_privately() {
 fn what_no_server_could_make_right_is_a_usage_error() {
     let machine = Machine::new();
     let tang = |thp: &str| format!(r#"{{"url":"http://127.0.0.1:1","thp":"{thp}"}}"#);
-    let refusals: [(&[&str], &str); 12] = [
+    let refusals: [(&[&str], &str); 13] = [
         (&["encrypt", "foo", "{}"], "pin \"foo\" is not supported here"),
         (&["encrypt", "tang", &tang("short")], "\"short\" is not a thumbprint"),
         (&["encrypt", "tang", r#"{"url":"http://127.0.0.1:1"}"#], "no thumbprint is pinned"),
@@ -76,6 +76,7 @@ fn what_no_server_could_make_right_is_a_usage_error() {
         (&["adv", "https://x"], "is not a usable URL"),
         (&["adv", "http://[::1"], "is not a usable URL"),
         (&["adv", "http://127.0.0.1:1", "--thumbprint", "a/b"], "is not a thumbprint"),
+        (&["adv", "http://127.0.0.1:1", "--thumbprint", "-H"], "is not a thumbprint"),
         (&["seal", "x", "--pin", r#"{"tang":{"url":"http://127.0.0.1:1"}}"#], "no thumbprint is pinned"),
         (
             &["seal", "x", "--pin", r#"{"tang":{"url":"http://a","url":"http://b"}}"#],
