@@ -6,7 +6,7 @@ use crate::adv::{self, Trust};
 use crate::exchange::Sealed;
 use crate::jwe::Jwe;
 use crate::sss::Sharing;
-use crate::{Error, json, other};
+use crate::{Error, json, other, url};
 
 /// Sharings within sharings, at most.
 const DEEPEST: usize = 5;
@@ -139,7 +139,7 @@ impl Policy {
             (Node::Tang(sealed), Pin::Tang(tang)) => {
                 let pinned =
                     |thumbprint: &str| sealed.keys.iter().any(|key| key.may("verify") && key.is(thumbprint));
-                sealed.url == tang.url
+                url::same(&sealed.url, &tang.url)
                     && tang.thumbprint.as_deref().is_none_or(pinned)
                     && tang.advertisement.as_ref().is_none_or(|given| is_given(sealed, given))
             }

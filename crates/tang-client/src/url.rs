@@ -7,7 +7,7 @@ use crate::Error;
 /// A server's address and base path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    /// Host name or address, IPv6 without brackets.
+    /// Host name in lower case, or address, IPv6 without brackets.
     pub host: String,
     /// TCP port, 80 (443 for https) when not given.
     pub port: u16,
@@ -50,6 +50,11 @@ impl Url {
     }
 }
 
+/// Whether two URLs lead to the same place, however each is written: `HTTP://a:80/` and `a`.
+pub(crate) fn same(one: &str, other: &str) -> bool {
+    one == other || Url::parse(one).is_ok_and(|one| Url::parse(other).is_ok_and(|other| one == other))
+}
+
 /// How messages call a URL: what stands before an @, a password perhaps, is not repeated.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     let start = text.find("://").map_or(0, |scheme| scheme + 3);
@@ -77,12 +82,24 @@ fn split_port(authority: &str, usual: u16) -> Option<(String, u16)> {
         }
         Some(_) => return None,
     };
-    Some((host.into(), port))
+    // RFC 3986, section 6.2.2.1: in either case.
+    Some((host.to_ascii_lowercase(), port))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_server_has_many_names() {
+        for other in ["a", "HTTP://A:80//", "http://a/"] {
+            assert!(same("http://a", other), "{other}");
+        }
+        for other in ["http://a:81", "http://a/b", "http://b", "a b", "https://a"] {
+            assert!(!same("http://a", other), "{other}");
+        }
+        assert!(same("a b", "a b") && !same("a b", "a  b"), "what is no URL is a text");
+    }
 
     #[test]
     fn urls() {

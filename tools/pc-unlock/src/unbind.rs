@@ -19,6 +19,7 @@ pub fn remove(device: &Device, binding: &Binding, proof: &Proof) -> Result<()> {
     device.require_one_slot(binding)?;
     let metadata = device.metadata()?;
     let (name, token) = (&device.name, binding.token);
+    let mut wiped = None;
     if let Some(slot) = binding.keyslot.filter(|slot| metadata.keyslots.contains_key(&slot.to_string())) {
         let stays = |why: &str| {
             log::warning(format_args!("{name}: only token {token} is removed, keyslot {slot} stays: {why}"));
@@ -33,11 +34,19 @@ pub fn remove(device: &Device, binding: &Binding, proof: &Proof) -> Result<()> {
             (None, Proof::Fits(..)) if remaining(&metadata, &BTreeSet::from([slot])) == 0 => {
                 return Err(nothing_else(device));
             }
-            (None, Proof::Fits(..)) => cryptsetup::kill_slot(&device.path, slot)?,
+            (None, Proof::Fits(..)) => {
+                cryptsetup::kill_slot(&device.path, slot)?;
+                wiped = Some(slot);
+            }
         }
     }
     cryptsetup::remove_token(&device.path, token)?;
-    log::info(format_args!("{name}: removed binding {token}"));
+    match wiped {
+        Some(slot) => {
+            log::info(format_args!("{name}: removed keyslot {slot} and token {token}, its binding"));
+        }
+        None => log::info(format_args!("{name}: removed token {token}")),
+    }
     Ok(())
 }
 
