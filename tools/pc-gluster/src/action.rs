@@ -74,6 +74,13 @@ pub enum Action {
         /// Which ones, `node:/path`.
         bricks: Vec<String>,
     },
+    /// Ends bricks of this node whose port glusterd has lost, and starts them again.
+    BrickRestart {
+        /// The volume.
+        volume: String,
+        /// Which ones, `node:/path`.
+        bricks: Vec<String>,
+    },
     /// Starts this node's self-heal daemon for a volume, which glusterd does not start again by itself (`volume start NAME
     /// force`).
     HealerStart {
@@ -129,6 +136,13 @@ impl fmt::Display for Action {
             }
             Action::BrickStart { volume, bricks } => {
                 write!(f, "volume {volume}: start the offline bricks {}", bricks.join(" "))
+            }
+            Action::BrickRestart { volume, bricks } => {
+                write!(
+                    f,
+                    "volume {volume}: start anew, for glusterd has lost their ports: {}",
+                    bricks.join(" ")
+                )
             }
             Action::HealerStart { volume } => {
                 write!(f, "volume {volume}: start this node's self-heal daemon")

@@ -63,6 +63,7 @@ fn more_disks_become_sets_of_their_own() {
         address: brick("n1", "vms", 1),
         mounted: true,
         running: false,
+        lost: false,
         marked: None,
         unmarked: None,
     });

@@ -19,6 +19,8 @@ pub struct OwnBrick {
     pub mounted: bool,
     /// Its glusterfsd runs.
     pub running: bool,
+    /// It runs, and this node's glusterd has lost its port: no new client finds it.
+    pub lost: bool,
     /// It carries the identity of a volume.
     pub marked: Option<Mark>,
     /// The identity that this tool took off it as a leftover, should it turn out to have been none.

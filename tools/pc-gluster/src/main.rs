@@ -207,6 +207,10 @@ fn replace_brick(
     })?;
     host::cli::replace_brick(volume, old, new)?;
     pc_cli::log::info(format_args!("volume {volume}: {new} takes the place of {old} and heals"));
+    if let Err(error) = host::wait::settle(volume, new) {
+        // It is done; the next run of the timer does the rest.
+        pc_cli::log::warning(format_args!("{error:#}"));
+    }
     report::refresh(&common.root, want, Depth::All)?;
     Ok(Exit::Done)
 }
@@ -221,6 +225,6 @@ fn stop_bricks(want: &Want, at_shutdown: bool) -> Result<Exit> {
         .flat_map(|volume| volume.sets.iter().flatten())
         .filter(|brick| want.is_own(brick));
     let paths: Vec<PathBuf> = own.map(|brick| PathBuf::from(want::path_of(brick))).collect();
-    host::bricks::stop(&paths, Duration::from_secs(60))?;
+    host::bricks::stop(&paths, host::END)?;
     Ok(Exit::Done)
 }

@@ -231,14 +231,27 @@ impl Draft<'_> {
             // glusterd itself holds them down; it starts them when quorum is back.
             return Some(Vec::new());
         }
-        if offline.is_empty() {
-            return Some(Vec::new());
+        let lost: Vec<String> = self
+            .have
+            .bricks
+            .iter()
+            .filter(|own| info.bricks.contains(&own.address) && own.mounted && own.lost)
+            .map(|own| own.address.clone())
+            .collect();
+        let mut begun = Vec::new();
+        if !lost.is_empty() {
+            let id = format!("brick-restart/{name}");
+            begun.push(id.clone());
+            self.step(id, Vec::new(), Action::BrickRestart { volume: name.clone(), bricks: lost });
         }
-        let id = format!("brick-start/{name}");
-        let marks = offline.iter().map(|brick| format!("brick-mark/{brick}"));
-        let needs = marks.filter(|id| self.planned(id)).collect();
-        self.step(id.clone(), needs, Action::BrickStart { volume: name.clone(), bricks: offline });
-        Some(vec![id])
+        if !offline.is_empty() {
+            let id = format!("brick-start/{name}");
+            begun.push(id.clone());
+            let marks = offline.iter().map(|brick| format!("brick-mark/{brick}"));
+            let needs = marks.filter(|id| self.planned(id)).collect();
+            self.step(id, needs, Action::BrickStart { volume: name.clone(), bricks: offline });
+        }
+        Some(begun)
     }
 
     /// One that has crashed heals nothing from this node's bricks, and glusterd does not start it again. Each volume asks for

@@ -31,7 +31,14 @@ pub(crate) fn want(own: &str, nodes: usize, disks: usize, set_size: usize) -> Wa
 pub(crate) fn blank(want: &Want) -> Have {
     let own = want.volumes.iter().flat_map(|volume| volume.sets.iter().flatten()).filter(|b| want.is_own(b));
     let bricks = own
-        .map(|b| OwnBrick { address: b.clone(), mounted: true, running: false, marked: None, unmarked: None })
+        .map(|b| OwnBrick {
+            address: b.clone(),
+            mounted: true,
+            running: false,
+            lost: false,
+            marked: None,
+            unmarked: None,
+        })
         .collect();
     Have {
         peers: Vec::new(),
@@ -107,6 +114,12 @@ pub(crate) fn done(want: &Want, have: &mut Have, action: &Action) {
             have.healed.insert(volume);
             for brick in bricks {
                 own(have, &brick).running = true;
+                have.online.insert(brick);
+            }
+        }
+        Action::BrickRestart { bricks, .. } => {
+            for brick in bricks {
+                own(have, &brick).lost = false;
                 have.online.insert(brick);
             }
         }
@@ -219,6 +232,7 @@ pub(crate) fn running(own: &str) -> (Want, Have) {
         address: brick(own, "vms", 0),
         mounted: true,
         running: true,
+        lost: false,
         marked: Some(Mark { volume_id: "id".into(), empty: false, settled: true }),
         unmarked: None,
     }];
@@ -236,6 +250,22 @@ fn a_brick_that_comes_late_is_started_by_its_own_node() {
     have.bricks[0].mounted = true;
     have.peers.iter_mut().for_each(|peer| peer.connected = false);
     assert_eq!(plan(&want, &have).plan.steps, [], "glusterd refuses without server quorum");
+}
+
+#[test]
+fn a_brick_whose_port_is_lost_is_started_anew() {
+    let (want, mut have) = running("n3");
+    have.bricks[0].lost = true;
+    have.online.remove(&have.bricks[0].address);
+    let lost = have.clone();
+    assert_eq!(apply(&want, &mut have), ["brick-restart/vms"]);
+    have = lost.clone();
+    have.mounts.insert("vms".into(), Mount::Prepared);
+    have.storage_target = false;
+    assert_eq!(apply(&want, &mut have), ["brick-restart/vms", "mount/vms", "storage-target"]);
+    have = lost;
+    have.peers.iter_mut().for_each(|peer| peer.connected = false);
+    assert_eq!(plan(&want, &have).plan.steps, [], "without server quorum it would not come back");
 }
 
 #[test]

@@ -8,8 +8,14 @@ fn broken() -> (Want, Have, String, String) {
     let (old, new) = (brick("n3", "vms", 0), brick("n3", "vms", 1));
     want.volumes[0].sets[0][2].clone_from(&new);
     have.online.remove(&old);
-    have.bricks[0] =
-        OwnBrick { address: new.clone(), mounted: true, running: false, marked: None, unmarked: None };
+    have.bricks[0] = OwnBrick {
+        address: new.clone(),
+        mounted: true,
+        running: false,
+        lost: false,
+        marked: None,
+        unmarked: None,
+    };
     (want, have, old, new)
 }
 

@@ -4,7 +4,7 @@
 //! answers of the versions we run on stand in `fixtures/`. The program exits with 0 even when it refuses;
 //! only `opRet` tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -222,16 +222,38 @@ struct StatusNode {
     hostname: String,
     path: String,
     status: i32,
+    port: Option<String>,
 }
 
-/// `volume status NAME`: `node:/path` of every brick that answered, and whether its process runs. Bricks of
-/// nodes that are not connected do not appear at all.
-pub fn bricks_online(text: &str) -> Result<BTreeMap<String, bool>, Fault> {
+impl StatusNode {
+    fn address(&self) -> String {
+        format!("{}:{}", self.hostname, self.path)
+    }
+
+    fn has_port(&self) -> bool {
+        self.port.as_deref() != Some("N/A")
+    }
+}
+
+/// Bricks of nodes that are not connected do not appear at all; self-heal daemons and the like do, with a host name as their
+/// path.
+fn status_of_bricks(text: &str) -> Result<Vec<StatusNode>, Fault> {
     let status = answer(text)?.vol_status.ok_or_else(|| missing("volStatus"))?;
     let nodes = status.volumes.volumes.into_iter().flat_map(|volume| volume.nodes);
-    // Self-heal daemons and the like stand in the same list, with a host name as their path.
-    let bricks = nodes.filter(|node| node.path.starts_with('/'));
-    Ok(bricks.map(|node| (format!("{}:{}", node.hostname, node.path), node.status == 1)).collect())
+    Ok(nodes.filter(|node| node.path.starts_with('/')).collect())
+}
+
+/// `volume status NAME`: `node:/path` of every brick that answered, and whether its process runs and glusterd knows the port
+/// that clients ask for.
+pub fn bricks_online(text: &str) -> Result<BTreeMap<String, bool>, Fault> {
+    let is_online = |node: &StatusNode| node.status == 1 && node.has_port();
+    Ok(status_of_bricks(text)?.iter().map(|node| (node.address(), is_online(node))).collect())
+}
+
+/// Those whose process runs, and whose port glusterd has lost.
+pub fn bricks_lost(text: &str) -> Result<BTreeSet<String>, Fault> {
+    let is_lost = |node: &&StatusNode| node.status == 1 && !node.has_port();
+    Ok(status_of_bricks(text)?.iter().filter(is_lost).map(StatusNode::address).collect())
 }
 
 /// What one brick of a volume says about healing.

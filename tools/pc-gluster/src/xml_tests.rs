@@ -111,3 +111,26 @@ fn anything_else_is_malformed_and_never_a_panic() {
     }
     assert!(matches!(peers(&whole), Err(Fault::Malformed(_))));
 }
+
+/// From a machine under load: glusterd took the start of a brick for a failed one and found its process afterwards.
+#[test]
+fn a_brick_that_runs_without_a_port_is_lost() {
+    let text = fixture("11.1/volume-status").replacen("<port>", "<port>N/A</port><old>", 1).replacen(
+        "</port>\n",
+        "</old>\n",
+        1,
+    );
+    let lost = bricks_lost(&text).unwrap();
+    let online = bricks_online(&text).unwrap();
+    assert_eq!(
+        (lost.len(), online.values().filter(|up| **up).count()),
+        (1, online.len() - 1),
+        "{lost:?} {online:?}"
+    );
+    assert!(lost.iter().all(|brick| !online[brick]));
+    assert_eq!(
+        bricks_lost(&fixture("11.1/volume-status-brick-offline")).unwrap().len(),
+        0,
+        "one that does not run"
+    );
+}

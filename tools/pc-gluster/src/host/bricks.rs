@@ -38,7 +38,7 @@ pub fn look(address: &str, processes: &BTreeMap<PathBuf, Pid>) -> OwnBrick {
     let seen = bounded(DISK, marks).flatten();
     let mounted = seen.is_some();
     let (marked, unmarked) = seen.unwrap_or_default();
-    OwnBrick { address: address.to_string(), mounted, running, marked, unmarked }
+    OwnBrick { address: address.to_string(), mounted, running, lost: false, marked, unmarked }
 }
 
 /// The brick's file system is mounted, and answers.

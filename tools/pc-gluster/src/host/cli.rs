@@ -1,7 +1,7 @@
 //! All calls of the `gluster` program. Each has a deadline: with a peer that has just died, glusterd keeps
 //! its caller waiting for up to two minutes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -111,6 +111,11 @@ pub fn bricks_online(volume: &str, deadline: Option<Duration>) -> Result<BTreeMa
     judge("gluster volume status", xml::bricks_online(&text))
 }
 
+/// Bricks of a volume that run without a port that glusterd knows.
+pub fn bricks_lost(volume: &str, deadline: Duration) -> Result<BTreeSet<String>> {
+    judge("gluster volume status", xml::bricks_lost(&call(&["volume", "status", volume], deadline)?))
+}
+
 /// The heal backlog, asked of every brick.
 pub fn heal_backlog(volume: &str) -> Result<Vec<BrickHeal>> {
     let text = call(&["volume", "heal", volume, "info", "summary"], ASK_PEERS)?;
@@ -150,9 +155,9 @@ pub fn carry_out(action: &Action) -> Result<()> {
             change(&arguments)
         }
         Action::VolumeStart { volume } => change(&["volume", "start", volume]),
-        Action::BrickStart { volume, .. } | Action::HealerStart { volume } => {
-            change(&["volume", "start", volume, "force"])
-        }
+        Action::BrickStart { volume, .. }
+        | Action::BrickRestart { volume, .. }
+        | Action::HealerStart { volume } => change(&["volume", "start", volume, "force"]),
         Action::BrickAdd { volume, set_size, arbiter, new_sets, bricks } => {
             let copies = copies(*set_size, *arbiter);
             let mut arguments = vec!["volume", "add-brick", volume.as_str()];

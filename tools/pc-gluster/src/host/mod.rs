@@ -5,31 +5,27 @@ mod bounded;
 pub mod bricks;
 pub mod cli;
 mod healer;
+mod lost;
 pub mod mounts;
 pub mod systemd;
+pub mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pc_cli::try_again;
 
 use crate::action::Action;
-use crate::have::{Have, Mount, set_has_quorum};
+use crate::have::{Have, Mount};
 use crate::options::ALLOW;
-use crate::plan::sets_of;
 use crate::want::{Want, path_of};
-use crate::xml::VolumeInfo;
 
 /// The unit that the rest of the machine waits for.
 pub const STORAGE_TARGET: &str = "pc-storage.target";
-/// A probe with TLS takes seconds on a slow machine.
-const JOIN: Duration = Duration::from_secs(90);
-/// From `volume start` until the bricks have signed in with their glusterd.
-const BRICKS: Duration = Duration::from_secs(120);
-/// From `volume start` until the volume is attached to the self-heal daemon: nothing waits for that.
-const HEALER: Duration = Duration::from_secs(15);
+/// From SIGTERM until a brick has ended.
+pub const END: Duration = Duration::from_secs(60);
 /// A FUSE mount, including systemd's own queue.
 const JOB: Duration = Duration::from_secs(300);
 /// What a run with little to do takes on a slow machine.
@@ -79,6 +75,7 @@ pub fn look(want: &Want) -> Seen {
         }
     }
     have.online = online(want, &have);
+    lost::mark(&mut have);
     Seen { have, glusterd }
 }
 
@@ -98,7 +95,10 @@ fn online(want: &Want, have: &Have) -> BTreeSet<String> {
         let started = have.volumes.get(&volume.name).is_some_and(|info| info.started);
         if started && !have.peers.is_empty() {
             match cli::bricks_online(&volume.name, Some(GLANCE)) {
-                Ok(bricks) => online.extend(bricks.into_iter().filter(|(_, up)| *up).map(|(brick, _)| brick)),
+                Ok(bricks) => {
+                    online.retain(|brick| bricks.get(brick) != Some(&false));
+                    online.extend(bricks.into_iter().filter(|(_, up)| *up).map(|(brick, _)| brick));
+                }
                 Err(error) => pc_cli::log::debug(format_args!("volume {}: {error:#}", volume.name)),
             }
         }
@@ -121,85 +121,38 @@ pub fn carry_out(want: &Want, action: &Action) -> Result<()> {
         }
         Action::PeerProbe { node } => {
             cli::carry_out(action)?;
-            wait_for_member(want, node)
+            wait::for_member(want, node)
         }
         Action::BrickStart { bricks, .. } => {
             cli::carry_out(action)?;
-            wait_for_processes(bricks)
+            wait::for_processes(bricks)
+        }
+        Action::BrickRestart { bricks, .. } => {
+            let paths: Vec<PathBuf> = bricks.iter().map(|brick| PathBuf::from(path_of(brick))).collect();
+            bricks::stop(&paths, END)?;
+            cli::carry_out(action)?;
+            wait::for_processes(bricks)
         }
         Action::HealerStart { volume } => {
             cli::carry_out(action)?;
-            wait_for_healer(volume)
+            wait::for_healer(volume)
         }
         Action::BrickUnmark { brick } => bricks::unmark(brick),
         Action::BrickMark { brick, volume_id } => bricks::mark_again(brick, volume_id),
         Action::MountPoint { volume } => mounts::prepare(volume),
         Action::Mount { volume } => {
-            wait_for_quorum(volume)?;
+            wait::for_quorum(volume)?;
             mount(volume, systemd::Request::Mount(mount_of(want, volume)))
         }
         Action::Remount { volume } => mount(volume, systemd::Request::Restart),
         Action::StorageTarget => {
             for volume in &want.volumes {
-                require_quorum(&volume.name)?;
+                wait::require_quorum(&volume.name)?;
             }
             systemd::run_job(STORAGE_TARGET, systemd::Request::Start, JOB)
         }
         other => cli::carry_out(other),
     }
-}
-
-fn wait_for_member(want: &Want, node: &str) -> Result<()> {
-    let member =
-        want.members.iter().find(|member| member.name == node).context("no such node in the file")?;
-    poll(JOIN, Duration::from_secs(1), || {
-        let peers = cli::peers()?;
-        let joined = peers.iter().any(|peer| {
-            peer.connected && peer.member && peer.names.iter().any(|name| crate::have::is(name, member))
-        });
-        Ok(joined.then_some(()))
-    })?
-    .ok_or_else(|| try_again(format!("peer {node}: probed, but not a member after {} s", JOIN.as_secs())))
-}
-
-/// glusterd answers before the processes it forked are there.
-fn wait_for_processes(addresses: &[String]) -> Result<()> {
-    let missing = || {
-        let running = bricks::processes();
-        addresses.iter().find(|brick| !running.contains_key(Path::new(path_of(brick))))
-    };
-    let all = poll(BRICKS, Duration::from_millis(200), || Ok(missing().is_none().then_some(())))?;
-    all.ok_or_else(|| {
-        let brick = missing().map_or("a brick", String::as_str);
-        try_again(format!("brick {brick}: does not start\n  tail /var/log/glusterfs/bricks/*.log"))
-    })
-}
-
-fn wait_for_healer(volume: &str) -> Result<()> {
-    let attached = poll(HEALER, Duration::from_millis(200), || Ok(healer::attached(volume).then_some(())))?;
-    attached.ok_or_else(|| {
-        try_again(format!(
-            "volume {volume}: the self-heal daemon does not start\n  tail /var/log/glusterfs/glustershd.log"
-        ))
-    })
-}
-
-fn wait_for_quorum(volume: &str) -> Result<()> {
-    let mut up = (0, 0);
-    let ready = poll(BRICKS, Duration::from_secs(2), || {
-        let info = volume_info(volume)?;
-        let online = cli::bricks_online(volume, None)?;
-        up = (online.values().filter(|up| **up).count(), info.bricks.len());
-        let is_up = |brick: &str| online.get(brick) == Some(&true);
-        Ok(sets_of(&info).iter().all(|set| set_has_quorum(set, &is_up)).then_some(()))
-    })?;
-    ready.ok_or_else(|| {
-        try_again(format!("volume {volume}: {} of {} bricks are online, no quorum", up.0, up.1))
-    })
-}
-
-fn volume_info(volume: &str) -> Result<VolumeInfo> {
-    cli::volumes()?.remove(volume).with_context(|| format!("volume {volume}: does not exist"))
 }
 
 /// This node's glusterd first; any other node has the volume's layout too.
@@ -219,39 +172,6 @@ fn mount(volume: &str, request: systemd::Request) -> Result<()> {
     match mounts::state(volume) {
         Mount::Mounted => Ok(()),
         _ => Err(try_again(format!("volume {volume}: mounted, but its client does not answer"))),
-    }
-}
-
-fn require_quorum(volume: &str) -> Result<()> {
-    let info = volume_info(volume)?;
-    let quorum = poll(BRICKS, Duration::from_secs(2), || {
-        let connected = mounts::connected_bricks(volume).unwrap_or_default();
-        let is_up = |brick: &str| connected.contains(brick);
-        Ok(sets_of(&info).iter().all(|set| set_has_quorum(set, &is_up)).then_some(()))
-    })?;
-    quorum.ok_or_else(|| try_again(format!("volume {volume}: mounted without a quorum of its bricks")))
-}
-
-/// Asks again and again until there is an answer, an error that waiting does not mend, or the deadline.
-fn poll<T>(
-    deadline: Duration,
-    pause: Duration,
-    mut ask: impl FnMut() -> Result<Option<T>>,
-) -> Result<Option<T>> {
-    let until = Instant::now() + deadline;
-    loop {
-        match ask() {
-            Ok(Some(answer)) => return Ok(Some(answer)),
-            Ok(None) => {}
-            Err(error) if error.downcast_ref::<pc_cli::TryAgain>().is_some() => {
-                pc_cli::log::debug(format_args!("{error:#}"));
-            }
-            Err(error) => return Err(error),
-        }
-        if Instant::now() + pause >= until {
-            return Ok(None);
-        }
-        std::thread::sleep(pause);
     }
 }
 
