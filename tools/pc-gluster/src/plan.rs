@@ -293,5 +293,9 @@ pub(crate) mod tests;
 mod grow_tests;
 
 #[cfg(test)]
+#[path = "brick_tests.rs"]
+mod brick_tests;
+
+#[cfg(test)]
 #[path = "healer_tests.rs"]
 mod healer_tests;
