@@ -1,6 +1,7 @@
 //! `[unlock]`, `[ha]` and `[exporter]`: what must answer before anything opens, who may decide that a node is dead, and who is told.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
 use super::{Sense, count};
 use crate::model::{Node, Tang, Unlock, Use, Volume};
@@ -25,7 +26,7 @@ impl Sense<'_> {
         self.threshold(unlock);
         let mut urls = BTreeMap::new();
         for (index, tang) in unlock.tang.iter().enumerate() {
-            if let Some(first) = urls.insert(tang.url.trim_end_matches('/'), index) {
+            if let Some(first) = urls.insert(normal(&tang.url), index) {
                 let fault = format!("is already unlock.tang[{first}]");
                 self.error(
                     &at!["unlock", "tang", index, "url"],
@@ -57,7 +58,7 @@ impl Sense<'_> {
 
     fn tang(&mut self, index: usize, tang: &Tang) {
         let steps = at!["unlock", "tang", index, "url"];
-        match host(&tang.url) {
+        match place(&tang.url).map(|place| place.host) {
             Err(fault) => {
                 self.error(&steps, fault, "write for example \"http://192.168.0.2\" or \"http://tang:7500\"");
             }
@@ -130,8 +131,21 @@ impl Sense<'_> {
     }
 }
 
-/// The host of `http://host[:port][/path]`.
-fn host(url: &str) -> Result<String, &'static str> {
+/// Where `http://host[:port][/path]` leads, in one spelling whatever the file's is.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// In lower case, IPv6 without brackets as RFC 5952 writes it.
+    host: String,
+    port: u16,
+    path: String,
+}
+
+/// What is no URL, which is told elsewhere, is compared as a text.
+fn normal(url: &str) -> Result<Place, &str> {
+    place(url).map_err(|_| url.trim_end_matches('/'))
+}
+
+fn place(url: &str) -> Result<Place, &'static str> {
     let rest = match url.split_once("://") {
         Some(("http", rest)) => rest,
         Some(("https", _)) => {
@@ -142,7 +156,7 @@ fn host(url: &str) -> Result<String, &'static str> {
     if rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@\"\\".contains(c)) {
         return Err("has characters that have no place in it");
     }
-    let authority = rest.split('/').next().unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, port)) => (host, port),
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
@@ -155,7 +169,8 @@ fn host(url: &str) -> Result<String, &'static str> {
     if !port.is_empty() && number.is_none_or(|port| port == 0) {
         return Err("has a port that is not between 1 and 65535");
     }
-    Ok(host.to_string())
+    let host = host.parse::<Ipv6Addr>().map_or_else(|_| host.to_ascii_lowercase(), |ip| ip.to_string());
+    Ok(Place { host, port: number.unwrap_or(80), path: path.trim_end_matches('/').into() })
 }
 
 /// RFC 7638 in base64url: S256 is 43 characters, the legacy S1 27.
@@ -166,7 +181,7 @@ fn is_thumbprint(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::host;
+    use super::{normal, place};
 
     #[test]
     fn urls_read() {
@@ -175,7 +190,7 @@ mod tests {
             ("http://10.0.0.2:7500/x", "10.0.0.2"),
             ("http://[fd00::1]:80", "fd00::1"),
         ] {
-            assert_eq!(host(url).as_deref(), Ok(name), "{url}");
+            assert_eq!(place(url).map(|place| place.host).as_deref(), Ok(name), "{url}");
         }
         for bad in [
             "tang",
@@ -189,7 +204,27 @@ mod tests {
             "http://u@h",
             "http://h/?q",
         ] {
-            assert!(host(bad).is_err(), "{bad}");
+            assert!(place(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn one_server_has_many_names() {
+        for (one, others) in [
+            ("http://tang", ["http://TANG", "http://tang:80", "http://Tang:080//"]),
+            (
+                "http://[fd00::1]:81/a",
+                ["http://[FD00::1]:81/a/", "http://[fd00:0::1]:81/a", "http://[fd00::0001]:81/a"],
+            ),
+            ("tang", ["tang/", "tang", "tang//"]),
+        ] {
+            for other in others {
+                assert_eq!(normal(one), normal(other), "{one} {other}");
+            }
+        }
+        for other in ["http://tang:81", "http://tang/a", "http://tang2", "tang"] {
+            assert_ne!(normal("http://tang"), normal(other), "{other}");
+        }
+        assert_ne!(normal("http://tang/a"), normal("http://tang/A"));
     }
 }
