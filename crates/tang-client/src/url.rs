@@ -1,6 +1,8 @@
 //! The few URLs that make sense for a Tang server: `http://host[:port][/path]`; https with the feature of that name.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv6Addr;
 
 use crate::Error;
 
@@ -50,9 +52,21 @@ impl Url {
     }
 }
 
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+    }
+}
+
+/// The one of a server's spellings that all of them share: `http://a` for `HTTP://A:80/`. What is no URL stays as it is.
+pub fn normal(text: &str) -> String {
+    Url::parse(text).map_or_else(|_| text.into(), |url| url.to_string())
+}
+
 /// Whether two URLs lead to the same place, however each is written: `HTTP://a:80/` and `a`.
 pub(crate) fn same(one: &str, other: &str) -> bool {
-    one == other || Url::parse(one).is_ok_and(|one| Url::parse(other).is_ok_and(|other| one == other))
+    normal(one) == normal(other)
 }
 
 /// How messages call a URL: what stands before an @, a password perhaps, is not repeated.
@@ -67,10 +81,14 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
 fn split_port(authority: &str, usual: u16) -> Option<(String, u16)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
-        host.parse::<std::net::Ipv6Addr>().ok()?;
+        // RFC 5952: one spelling of each address.
+        let host = host.parse::<Ipv6Addr>().ok()?.to_string();
         (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
     } else {
-        authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
+        let (host, port) =
+            authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
+        // RFC 3986, section 6.2.2.1: in either case.
+        (host.to_ascii_lowercase(), port)
     };
     if host.is_empty() || host.contains(['[', ']']) {
         return None;
@@ -82,8 +100,7 @@ fn split_port(authority: &str, usual: u16) -> Option<(String, u16)> {
         }
         Some(_) => return None,
     };
-    // RFC 3986, section 6.2.2.1: in either case.
-    Some((host.to_ascii_lowercase(), port))
+    Some((host, port))
 }
 
 #[cfg(test)]
@@ -98,6 +115,11 @@ mod tests {
         for other in ["http://a:81", "http://a/b", "http://b", "a b", "https://a"] {
             assert!(!same("http://a", other), "{other}");
         }
+        for other in ["[0:0:0:0:0:0:0:1]", "http://[0::1]:80", "HTTP://[::0001]/"] {
+            assert!(same("http://[::1]", other), "{other}");
+        }
+        assert!(same("[FD00::A]", "[fd00::a]") && !same("[::1]", "[::2]"));
+        assert_eq!(normal("HTTP://[0:0::1]:81/A//"), "http://[::1]:81/A");
         assert!(same("a b", "a b") && !same("a b", "a  b"), "what is no URL is a text");
     }
 

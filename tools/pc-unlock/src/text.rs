@@ -110,8 +110,7 @@ pub fn adv(client: &Client, url: &str, pinned: Option<&str>) -> Result<Keys> {
     let advertisement =
         pc_run::timed(|| client.advertisement(url, &trust)).map_err(|error| classify(&error))?;
     // As the cluster file wants it.
-    let url = if url.contains("://") { url.to_string() } else { format!("http://{url}") };
-    Ok(keys(&url, &advertisement))
+    Ok(keys(&tang_client::url::normal(url), &advertisement))
 }
 
 fn keys(url: &str, advertisement: &Advertisement) -> Keys {

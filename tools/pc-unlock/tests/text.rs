@@ -195,10 +195,13 @@ fn no_device_is_no_device_that_may_come_later() {
 }
 
 #[test]
-fn a_server_without_a_scheme_is_shown_as_the_file_wants_it() {
+fn a_server_is_shown_as_the_file_wants_it() {
     let tang = Tang::start("P-256");
-    let shown = unlock(&["adv", tang.url.trim_start_matches("http://")], b"");
-    assert!(text(&shown.out).contains(&format!("url = \"{}\"", tang.url)), "{}", text(&shown.out));
+    let authority = tang.url.trim_start_matches("http://");
+    for given in [authority, &format!("HTTP://{authority}"), &format!("hTtP://{authority}//")] {
+        let shown = unlock(&["adv", given], b"");
+        assert!(text(&shown.out).contains(&format!("url = \"{}\"", tang.url)), "{}", text(&shown.out));
+    }
 }
 
 #[test]
