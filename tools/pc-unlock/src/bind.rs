@@ -118,7 +118,8 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     let opened = policy.and_then(|policy| pc_run::timed(|| client.decrypt(policy)));
     // One that never opens anything is taken away again; of one that may, a repeat finds out.
     if opened.as_ref().is_err_and(|error| !error.is_temporary()) {
-        unbind::remove(device, &made, &Proof::Fits(new.as_bytes().to_vec().into(), slot))?;
+        let proof = Proof::Fits(new.as_bytes().to_vec().into(), slot);
+        unbind::remove(device, vec![(made.clone(), proof)])?;
     }
     let proving = || format!("proving the new binding of {}", device.name);
     let passphrase = opened.map_err(|error| classify(&error)).with_context(proving)?;

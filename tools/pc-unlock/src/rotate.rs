@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow};
 use pc_cli::{Common, log};
 use tang_client::jwk::Key;
 use tang_client::pin::Tang;
-use tang_client::{Client, Pin, Policy};
+use tang_client::{Client, Pin, Policy, url};
 
 use crate::device::{Binding, Device};
 use crate::proof::{self, Proof};
@@ -30,12 +30,18 @@ pub fn is_up_to_date(client: &Client, policy: &Policy, pin: &Pin) -> Result<bool
 /// keys; without any server there is nothing to do.
 pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<&Pin>) -> Result<()> {
     bind::clean(client, device)?;
-    let (network, kept): (Vec<Binding>, Vec<Binding>) = device
-        .bindings()?
+    let mut sound = device.bindings()?;
+    sound.retain(|binding| binding.policy.is_ok());
+    let is_any = !sound.is_empty();
+    let (network, kept): (Vec<Binding>, Vec<Binding>) = sound
         .into_iter()
         .filter(|binding| binding.policy.as_ref().is_ok_and(|policy| !policy.servers().is_empty()))
         .partition(|binding| wanted.is_some() && binding.policy.as_ref().is_ok_and(Policy::is_network_only));
     if network.is_empty() && kept.is_empty() {
+        if is_any {
+            log::info(format_args!("{}: bound without any server, nothing to rotate", device.name));
+            return Ok(());
+        }
         return Err(anyhow!("{} has no binding to rotate\n  pc-unlock bind {0}", device.name));
     }
     for alike in alike(kept)? {
@@ -61,9 +67,10 @@ fn alike(bindings: Vec<Binding>) -> Result<Vec<Vec<Binding>>> {
     Ok(groups.into_iter().map(|(_, group)| group).collect())
 }
 
+/// And each server in one spelling.
 fn without_keys(pin: Pin) -> Pin {
     match pin {
-        Pin::Tang(tang) => Pin::Tang(Tang { thumbprint: None, ..tang }),
+        Pin::Tang(tang) => Pin::Tang(Tang { url: url::normal(&tang.url), thumbprint: None, ..tang }),
         Pin::Sss(threshold, pins) => Pin::Sss(threshold, pins.into_iter().map(without_keys).collect()),
         other @ Pin::Other(..) => other,
     }
@@ -105,6 +112,7 @@ fn rebind(
         };
         bind::add(client, device, &pin, &existing, &known)?
     };
+    let mut old = Vec::new();
     for binding in bindings.iter().filter(|binding| binding.token != keep) {
         let proof = proof::of(client, device, binding);
         // Its stick is elsewhere, or its TPM was in another state: who made it has made it for that, while what a run of ours
@@ -113,9 +121,9 @@ fn rebind(
             log::warning(format_args!("{}: token {} stays as it is: {error:#}", device.name, binding.token));
             continue;
         }
-        unbind::remove(device, binding, &proof)?;
+        old.push((binding.clone(), proof));
     }
-    Ok(())
+    unbind::remove(device, old)
 }
 
 /// The servers of these bindings, by the keys for which they still vouch.

@@ -122,3 +122,26 @@ fn a_disk_opens_by_server_or_stick_and_stays_so_when_the_server_rotates() {
     drop(std::fs::remove_dir_all(tang.keys.path()));
     machine.ok(&["check"], b"");
 }
+
+/// No server has any part in it: nothing to rotate, which is no fault. Without any binding it is one.
+#[test]
+fn a_disk_that_only_a_stick_opens_has_nothing_to_rotate() {
+    let (tang, machine, stick) = (Tang::start("P-256"), Machine::new(), Stick::new());
+    for disk in ["ata-A", "ata-B"] {
+        machine.disk(disk);
+    }
+    machine.file(1, &[&tang], &["ata-A", "ata-B"]);
+    machine.ok(&["bind", &device("ata-A")], PASSPHRASE.as_bytes());
+    let unbound = machine.unlock(&["rotate"], b"");
+    assert_eq!(unbound.code, 1, "{}", unbound.err);
+    assert!(unbound.err.contains("ata-B has no binding to rotate"), "{}", unbound.err);
+    let pin = format!(r#"{{"file":{}}}"#, stick.config());
+    machine.ok(&["bind", &device("ata-B"), "--pin", &pin], PASSPHRASE.as_bytes());
+    let before = std::fs::read(machine.path("ata-B")).unwrap();
+    stick.pull();
+    for named in [&["rotate"][..], &["rotate", &device("ata-B")]] {
+        let rotated = machine.ok(named, b"");
+        assert!(rotated.err.contains("ata-B: bound without any server"), "{}", rotated.err);
+    }
+    assert!(std::fs::read(machine.path("ata-B")).unwrap() == before);
+}

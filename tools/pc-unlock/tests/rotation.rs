@@ -229,3 +229,20 @@ fn what_cannot_be_proved_now_stays_where_the_file_says_nothing() {
     assert!(kept.err.contains("token 5 stays as it is"), "{}", kept.err);
     assert_eq!(machine.shape("ata-A"), before);
 }
+
+/// As Clevis and we may have written it: one server under two spellings.
+#[test]
+fn one_server_under_two_spellings_keeps_one_binding() {
+    let (a, _b, machine) = two();
+    let name = device("ata-A");
+    for url in [a.url.clone(), format!("{}/", a.url.replace("http", "HTTP"))] {
+        let pin = format!(r#"{{"tang":{}}}"#, a.config().replace(&a.url, &url));
+        machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+        // What is sealed to the keys of before is bound once more.
+        a.rotate("P-256");
+    }
+    assert_eq!(machine.shape("ata-A").1.len(), 2);
+    machine.ok(&["rotate", &name], b"");
+    assert_eq!(machine.shape("ata-A").1.len(), 1);
+    assert_eq!(pins(&machine).len(), 1);
+}
