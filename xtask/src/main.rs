@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  lab up|down|status|...   a whole cluster of virtual machines on this computer (lab help)
+  lab up|down|status|...   a whole cluster of virtual machines on this computer (lab --help)
   drill --seed S --count N [FAULT...]   faults drawn at random in that cluster; docs/drills.md is their tally
   test [--quick|--no-lab]  everything; --quick leaves out the packages and the lab, --no-lab only the lab
   stage NAME               one stage of test

@@ -32,7 +32,10 @@ pub fn main(args: &[String]) -> Result<()> {
         return hub::main(rest);
     }
     let sh = cache::workspace()?;
-    packages::ensure(&sh, HOST)?;
+    // Who only asks gets an answer, and nothing installed.
+    if !args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        packages::ensure(&sh, HOST)?;
+    }
     let mut driver = Command::new("python3");
     driver.args(["-m", "lab"]).args(args);
     driver.env("PYTHONPATH", sh.current_dir().join("tests"));
