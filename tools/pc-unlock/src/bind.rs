@@ -20,7 +20,7 @@ use crate::luks2::Metadata;
 use crate::proof::{self, Proof};
 use crate::settings::classify;
 use crate::vouched::Present;
-use crate::{cryptsetup, unbind};
+use crate::{cryptsetup, unbind, ways};
 
 const PENDING: &str = "personal-cluster-pending";
 
@@ -184,22 +184,22 @@ pub fn clean(client: &Client, device: &Device) -> Result<()> {
                 assign(device, token, slot, jwe)?;
                 log::info(format_args!("{name}: completed the interrupted binding of keyslot {slot}"));
             }
-            (Proof::Unknown(error), ..) => log::warning(format_args!(
-                "{name}: token {token}, which an interrupted run left, can be neither completed nor taken away: {error:#}\n  \
-                 cryptsetup token remove --token-id {token} {name}    (when its servers are gone for good)"
-            )),
+            (Proof::Unknown(error), slot, _) => {
+                // A slot that another token names is not what the remedy may wipe.
+                let named = |slot: &u32| {
+                    metadata.tokens.values().any(|token| token.keyslots.contains(&slot.to_string()))
+                };
+                let begun = Binding { keyslot: slot.filter(|slot| !named(slot)), ..begun.clone() };
+                log::warning(format_args!(
+                    "{name}: token {token}, which an interrupted run left, can be neither completed nor taken away: {error:#}{}",
+                    ways::remedy(device, &begun, None)
+                ));
+            }
             _ => {
                 cryptsetup::remove_token(&device.path, token)?;
                 log::info(format_args!("{name}: removed what an interrupted run left in token {token}"));
             }
         }
     }
-    for binding in device::bindings(&metadata).iter().filter(|binding| binding.keyslot.is_none()) {
-        cryptsetup::remove_token(&device.path, binding.token)?;
-        log::info(format_args!(
-            "{}: removed clevis token {}, which had lost its keyslot",
-            device.name, binding.token
-        ));
-    }
-    Ok(())
+    ways::clean(device).map(drop)
 }

@@ -35,6 +35,7 @@ mod typed;
 mod unbind;
 mod verbs;
 mod vouched;
+mod ways;
 mod worse;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use tang_client::{Client, Pin, Policy, url};
 
 use crate::device::{Binding, Device};
 use crate::proof::{self, Proof};
-use crate::settings::classify;
+use crate::settings::{as_lasting_as, classify};
 use crate::{bind, recover, unbind};
 
 /// Keys that servers showed earlier: they vouch for the present ones after a rotation.
@@ -112,18 +112,32 @@ fn rebind(
         };
         bind::add(client, device, &pin, &existing, &known)?
     };
-    let mut old = Vec::new();
+    let (mut old, mut left) = (Vec::new(), Vec::new());
     for binding in bindings.iter().filter(|binding| binding.token != keep) {
-        let proof = proof::of(client, device, binding);
-        // Its stick is elsewhere, or its TPM was in another state: who made it has made it for that, while what a run of ours
-        // has left opens now.
-        if let (None, Proof::Unknown(error)) = (wanted, &proof) {
-            log::warning(format_args!("{}: token {} stays as it is: {error:#}", device.name, binding.token));
-            continue;
+        match proof::of(client, device, binding) {
+            // Its stick is elsewhere, or its TPM was in another state: who made it has made it for that, while what a run of ours
+            // has left opens now.
+            Proof::Unknown(error) if wanted.is_none() => log::warning(format_args!(
+                "{}: token {} stays as it is: {error:#}",
+                device.name, binding.token
+            )),
+            Proof::Unknown(error) => left.push(stays(device, binding, &error)),
+            proof => old.push((binding.clone(), proof)),
         }
-        old.push((binding.clone(), proof));
     }
-    unbind::remove(device, old)
+    unbind::remove(device, old)?;
+    pc_cli::together(left)
+}
+
+/// Its slot without its token would pass for a person's: both stay until its servers answer, or until somebody names it.
+fn stays(device: &Device, binding: &Binding, error: &anyhow::Error) -> anyhow::Error {
+    let (name, token, slot) = (&device.name, binding.token, binding.keyslot.unwrap_or_default());
+    let text = format!(
+        "{name}: the new binding is made, but token {token} and keyslot {slot} of the old one stay: {error:#}\n  \
+         pc-unlock rotate {name}    (once more, when its servers answer)\n  \
+         pc-unlock unbind {name} --slot {slot}    (when they are gone for good)"
+    );
+    as_lasting_as(error, text)
 }
 
 /// The servers of these bindings, by the keys for which they still vouch.

@@ -1,5 +1,5 @@
 //! Taking bindings away: a keyslot is wiped only when it was shown to be the token's own, no other token names it, and
-//! another one opens the data.
+//! another one is somebody's way in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,12 @@ use anyhow::Result;
 use pc_cli::{log, refused};
 use tang_client::Client;
 
-use crate::device::{self, Binding, Device};
+use crate::cryptsetup;
+use crate::device::{Binding, Device};
 use crate::luks2::Metadata;
-use crate::proof::{self, Proof};
+use crate::proof::Proof;
 use crate::settings::as_lasting_as;
-use crate::{bind, cryptsetup};
+use crate::ways::{self, Way, Ways};
 
 /// Removes bindings, as far as each is proven.
 pub fn remove(device: &Device, mut work: Vec<(Binding, Proof)>) -> Result<()> {
@@ -29,7 +30,8 @@ fn remove_one(device: &Device, binding: &Binding, proof: &Proof, tokens: &BTreeS
     let (name, token) = (&device.name, binding.token);
     let mut wiped = None;
     if let Some(slot) = binding.keyslot.filter(|slot| metadata.keyslots.contains_key(&slot.to_string())) {
-        let is_last = remaining(&metadata, &BTreeSet::from([slot])) == 0;
+        // Who asked for this has shown that somebody opens another one.
+        let is_last = metadata.opening_slots().iter().all(|other| *other == slot.to_string());
         let stays = |why: &str| {
             log::warning(format_args!("{name}: only token {token} is removed, keyslot {slot} stays: {why}"));
         };
@@ -37,11 +39,11 @@ fn remove_one(device: &Device, binding: &Binding, proof: &Proof, tokens: &BTreeS
             (Some(other), _) => stays(&format!("token {other} names it too")),
             (None, Proof::Other) => stays("its passphrase is another one"),
             (None, Proof::Unknown(error)) => {
-                let remedy = format!("\n  cryptsetup luksKillSlot {name} {slot}    (when it is nobody's)");
-                let remedy = if is_last { "" } else { &remedy };
-                stays(&format!("whose it is cannot be shown: {error:#}{remedy}"));
+                stays(&format!(
+                    "whose it is cannot be shown, and from now on it counts as a person's: {error:#}"
+                ));
             }
-            (None, Proof::Fits(..)) if is_last => return Err(nothing_else(device, token)),
+            (None, Proof::Fits(..)) if is_last => return Err(nothing_else(device, token, &[])),
             (None, Proof::Fits(..)) => {
                 cryptsetup::kill_slot(&device.path, slot)?;
                 wiped = Some(slot);
@@ -70,77 +72,102 @@ fn other_name<'a>(metadata: &'a Metadata, tokens: &BTreeSet<u32>, slot: u32) -> 
     others.find(|(_, other)| other.keyslots.contains(&slot)).map(|(number, _)| number.as_str())
 }
 
-/// How many slots open the data without these.
-fn remaining(metadata: &Metadata, gone: &BTreeSet<u32>) -> usize {
-    let is_gone = |slot: &&&str| slot.parse().is_ok_and(|slot: u32| gone.contains(&slot));
-    metadata.opening_slots().iter().filter(|slot| !is_gone(slot)).count()
-}
-
-/// Nobody else has a passphrase: the one that the token holds is what lets another one in.
-fn nothing_else(device: &Device, token: u32) -> anyhow::Error {
+/// Nobody else has a passphrase, as far as it can be shown: the one that the token holds is what lets another one in.
+fn nothing_else(device: &Device, token: u32, doubts: &[String]) -> anyhow::Error {
+    let name = &device.name;
+    let said = if doubts.is_empty() {
+        format!(
+            "{name} has no other keyslot that opens its data: without its bindings nobody could ever open it"
+        )
+    } else {
+        let doubts = doubts.join("; ");
+        format!("{name} has no other keyslot that opens its data and is known to be anybody's: {doubts}")
+    };
     refused(format!(
-        "{0} has no other keyslot that opens its data: without its bindings nobody could ever open it\n  \
-         cryptsetup luksAddKey --key-file <(cryptsetup token export --token-id {token} {0} | pc-unlock decrypt) {0}    \
-         (bash: adds a passphrase, while its servers answer)",
-        device.name
+        "{said}\n  \
+         cryptsetup luksAddKey --key-file <(cryptsetup token export --token-id {token} {name} | pc-unlock decrypt) {name}    \
+         (bash: adds a passphrase, while its servers answer)"
     ))
 }
 
-/// Removes all bindings, and what interrupted runs left; or that of one slot, which is then taken as the token's own when
+/// Removes all bindings, and what interrupted runs left; or those of one slot, which is then taken as the token's own when
 /// its servers cannot be asked: somebody has named it.
 pub fn unbind(client: &Client, device: &Device, only: Option<u32>) -> Result<()> {
-    let metadata = device.metadata()?;
-    let chosen = |binding: &Binding| only.is_none() || binding.slots().any(|slot| Some(slot) == only);
-    let bound: Vec<Binding> = device::bindings(&metadata).into_iter().filter(chosen).collect();
-    let begun: Vec<Binding> = bind::pending(&metadata).into_iter().filter(chosen).collect();
-    if let (Some(slot), true, true) = (only, bound.is_empty(), begun.is_empty()) {
-        return Err(no_binding(device, &metadata, slot));
+    let finished = ways::clean(device)?;
+    let ways = Ways::of(client, device)?;
+    let is_chosen = |way: &Way| only.is_none_or(|slot| way.names(slot));
+    let chosen: Vec<&Way> = ways.all.iter().filter(|way| is_chosen(way)).collect();
+    if let (Some(slot), true) = (only, chosen.is_empty()) {
+        let is_gone = !ways.metadata.keyslots.contains_key(&slot.to_string());
+        return if finished && is_gone { Ok(()) } else { Err(no_binding(&ways, slot)) };
     }
-    let tokens = bound.iter().chain(&begun).map(|binding| binding.token).collect();
-    let mut work = Vec::new();
-    // What may be nobody's any more when all of them are gone.
-    let mut lost = BTreeMap::new();
-    let begun = begun.into_iter().map(|binding| (binding, true));
     // Everything that needs the network comes before the first change.
-    for (binding, begun) in bound.into_iter().map(|binding| (binding, false)).chain(begun) {
-        device.require_one_slot(&binding)?;
-        let proof = proof::of(client, device, &binding);
-        let known_to_others = |slot: &u32| other_name(&metadata, &tokens, *slot).is_some();
-        let own = binding.keyslot.filter(|slot| match &proof {
-            // Whoever made the other token has the same passphrase.
-            Proof::Fits(..) => !known_to_others(slot),
-            Proof::Other => false,
-            Proof::Unknown(_) => true,
-        });
-        if let Some(slot) = own {
-            let left = begun && matches!(proof, Proof::Unknown(_));
-            lost.entry(slot).or_insert((binding.token, left));
+    for way in &chosen {
+        device.require_one_slot(&way.binding)?;
+        way.proof(client, device);
+    }
+    let tokens: BTreeSet<u32> = chosen.iter().map(|way| way.binding.token).collect();
+    // What may be nobody's any more when all of them are gone, and who knows its passphrase.
+    let mut gone = BTreeMap::new();
+    for way in &chosen {
+        if let Some(slot) = lost(&ways, way, &tokens, only.is_some())? {
+            gone.entry(slot).or_insert(way.binding.token);
         }
-        let proof = match proof {
-            Proof::Unknown(error) if only.is_some() => {
-                log::warning(format_args!("{}: token {}: {error:#}", device.name, binding.token));
-                Proof::Fits(Vec::new().into(), binding.keyslot.unwrap_or_default())
-            }
-            Proof::Unknown(error) if !begun => {
-                return Err(unproven(device, &metadata, &tokens, &binding, &error));
-            }
-            proof => proof,
-        };
-        work.push((binding, proof));
     }
-    if !lost.is_empty() && remaining(&metadata, &lost.keys().copied().collect()) == 0 {
-        let left = lost.values().find(|(_, left)| *left && only.is_none());
-        let first = lost.values().next().map_or(0, |(token, _)| *token);
-        return Err(left.map_or_else(|| nothing_else(device, first), |(token, _)| in_the_way(device, *token)));
+    if let Some(token) = gone.values().next() {
+        if let Some(doubts) = ways.doubts(&gone.keys().copied().collect()) {
+            return Err(nothing_else(device, *token, &doubts));
+        }
     }
-    remove(device, work)
+    let work = ways.all.into_iter().filter(|way| is_chosen(way)).map(|way| work(way, only.is_some()));
+    remove(device, work.collect())
 }
 
-fn no_binding(device: &Device, metadata: &Metadata, slot: u32) -> anyhow::Error {
-    let all = device::bindings(metadata).into_iter().chain(bind::pending(metadata));
-    let slots: BTreeSet<u32> = all.filter_map(|binding| binding.keyslot).collect();
+/// A binding of a slot that somebody has named is taken as its owner. An unfinished one never is: its slot is a wish.
+fn work(way: Way, named: bool) -> (Binding, Proof) {
+    let begun = way.begun;
+    match way.into_work(Proof::Other) {
+        (binding, Proof::Unknown(_)) if named && !begun => {
+            let slot = binding.keyslot.unwrap_or_default();
+            (binding, Proof::Fits(Vec::new().into(), slot))
+        }
+        other => other,
+    }
+}
+
+/// The slot that nobody may open any more without this token, unless the token has to stay.
+fn lost(ways: &Ways<'_>, way: &Way, tokens: &BTreeSet<u32>, named: bool) -> Result<Option<u32>> {
+    let (device, binding) = (ways.device, &way.binding);
+    let Some(slot) = binding.keyslot else { return Ok(None) };
+    let error = match way.proof(ways.client, device) {
+        // Whoever made the other token has the same passphrase.
+        Proof::Fits(..) => return Ok(other_name(&ways.metadata, tokens, slot).is_none().then_some(slot)),
+        Proof::Other => return Ok(None),
+        Proof::Unknown(error) => error,
+    };
+    if way.begun {
+        if ways.is_shown_for_another(slot, binding.token) {
+            return Ok(None);
+        }
+        // A slot that no token names any more would count as a person's for ever after.
+        let is_named = other_name(&ways.metadata, &BTreeSet::from([binding.token]), slot).is_some();
+        let may_go = is_named || named && ways.others_stay(&BTreeSet::from([slot]));
+        if !may_go {
+            return Err(unfinished(ways, binding, error));
+        }
+    } else if !named {
+        return Err(unproven(ways, binding, tokens, error));
+    }
+    if named {
+        log::warning(format_args!("{}: token {}: {error:#}", device.name, binding.token));
+    }
+    Ok(Some(slot))
+}
+
+fn no_binding(ways: &Ways<'_>, slot: u32) -> anyhow::Error {
+    let slots: BTreeSet<u32> = ways.all.iter().filter_map(|way| way.binding.keyslot).collect();
     let slots: Vec<String> = slots.iter().map(u32::to_string).collect();
-    let name = &device.name;
+    let name = &ways.device.name;
     refused(if slots.is_empty() {
         format!("{name} has no binding of keyslot {slot}, nor of any other")
     } else {
@@ -151,18 +178,17 @@ fn no_binding(device: &Device, metadata: &Metadata, slot: u32) -> anyhow::Error 
     })
 }
 
-/// Its servers may be there later, or never: then somebody has to name the slot, unless it is the last one.
+/// Its servers may be there later, or never: then somebody has to name the slot, unless nobody is known to open another.
 fn unproven(
-    device: &Device,
-    metadata: &Metadata,
-    tokens: &BTreeSet<u32>,
+    ways: &Ways<'_>,
     binding: &Binding,
+    tokens: &BTreeSet<u32>,
     error: &anyhow::Error,
 ) -> anyhow::Error {
-    let (name, token) = (&device.name, binding.token);
-    let may_go = |slot: &u32| remaining(metadata, &BTreeSet::from([*slot])) > 0;
+    let (name, token) = (&ways.device.name, binding.token);
+    let may_go = |slot: &u32| ways.doubts(&BTreeSet::from([*slot])).is_none();
     let remedy = binding.keyslot.filter(may_go).map_or_else(String::new, |slot| {
-        let does = match other_name(metadata, tokens, slot) {
+        let does = match other_name(&ways.metadata, tokens, slot) {
             Some(other) => {
                 &format!("removes the token all the same, and leaves the keyslot to token {other}")
             }
@@ -176,10 +202,12 @@ fn unproven(
     )
 }
 
-fn in_the_way(device: &Device, token: u32) -> anyhow::Error {
-    refused(format!(
-        "{0}: whether anybody else has a keyslot cannot be shown while token {token} is there, which an interrupted run left\n  \
-         cryptsetup token remove --token-id {token} {0}    (when its servers are gone for good)",
-        device.name
-    ))
+/// Neither its token nor its slot may go alone: the slot that stays would pass for a person's.
+fn unfinished(ways: &Ways<'_>, binding: &Binding, error: &anyhow::Error) -> anyhow::Error {
+    let (name, token, slot) = (&ways.device.name, binding.token, binding.keyslot.unwrap_or_default());
+    let remedy = ways::remedy(ways.device, binding, ways.beside(slot));
+    let text = format!(
+        "{name}: an interrupted run left token {token}, and whose keyslot {slot} is cannot be shown: {error:#}{remedy}"
+    );
+    as_lasting_as(error, text)
 }
