@@ -153,7 +153,7 @@ fn place(url: &str) -> Result<Place, &'static str> {
         }
         _ => return Err("is not an http URL"),
     };
-    if rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@\"\\".contains(c)) {
+    if rest.contains(|c: char| !c.is_ascii_graphic() || "?#@\"\\".contains(c)) {
         return Err("has characters that have no place in it");
     }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -165,7 +165,9 @@ fn place(url: &str) -> Result<Place, &'static str> {
     if host.is_empty() || !host.bytes().all(allowed) {
         return Err("names no host");
     }
-    let number = port.strip_prefix(':').and_then(|port| port.parse::<u16>().ok());
+    // Digits only: a number may have a sign.
+    let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|port| port.parse::<u16>().ok());
     if !port.is_empty() && number.is_none_or(|port| port == 0) {
         return Err("has a port that is not between 1 and 65535");
     }
@@ -200,6 +202,9 @@ mod tests {
             "http://:80",
             "http://a:0",
             "http://a:99999",
+            "http://a:+80",
+            "http://a:",
+            "http://a/\u{e4}",
             "http://a b",
             "http://u@h",
             "http://h/?q",
