@@ -127,11 +127,14 @@ pub fn carry_out(want: &Want, action: &Action) -> Result<()> {
             cli::carry_out(action)?;
             wait::for_processes(bricks)
         }
-        Action::BrickRestart { bricks, .. } => {
-            let paths: Vec<PathBuf> = bricks.iter().map(|brick| PathBuf::from(path_of(brick))).collect();
+        Action::BrickRestart { volume, bricks } => {
+            // Nobody has ever reached one without a port; one that has got it meanwhile may serve guests.
+            let lost = cli::bricks_lost(volume, GLANCE)?;
+            let still: Vec<String> = bricks.iter().filter(|brick| lost.contains(*brick)).cloned().collect();
+            let paths: Vec<PathBuf> = still.iter().map(|brick| PathBuf::from(path_of(brick))).collect();
             bricks::stop(&paths, END)?;
             cli::carry_out(action)?;
-            wait::for_processes(bricks)
+            wait::for_processes(&still)
         }
         Action::HealerStart { volume } => {
             cli::carry_out(action)?;
