@@ -9,11 +9,12 @@ use pc_cli::{Common, Exit, log, refused};
 use pc_plan::{Applied, Carried, Plan, Step};
 use pc_run::Cost;
 
+use crate::lost::{self, Way};
 use crate::member::Member;
 use crate::paths::Paths;
 use crate::plan::{self, Action};
 use crate::x509::Names;
-use crate::{host, status};
+use crate::{host, renewal, status};
 
 /// The cluster file that the flags name.
 pub fn load(common: &Common) -> Result<Cluster> {
@@ -35,20 +36,25 @@ pub struct Decision {
 }
 
 /// Looks at the machine and decides.
-pub fn decide(paths: &Paths, cluster: &Cluster, names: &Names) -> Result<Decision> {
+pub fn decide(common: &Common, paths: &Paths, cluster: &Cluster, names: &Names) -> Result<Decision> {
     let want = host::want(paths, cluster)?;
     let have = host::have(paths, &want, names)?;
+    let mut problems = match Member::read(paths)? {
+        Some(member) => lost::problems(paths, &member, &Way::new(common, &member.node, Some(cluster))),
+        None => Vec::new(),
+    };
+    problems.extend(plan::problems(&want, &have));
     Ok(Decision {
         plan: plan::plan(&names.node, &want, &have),
         foreign: plan::foreign(&want, &have),
-        problems: plan::problems(&want, &have),
+        problems,
         untold: want.sshd,
     })
 }
 
 /// Refuses before anything is made, when somebody else's files stand where ours must, or somebody could be locked out.
-pub fn refuse_foreign(paths: &Paths, cluster: &Cluster, names: &Names) -> Result<()> {
-    let Decision { foreign, untold, .. } = decide(paths, cluster, names)?;
+pub fn refuse_foreign(common: &Common, paths: &Paths, cluster: &Cluster, names: &Names) -> Result<()> {
+    let Decision { foreign, untold, .. } = decide(common, paths, cluster, names)?;
     if let Some(why) = untold {
         return Err(refused(format!(
             "{}\n  mend it until `sshd -t` is content, then run this again",
@@ -75,7 +81,7 @@ fn carry_out(paths: &Paths, file: &Path, names: &Names, steps: &[Step<Action>]) 
 
 /// Does all there is to do, on a node that becomes a member.
 pub fn settle(common: &Common, paths: &Paths, cluster: &Cluster, names: &Names) -> Result<()> {
-    let Decision { plan, problems, .. } = decide(paths, cluster, names)?;
+    let Decision { plan, problems, .. } = decide(common, paths, cluster, names)?;
     problems.iter().for_each(log::warning);
     carry_out(paths, &common.cluster_file(), names, &plan.steps).result()
 }
@@ -94,7 +100,7 @@ fn view(common: &Common) -> Result<(Paths, Cluster, Names)> {
 /// `pc-trust plan`.
 pub fn plan(common: &Common, exit_code: bool) -> Result<Exit> {
     let (paths, cluster, names) = view(common)?;
-    let Decision { plan, problems, .. } = decide(&paths, &cluster, &names)?;
+    let Decision { plan, problems, .. } = decide(common, &paths, &cluster, &names)?;
     problems.iter().for_each(log::warning);
     pc_cli::emit(common.json, &plan)?;
     Ok(Exit::of_answer(exit_code, !plan.steps.is_empty() || !problems.is_empty()))
@@ -105,7 +111,7 @@ pub fn apply(common: &Common, edited: Option<&str>) -> Result<Exit> {
     let edited = edited.map(|_| Plan::from_stdin()).transpose()?;
     let started = Instant::now();
     let (paths, cluster, names) = view(common)?;
-    let Decision { plan, foreign, problems, .. } = decide(&paths, &cluster, &names)?;
+    let Decision { plan, foreign, problems, .. } = decide(common, &paths, &cluster, &names)?;
     problems.iter().for_each(log::warning);
     let steps = match edited {
         Some(edited) => edited.still_true(&plan).map_err(refused)?,
@@ -122,7 +128,7 @@ pub fn apply(common: &Common, edited: Option<&str>) -> Result<Exit> {
 /// `pc-trust renew`.
 pub fn renew(common: &Common, force: bool) -> Result<Exit> {
     let (paths, _, names) = view(common)?;
-    let due = host::renewal(&paths, &names)?;
+    let due = renewal::due(&paths, &names)?;
     let reason = match (due, force) {
         (Some(reason), _) => reason,
         (None, true) => "it was asked for".into(),

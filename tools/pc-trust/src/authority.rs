@@ -1,6 +1,6 @@
 //! The CA at work: unwrapped with the recovery key for as long as it signs.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rcgen::{KeyPair, PublicKeyData};
 
 use crate::paths::{CA_CERTIFICATE, CA_KEYS, Paths, RECOVERY_KEY, SSH_CA};
@@ -48,16 +48,20 @@ impl Authority {
         else {
             return Ok(None);
         };
-        let keys = wrap::unwrap(&wrapped, recovery_key).context("unwrapping the CA's keys")?;
+        let keys = wrap::unwrap(&wrapped, recovery_key)
+            .with_context(|| format!("unwrapping {}", paths.trust(CA_KEYS).display()))?;
         Ok(Some(Authority { certificate, ssh_public: ssh_public.trim().into(), wrapped, keys }))
     }
 
     /// Unwraps what a member holds with the open recovery key.
     pub fn open(paths: &Paths) -> Result<Authority> {
         let recovery_key = secrets::needed(paths, RECOVERY_KEY)?;
-        Authority::load(paths, &recovery_key)?.with_context(|| {
-            format!("{} is missing\n  `pc-trust join` brings it again", paths.trust(CA_KEYS).display())
-        })
+        let gone = |name: &&&str| !paths.trust(name).exists();
+        if let Some(name) = [CA_CERTIFICATE, CA_KEYS, SSH_CA].iter().find(gone) {
+            let path = paths.trust(name);
+            bail!("{} is missing\n  `pc-trust status` says how it comes back", path.display());
+        }
+        Authority::load(paths, &recovery_key)?.context("the CA's keys are missing")
     }
 
     /// Signs everything of one node.

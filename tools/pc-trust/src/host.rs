@@ -1,22 +1,19 @@
 //! The only module that looks at and changes what other programs read: links, drop-ins, QEMU's key, Gluster's switch.
 
 use std::fs;
-use std::os::unix::fs::{OpenOptionsExt, chown, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use cluster::{Cluster, Use};
 use nix::unistd::Group;
-use time::OffsetDateTime;
 
-use crate::paths::{
-    NODE_CERTIFICATE, NODE_KEY, Paths, QEMU, SECRETS, SSH_HOST_CERTIFICATE, SSH_USER_CERTIFICATE,
-};
+use crate::paths::{NODE_KEY, Paths, QEMU, SECRETS, SSH_CA};
 use crate::plan::{Action, At, Have, SECURE_ACCESS, Want};
 use crate::sshd::{self, Form, Told};
 use crate::systemd::Systemd;
-use crate::x509::{Names, RENEW_BEFORE};
-use crate::{files, member, places, secrets, ssh, x509};
+use crate::x509::Names;
+use crate::{files, member, modes, places, renewal, secrets, siblings, ssh};
 
 /// Groups that QEMU runs as under libvirt: Debian, NixOS, others.
 const QEMU_GROUPS: [&str; 3] = ["libvirt-qemu", "qemu-libvirtd", "qemu"];
@@ -47,8 +44,10 @@ pub fn want(paths: &Paths, cluster: &Cluster) -> Result<Want> {
     if there("/etc/ssh/sshd_config.d") {
         sshd_for_root(paths, &mut want)?;
     }
-    want.files
-        .extend(places::ssh_files(cluster, files::read(&paths.trust(crate::paths::SSH_CA))?.as_deref()));
+    // One that is spoilt must not spoil what was made of it.
+    let ssh_ca = files::read(&paths.trust(SSH_CA)).ok().flatten();
+    let ssh_ca = ssh_ca.filter(|text| ssh::ed25519(text.trim()).is_ok());
+    want.files.extend(places::ssh_files(cluster, ssh_ca.as_deref()));
     Ok(want)
 }
 
@@ -91,20 +90,40 @@ pub fn have(paths: &Paths, want: &Want, names: &Names) -> Result<Have> {
     for (path, _) in want.links.iter().chain(&want.files) {
         have.at.insert(path.clone(), look(&paths.at(path))?);
     }
-    let names_in = |path: fn(&Paths, &str) -> std::path::PathBuf| {
-        SECRETS.iter().filter(|name| path(paths, name).exists()).map(ToString::to_string).collect()
-    };
-    have.clear = names_in(Paths::clear);
-    have.open = names_in(Paths::secret);
-    have.renew = renewal(paths, names)?;
-    have.qemu_key = match (secrets::read(paths, NODE_KEY)?, fs::read(paths.at(QEMU).join(NODE_KEY))) {
-        (Some(key), Ok(copy)) => *key == *zeroize::Zeroizing::new(copy),
-        _ => false,
-    };
+    look_at_secrets(paths, &mut have);
+    have.exposed = modes::exposed(paths)?;
+    have.renew = renewal::due(paths, names)?.filter(|_| renewal::can_sign(paths));
+    have.qemu_key = qemu_has(paths)?;
     have.secure_access = paths.at(SECURE_ACCESS).exists();
     have.gluster_serves = gluster_serves(paths);
     have.glusterd_without_tls = want.gluster && glusterd_without_tls(paths)?;
     Ok(have)
+}
+
+fn look_at_secrets(paths: &Paths, have: &mut Have) {
+    for name in SECRETS {
+        let copies = [paths.secret(name), paths.clear(name)].map(|path| secrets::state(&path, name));
+        let sound = copies.map(|state| state == Some(true));
+        if sound[0] {
+            have.open.insert(name.into());
+        }
+        if sound[1] {
+            have.clear.insert(name.into());
+        }
+        if copies.contains(&Some(false)) && sound == [false, false] && paths.sealed(name).exists() {
+            have.unseal.insert(name.into());
+        }
+    }
+}
+
+/// QEMU's copy is there and equal, and nobody else reads it.
+fn qemu_has(paths: &Paths) -> Result<bool> {
+    let (directory, copy) = (paths.at(QEMU), paths.at(QEMU).join(NODE_KEY));
+    let shut = |path: &Path| fs::symlink_metadata(path).is_ok_and(|data| data.permissions().mode() % 8 == 0);
+    Ok(match (secrets::read(paths, NODE_KEY)?, fs::read(&copy)) {
+        (Some(key), Ok(bytes)) => *key == *zeroize::Zeroizing::new(bytes) && shut(&directory) && shut(&copy),
+        _ => false,
+    })
 }
 
 fn look(path: &Path) -> Result<At> {
@@ -121,35 +140,6 @@ fn look(path: &Path) -> Result<At> {
         return Ok(fs::read_to_string(path).map_or(At::Other, At::File));
     }
     Ok(At::Other)
-}
-
-/// Why this node's certificates should be issued again; `None` when they are fine or not there at all.
-pub fn renewal(paths: &Paths, names: &Names) -> Result<Option<String>> {
-    let Some(pem) = files::read(&paths.trust(NODE_CERTIFICATE))? else { return Ok(None) };
-    let facts = x509::facts(&pem)?;
-    if facts.not_after - RENEW_BEFORE < OffsetDateTime::now_utc() {
-        return Ok(Some("half of its life is over".into()));
-    }
-    if facts.common_name != names.node || facts.names != names.all() {
-        return Ok(Some("its names are not those of the file".into()));
-    }
-    if let Some(key) = secrets::text(paths, NODE_KEY)? {
-        let key = rcgen::KeyPair::from_pem(&key).context("reading the open node.key")?;
-        if key.public_key_raw() != facts.public_key {
-            return Ok(Some("it is for another key".into()));
-        }
-    }
-    if let Some(host_key) = ssh::host_key(paths)? {
-        let certified = files::read(&paths.trust(SSH_HOST_CERTIFICATE))?;
-        let certified = certified.and_then(|text| ssh::ed25519(text.trim()).ok());
-        if certified != Some(ssh::ed25519(&host_key)?) {
-            return Ok(Some("the SSH host key has no certificate".into()));
-        }
-    }
-    if !paths.trust(SSH_USER_CERTIFICATE).exists() {
-        return Ok(Some("the SSH user key has no certificate".into()));
-    }
-    Ok(None)
 }
 
 /// Somebody depends on this glusterd: it has peers or volumes.
@@ -181,6 +171,8 @@ pub fn perform(paths: &Paths, cluster_file: &Path, names: &Names, action: &Actio
                 zeroize::Zeroizing::new(fs::read(paths.clear(secret)).context("reading a clear secret")?);
             secrets::seal(paths, cluster_file, secret, &bytes)
         }
+        Action::Unseal { secret } => siblings::unseal(paths, cluster_file, &[secret]),
+        Action::Private { path, .. } => modes::close(&paths.at(path)),
         Action::Renew { .. } => member::renew(paths, names),
         Action::Link { path, target } => link(&paths.at(path), target),
         Action::Write { path, content } => {

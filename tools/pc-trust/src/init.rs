@@ -4,11 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use cluster::Cluster;
 use pc_cli::{Common, Exit, log, refused};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::authority::Authority;
+use crate::lost::{self, Way};
 use crate::member::{self, Member, NodeKeys};
 use crate::paths::{COROSYNC_KEY, NODE_KEY, Paths, RECOVERY_KEY, SSH_USER_KEY};
 use crate::recovery::{self, RecoveryKey};
@@ -107,10 +109,10 @@ pub fn init(common: &Common, file: &Path, recovery_key_file: Option<&Path>) -> R
     let cluster = cluster::parse(&shown, &content).map_err(refused)?;
     let names = Names::of(&cluster, cluster.view(&node).map_err(refused)?.node)?;
     if let Some(member) = Member::read(&paths)? {
-        return already(common, member, cluster.name.as_str());
+        return already(common, &paths, member, &cluster);
     }
     siblings::check_file(&paths, &names.node, &shown, &content)?;
-    apply::refuse_foreign(&paths, &cluster, &names)?;
+    apply::refuse_foreign(common, &paths, &cluster, &names)?;
     secrets::warn_of_swap(&paths)?;
     secrets::refuse_left_over(&paths)?;
     let given = recovery::given(recovery_key_file)?;
@@ -163,7 +165,8 @@ fn read_file(file: &Path) -> Result<Zeroizing<String>> {
     cluster::read_text(file).map(Zeroizing::new).map_err(refused)
 }
 
-fn already(common: &Common, member: Member, cluster: &str) -> Result<Exit> {
+fn already(common: &Common, paths: &Paths, member: Member, file: &Cluster) -> Result<Exit> {
+    let cluster = file.name.as_str();
     if member.cluster != cluster {
         return Err(refused(format!(
             "this node is a member of {}, the file describes {cluster}\n  to leave it for good, move /etc/personal-cluster and /run/personal-cluster/secrets away",
@@ -173,6 +176,8 @@ fn already(common: &Common, member: Member, cluster: &str) -> Result<Exit> {
     log::info(
         "already initialised: `pc-trust token NODE` makes a token, `pc-config put FILE` installs a new file",
     );
+    let way = Way::new(common, &member.node, Some(file));
+    lost::problems(paths, &member, &way).iter().for_each(log::warning);
     let answered = Answered {
         schema: "pc.trust.init/1",
         node: member.node,

@@ -75,7 +75,7 @@ pub fn join(common: &Common, address: &str, token: &str) -> Result<Exit> {
     let (file, generation) = session.greet(&node, &token)?;
     let cluster = cluster::parse("the member's cluster file", &file).map_err(refused)?;
     let names = Names::of(&cluster, cluster.view(&node).map_err(refused)?.node)?;
-    apply::refuse_foreign(&paths, &cluster, &names)?;
+    apply::refuse_foreign(common, &paths, &cluster, &names)?;
     secrets::warn_of_swap(&paths)?;
     let keys = NodeKeys::load_or_make(&paths, &node)?;
     let keeper = Keeper::new(&paths, &cluster, &file)?;

@@ -11,12 +11,16 @@ mod files;
 mod gate;
 mod host;
 mod init;
+mod invite;
 mod join;
+mod lost;
 mod member;
+mod modes;
 mod paths;
 mod places;
 mod plan;
 mod recovery;
+mod renewal;
 mod secrets;
 mod serve;
 mod siblings;
@@ -143,7 +147,7 @@ fn verb(cli: &Cli) -> anyhow::Result<Exit> {
         Verb::Init { cluster_file, recovery_key_file } => {
             init::init(common, cluster_file, recovery_key_file.as_deref())
         }
-        Verb::Token { for_node } => serve::token(common, for_node),
+        Verb::Token { for_node } => invite::token(common, for_node),
         Verb::Join { address, token } => join::join(common, address, token),
         Verb::Plan { exit_code } => apply::plan(common, *exit_code),
         Verb::Apply { plan } => apply::apply(common, plan.as_deref()),

@@ -1,5 +1,7 @@
 //! What a member holds on its disk: certificates, and the file that says it is one.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use pc_cli::refused;
 use rcgen::KeyPair;
@@ -33,7 +35,7 @@ impl Member {
     pub fn read(paths: &Paths) -> Result<Option<Member>> {
         let path = paths.trust(MEMBER);
         let Some(text) = files::read(&path)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).with_context(|| format!("reading {}", path.display()))
+        serde_json::from_str(&text).map(Some).map_err(|error| unreadable(&path, &error))
     }
 
     /// Refuses on a node that belongs to no cluster.
@@ -56,6 +58,15 @@ impl Member {
     }
 }
 
+/// The rest is there, and a join or an `init` uses it again.
+fn unreadable(path: &Path, error: &serde_json::Error) -> anyhow::Error {
+    let path = path.display();
+    refused(format!(
+        "reading {path}: {error}\n  rm {path}\n  then `pc-trust token` for this node on another member, and here the \
+         `pc-trust join` that it prints; on a node that is alone `pc-trust init FILE`"
+    ))
+}
+
 /// The keys that a node makes for itself and never sends.
 pub struct NodeKeys {
     /// TLS.
@@ -68,7 +79,11 @@ impl NodeKeys {
     /// The open ones, so that a repeated join leaves no moment in which key and certificate differ; else new.
     pub fn load_or_make(paths: &Paths, node: &str) -> Result<NodeKeys> {
         let tls = match secrets::text(paths, NODE_KEY)? {
-            Some(pem) => KeyPair::from_pem(&pem).context("reading the open node.key")?,
+            Some(pem) => KeyPair::from_pem(&pem).map_err(|error| {
+                let path = paths.secret(NODE_KEY);
+                let path = path.display();
+                refused(format!("{path}: {error}\n  `rm {path}`, then run this again: a new key is made"))
+            })?,
             None => x509::new_key()?,
         };
         let ssh = match secrets::text(paths, SSH_USER_KEY)? {
@@ -117,7 +132,7 @@ fn line(text: &str) -> String {
 /// Issues this node's own certificates again, for its present keys and names.
 pub fn renew(paths: &Paths, names: &x509::Names) -> Result<()> {
     let authority = Authority::open(paths)?;
-    let tls = KeyPair::from_pem(&secrets::needed(paths, NODE_KEY)?).context("reading the open node.key")?;
+    let tls = secrets::node_key(paths)?;
     let private = Zeroizing::new(format!("{}\n", secrets::needed(paths, SSH_USER_KEY)?.as_str()));
     let public = ssh::public_of(paths, &private)?;
     let host = ssh::host_key(paths)?;

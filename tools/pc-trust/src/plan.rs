@@ -7,6 +7,7 @@ use std::fmt;
 use pc_plan::{Plan, Step};
 use serde::{Deserialize, Serialize};
 
+use crate::modes::Exposed;
 use crate::paths::{NODE_KEY, RECOVERY_KEY, SECRETS};
 use crate::places::SSHD;
 
@@ -28,6 +29,18 @@ pub enum Action {
     Seal {
         /// Its name.
         secret: String,
+    },
+    /// Open a sealed secret anew, whose open copy is of no use.
+    Unseal {
+        /// Its name.
+        secret: String,
+    },
+    /// Close a secret file, or the directory of secrets, to everybody but root.
+    Private {
+        /// Where.
+        path: String,
+        /// Its mode now, octal.
+        was: String,
     },
     /// Issue this node's certificates again.
     Renew {
@@ -66,6 +79,8 @@ impl fmt::Display for Action {
         match self {
             Action::Open { secret } => write!(f, "open {secret}, which is kept in clear"),
             Action::Seal { secret } => write!(f, "seal {secret} and remove its clear copy"),
+            Action::Unseal { secret } => write!(f, "open {secret} again: its open copy is of no use"),
+            Action::Private { path, was } => write!(f, "close {path} to all but root, mode {was} now"),
             Action::Renew { reason } => write!(f, "renew this node's certificates: {reason}"),
             Action::Link { path, target } => write!(f, "link {path} to {target}"),
             Action::Write { path, .. } => write!(f, "write {path}"),
@@ -116,10 +131,14 @@ pub struct Want {
 pub struct Have {
     /// What stands at each path of the wanted links and files.
     pub at: BTreeMap<String, At>,
-    /// Secrets kept in clear.
+    /// Secrets kept in clear; a copy that is of no use is none.
     pub clear: BTreeSet<String>,
-    /// Secrets that are open.
+    /// Secrets that are open; a copy that is of no use is none.
     pub open: BTreeSet<String>,
+    /// Sealed secrets whose other copies are of no use.
+    pub unseal: BTreeSet<String>,
+    /// What others than root may read or enter.
+    pub exposed: Vec<Exposed>,
     /// Why the certificates should be renewed, when they should.
     pub renew: Option<String>,
     /// QEMU's copy is there and equal.
@@ -142,6 +161,7 @@ pub fn problems(want: &Want, have: &Have) -> Vec<String> {
              stopped, create {SECURE_ACCESS} on every node"
         ));
     }
+    problems.extend(have.exposed.iter().filter(|exposed| exposed.readable).map(Exposed::problem));
     problems.extend(want.sshd.as_deref().map(untold));
     if want.unread {
         problems.push(format!(
@@ -177,14 +197,25 @@ fn free(at: &BTreeMap<String, At>, path: &str) -> bool {
 /// The steps from `have` to `want`; foreign paths are left alone.
 pub fn plan(node: &str, want: &Want, have: &Have) -> Plan<Action> {
     let mut steps = Steps(Vec::new());
+    for Exposed { path, mode, .. } in &have.exposed {
+        let was = format!("{mode:04o}");
+        steps.add(&format!("private{path}"), &[], Action::Private { path: path.clone(), was });
+    }
     let mut open = have.open.clone();
+    for secret in &have.unseal {
+        steps.add(&format!("unseal/{secret}"), &[], Action::Unseal { secret: secret.clone() });
+        open.insert(secret.clone());
+    }
     for secret in SECRETS.iter().filter(|secret| have.clear.contains(**secret)) {
         if !have.open.contains(*secret) {
             steps.add(&format!("open/{secret}"), &[], Action::Open { secret: (*secret).into() });
             open.insert((*secret).into());
         }
     }
-    let opened = |secret: &str| format!("open/{secret}");
+    let opened = |secret: &str| {
+        let how = if have.unseal.contains(secret) { "unseal" } else { "open" };
+        format!("{how}/{secret}")
+    };
     for (path, target) in want.links.iter().filter(|(path, _)| free(&have.at, path)) {
         if have.at.get(path) != Some(&At::Link(target.clone())) {
             steps.add(

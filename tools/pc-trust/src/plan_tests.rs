@@ -21,6 +21,11 @@ fn carry_out(plan: &Plan<Action>, have: &Have) -> Have {
         match step.action.clone() {
             Action::Open { secret } => drop(have.open.insert(secret)),
             Action::Seal { secret } => drop(have.clear.remove(&secret)),
+            Action::Unseal { secret } => {
+                have.unseal.remove(&secret);
+                have.open.insert(secret);
+            }
+            Action::Private { path, .. } => have.exposed.retain(|exposed| exposed.path != path),
             Action::Renew { .. } => have.renew = None,
             Action::Link { path, target } => drop(have.at.insert(path, At::Link(target))),
             Action::Write { path, content } => drop(have.at.insert(path, At::File(content))),
@@ -135,4 +140,30 @@ fn a_gluster_from_before_is_named_and_left() {
     assert!(!ids(&planned).contains(&"secure-access") && !ids(&planned).contains(&"restart-glusterd"));
     assert!(problems(&want(), &have)[0].contains("its management is not encrypted"));
     assert!(problems(&want(), &Have { secure_access: true, ..have }).is_empty());
+}
+
+#[test]
+fn what_is_open_to_others_is_closed_first_and_a_spoilt_copy_is_opened_before_it_is_used() {
+    let path = "/run/personal-cluster/secrets/node.key".to_string();
+    let exposed = |readable| Exposed { path: path.clone(), mode: 0o644, readable };
+    let have = Have {
+        exposed: vec![exposed(true)],
+        unseal: ["node.key".to_string()].into(),
+        renew: Some("due".into()),
+        secure_access: true,
+        ..Have::default()
+    };
+    let planned = plan("node1", &Want { qemu_group: want().qemu_group, ..Want::default() }, &have);
+    let expected = [
+        "private/run/personal-cluster/secrets/node.key",
+        "unseal/node.key",
+        "qemu-key",
+        "renew",
+        "reload-sshd",
+    ];
+    assert_eq!(ids(&planned), expected);
+    assert_eq!(planned.steps[2].needs, ["unseal/node.key"]);
+    assert_eq!(planned.steps[3].needs, ["unseal/node.key"]);
+    assert!(problems(&want(), &have)[0].starts_with(&format!("{path} (mode 0644): others than root")));
+    assert!(problems(&want(), &Have { exposed: vec![exposed(false)], ..have }).is_empty());
 }

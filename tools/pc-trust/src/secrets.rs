@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use cluster::Cluster;
 use pc_cli::{log, refused, try_again};
+use rcgen::KeyPair;
 use zeroize::Zeroizing;
 
-use crate::files;
-use crate::paths::{CLEAR, Paths, SECRETS};
-use crate::siblings;
+use crate::paths::{CLEAR, NODE_KEY, Paths, RECOVERY_KEY, SECRETS, SSH_USER_KEY};
+use crate::{files, recovery, siblings};
 
 /// What a secret is.
 pub type Secret = Zeroizing<Vec<u8>>;
@@ -127,9 +127,40 @@ pub fn text(paths: &Paths, name: &str) -> Result<Option<Zeroizing<String>>> {
     Ok(Some(Zeroizing::new(text.trim_end().to_string())))
 }
 
+/// Whether a secret is what its name says. A file that a crash cut short is not.
+pub fn sound(name: &str, secret: &[u8]) -> bool {
+    let text = std::str::from_utf8(secret).unwrap_or_default().trim();
+    match name {
+        NODE_KEY => KeyPair::from_pem(text).is_ok(),
+        SSH_USER_KEY => text.starts_with("-----BEGIN") && text.ends_with("PRIVATE KEY-----"),
+        RECOVERY_KEY => recovery::parse(text).is_ok(),
+        _ => !secret.is_empty(),
+    }
+}
+
+/// Whether a copy of a secret is sound; `None` when there is none.
+pub fn state(path: &Path, name: &str) -> Option<bool> {
+    match fs::read(path) {
+        Ok(secret) => Some(sound(name, &Zeroizing::new(secret))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(_) => Some(false),
+    }
+}
+
+/// This node's open TLS key.
+pub fn node_key(paths: &Paths) -> Result<KeyPair> {
+    KeyPair::from_pem(&needed(paths, NODE_KEY)?).map_err(|error| {
+        let path = paths.secret(NODE_KEY);
+        refused(format!("{}: {error}\n  `pc-trust status` says how it comes back", path.display()))
+    })
+}
+
 /// An open secret without which the work cannot go on.
 pub fn needed(paths: &Paths, name: &str) -> Result<Zeroizing<String>> {
-    text(paths, name)?.ok_or_else(|| {
-        try_again(format!("{} is not open yet\n  `pc-unlock open` opens it", paths.secret(name).display()))
-    })
+    text(paths, name)?.ok_or_else(|| closed(paths, name))
+}
+
+/// What to say of a secret that is not open.
+pub fn closed(paths: &Paths, name: &str) -> anyhow::Error {
+    try_again(format!("{} is not open yet\n  `pc-unlock open` opens it", paths.secret(name).display()))
 }

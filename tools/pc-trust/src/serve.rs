@@ -20,7 +20,7 @@ use crate::token::Side;
 use crate::tokens::{NO, Tokens};
 use crate::wire::{self, Answer, Hello, Joined, Request};
 use crate::x509::Names;
-use crate::{apply, door, files, secrets, ssh, tls, x509};
+use crate::{door, files, secrets, ssh, tls, x509};
 
 /// A stranger has this long to show that it knows the token.
 const STRANGER: Duration = Duration::from_secs(60);
@@ -227,7 +227,8 @@ fn cluster_file(host: &Host) -> Result<(Cluster, String)> {
     Ok((cluster, text))
 }
 
-fn names(cluster: &Cluster, node: &str) -> Result<Names> {
+/// The names of a node of the file.
+pub fn names(cluster: &Cluster, node: &str) -> Result<Names> {
     Names::of(cluster, cluster.view(node).map_err(refused)?.node)
 }
 
@@ -259,34 +260,4 @@ fn admit(host: &Host, node: &str, request: &Request) -> Result<Joined> {
         recovery_key: recovery_key.to_string(),
         corosync_key: BASE64.encode(&*corosync_key),
     })
-}
-
-/// `pc-trust token NODE`: the text that the node's `join` wants.
-pub fn token(common: &Common, node: &str) -> Result<Exit> {
-    let paths = Paths::new(&common.root);
-    let member = Member::required(&paths)?;
-    // The file that the service answers by; the one being edited only where nothing was applied.
-    let applied = common.under_root(pc_cli::APPLIED_FILE).exists() && common.file.is_none();
-    let cluster = apply::load(&Common { applied, ..common.clone() })?;
-    if cluster.nodes.iter().all(|known| known.name.as_str() != node) {
-        let unknown = cluster
-            .view(node)
-            .err()
-            .map_or_else(|| format!("{node:?} is not a node's name"), |error| error.to_string());
-        return Err(refused(format!(
-            "{unknown}\n  a file with the new node is put in force by `pc-config push FILE`"
-        )));
-    }
-    let own = names(&cluster, &member.node)?;
-    secrets::needed(&paths, RECOVERY_KEY)?;
-    let issued = crate::init::join_line(&paths, &own, node)?;
-    door::open(&paths, &own)?;
-    let heard = pc_cli::emit_heard(common.json, &issued);
-    let Err(error) = heard else { return Ok(Exit::Done) };
-    // It is shown this once: a token that nobody has read must neither look like success nor open the door.
-    let ended = match issued.revoke(&paths) {
-        Ok(()) => "this token has ended".to_string(),
-        Err(error) => format!("this token could not be ended: {error:#}"),
-    };
-    bail!("nobody has read the answer: {error:#}; {ended}\n  pc-trust token {node}");
 }

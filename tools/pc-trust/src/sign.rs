@@ -11,7 +11,7 @@ use rcgen::{KeyPair, SigningKey};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::paths::{CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY, Paths};
+use crate::paths::{CA_CERTIFICATE, MEMBER, NODE_CERTIFICATE, Paths};
 use crate::{files, secrets, x509};
 
 /// Largest text that is signed.
@@ -71,7 +71,7 @@ pub fn sign(common: &Common) -> Result<Exit> {
     let content = stdin()?;
     let certificate = files::read(&paths.trust(NODE_CERTIFICATE))?;
     let certificate = certificate.ok_or_else(|| refused("this node has no certificate to sign with"))?;
-    let key = KeyPair::from_pem(&secrets::needed(&paths, NODE_KEY)?).context("reading the open node.key")?;
+    let key = secrets::node_key(&paths)?;
     let envelope = seal(content, certificate, &key)?;
     let mut text = serde_json::to_string_pretty(&envelope).context("writing the envelope")?;
     text.push('\n');
@@ -94,7 +94,7 @@ fn seal(content: String, certificate: String, key: &KeyPair) -> Result<Envelope>
 pub fn verify(common: &Common) -> Result<Exit> {
     let paths = Paths::new(&common.root);
     let ca = files::read(&paths.trust(CA_CERTIFICATE))?;
-    let ca = ca.ok_or_else(|| refused("this node belongs to no cluster, and knows no CA"))?;
+    let ca = ca.ok_or_else(|| no_ca(&paths))?;
     let verified = open(&stdin()?, &ca)?;
     if common.json {
         pc_cli::emit(true, &verified)?;
@@ -102,6 +102,15 @@ pub fn verify(common: &Common) -> Result<Exit> {
         pc_cli::emit_raw(verified.content.as_bytes())?;
     }
     Ok(Exit::Done)
+}
+
+/// A member that has lost its CA's certificate is no stranger.
+fn no_ca(paths: &Paths) -> anyhow::Error {
+    if !paths.trust(MEMBER).exists() {
+        return refused("this node belongs to no cluster, and knows no CA");
+    }
+    let path = paths.trust(CA_CERTIFICATE);
+    refused(format!("{} is missing\n  `pc-trust status` says how it comes back", path.display()))
 }
 
 fn open(text: &str, ca: &str) -> Result<Verified> {

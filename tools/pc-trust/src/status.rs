@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use pc_cli::{Common, Exit};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::lost::{self, Way};
 use crate::member::Member;
 use crate::paths::{CA_CERTIFICATE, NODE_CERTIFICATE, Paths, SECRETS};
 use crate::tokens::{Outstanding, Tokens};
@@ -61,7 +62,10 @@ fn date(date: OffsetDateTime) -> String {
 pub fn gather(common: &Common) -> Result<Status> {
     let paths = Paths::new(&common.root);
     let mut problems = Vec::new();
-    let member = Member::read(&paths)?;
+    let (member, unreadable) = match Member::read(&paths) {
+        Ok(member) => (member, None),
+        Err(error) => (None, Some(one_line(&error))),
+    };
     let mut status = Status {
         schema: "pc.trust.status/1",
         healthy: false,
@@ -76,10 +80,10 @@ pub fn gather(common: &Common) -> Result<Status> {
         tokens: Vec::new(),
     };
     let Some(member) = member else {
-        status.problems.push("belongs to no cluster".into());
+        status.problems.push(unreadable.unwrap_or_else(|| "belongs to no cluster".into()));
         return Ok(status);
     };
-    certificates(&paths, &mut status, &mut problems)?;
+    certificates(&paths, &mut status, &mut problems);
     for name in SECRETS {
         let open = paths.secret(name).exists();
         let secret =
@@ -92,17 +96,7 @@ pub fn gather(common: &Common) -> Result<Status> {
         }
         status.secrets.push(secret);
     }
-    if let Ok(cluster) = apply::load(common) {
-        if let Ok(view) = cluster.view(&member.node) {
-            let names = Names::of(&cluster, view.node)?;
-            let apply::Decision { plan, problems: lasting, .. } = apply::decide(&paths, &cluster, &names)?;
-            problems.extend(lasting);
-            problems.extend(plan.steps.iter().map(|step| format!("to do: {}", step.action)));
-            status.pending = Some(plan.steps.into_iter().map(|step| step.id).collect());
-        } else {
-            problems.push(format!("{} is not in the cluster file", member.node));
-        }
-    }
+    against_the_file(common, &paths, &member, &mut status, &mut problems)?;
     if paths.run().is_dir() {
         status.tokens = Tokens::lock(&paths)?.outstanding()?;
     }
@@ -111,16 +105,44 @@ pub fn gather(common: &Common) -> Result<Status> {
     Ok(status)
 }
 
-fn certificates(paths: &Paths, status: &mut Status, problems: &mut Vec<String>) -> Result<()> {
-    if let Some(ca) = files::read(&paths.trust(CA_CERTIFICATE))? {
-        let facts = x509::facts(&ca).context("reading the CA's certificate")?;
-        status.ca_not_after = Some(date(facts.not_after));
-    }
-    let Some(node) = files::read(&paths.trust(NODE_CERTIFICATE))? else {
-        problems.push("there is no node certificate".into());
+/// An error with its remedy, as a problem.
+fn one_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").replace("\n  ", "; ")
+}
+
+/// What `apply` would do and what it would leave; without a file, what this node has lost.
+fn against_the_file(
+    common: &Common,
+    paths: &Paths,
+    member: &Member,
+    status: &mut Status,
+    problems: &mut Vec<String>,
+) -> Result<()> {
+    let Ok(cluster) = apply::load(common) else {
+        problems.extend(lost::problems(paths, member, &Way::new(common, &member.node, None)));
         return Ok(());
     };
-    let facts = x509::facts(&node).context("reading this node's certificate")?;
+    let Ok(view) = cluster.view(&member.node) else {
+        problems.push(format!("{} is not in the cluster file", member.node));
+        problems.extend(lost::problems(paths, member, &Way::new(common, &member.node, None)));
+        return Ok(());
+    };
+    let names = Names::of(&cluster, view.node)?;
+    let apply::Decision { plan, problems: lasting, .. } = apply::decide(common, paths, &cluster, &names)?;
+    problems.extend(lasting);
+    problems.extend(plan.steps.iter().map(|step| format!("to do: {}", step.action)));
+    status.pending = Some(plan.steps.into_iter().map(|step| step.id).collect());
+    Ok(())
+}
+
+/// What the certificates say; one that cannot be read is told as lost.
+fn certificates(paths: &Paths, status: &mut Status, problems: &mut Vec<String>) {
+    let read = |name| {
+        let text = files::read(&paths.trust(name)).ok().flatten();
+        text.and_then(|text| x509::facts(&text).ok())
+    };
+    status.ca_not_after = read(CA_CERTIFICATE).map(|facts| date(facts.not_after));
+    let Some(facts) = read(NODE_CERTIFICATE) else { return };
     if facts.not_after < OffsetDateTime::now_utc() {
         problems.push("the node's certificate has expired".into());
     }
@@ -130,7 +152,6 @@ fn certificates(paths: &Paths, status: &mut Status, problems: &mut Vec<String>) 
         common_name: facts.common_name,
         names: facts.names,
     });
-    Ok(())
 }
 
 /// `pc-trust status`.

@@ -22,6 +22,8 @@ const KEYS: &[&str] = &[
     "/etc/pki/libvirt/private/clientkey.pem",
     "/etc/corosync/authkey",
 ];
+/// Where pc-trust keeps the secrets of a cluster without `[unlock]`.
+const CLEAR: &str = "/etc/personal-cluster/secrets-clear";
 /// What is started at times, by the administrator's own hand or by a package: both are read alike.
 const JOBS: [&str; 8] = [
     "/etc/cron.d",
@@ -119,7 +121,7 @@ fn jobs(root: &Path) -> Vec<(String, String)> {
 
 fn keys(under: &impl Fn(&str) -> PathBuf) -> Vec<Key> {
     let mut files: Vec<String> = KEYS.iter().map(ToString::to_string).collect();
-    for directory in [paths::SECRETS, paths::SEALED] {
+    for directory in [paths::SECRETS, paths::SEALED, CLEAR] {
         let Ok(entries) = fs::read_dir(under(directory)) else { continue };
         files.extend(
             entries
@@ -157,6 +159,9 @@ mod tests {
         put(root, "run/personal-cluster/secrets/node.key", "");
         let key = root.join("run/personal-cluster/secrets/node.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o604)).unwrap();
+        put(root, "etc/personal-cluster/secrets-clear/node.key", "");
+        let clear = root.join("etc/personal-cluster/secrets-clear/node.key");
+        fs::set_permissions(&clear, fs::Permissions::from_mode(0o644)).unwrap();
         put(root, "var/lib/glusterd/snaps/nightly/info", "");
         put(root, "var/lib/glusterd/snaps/missed_snaps_list", "");
         put(root, "etc/crontab", "0 3 * * * root /root/backup\n");
@@ -175,6 +180,10 @@ mod tests {
         assert_eq!(seen.crypttab, "a /dev/sdb\n");
         assert_eq!(seen.volumes, [("vms".into(), "server.allow-insecure=on\n".into())]);
         let keys: Vec<_> = seen.keys.iter().map(|key| (key.path.as_str(), key.mode & 0o777)).collect();
-        assert_eq!(keys, [("/run/personal-cluster/secrets/node.key", 0o604)]);
+        let expected = [
+            ("/etc/personal-cluster/secrets-clear/node.key", 0o644),
+            ("/run/personal-cluster/secrets/node.key", 0o604),
+        ];
+        assert_eq!(keys, expected);
     }
 }
