@@ -86,6 +86,9 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     let _lock = host.lock()?;
     let have = host.have()?;
     let accepted = accept(common, &name, &text, from, &have, true)?;
+    if declared.is_none() {
+        have.warn_of_loss();
+    }
     let writes = writes(&accepted, &have)?;
     for (line, node) in hosts::rivals(&have.hosts, &accepted.cluster) {
         log::warning(format_args!("/etc/hosts:{line}: gives {node} another address; ours comes first"));
@@ -177,16 +180,16 @@ fn checked(
                     "the generation is not signed\n  push it from a node that is unlocked: pc-config push",
                 ));
             }
-            accepts(kept, &generation).map_err(refused)?;
+            accepts(have, &generation).map_err(refused)?;
             let (cluster, _) = understand(common, name, &generation.file)?;
             let record = generation.to_text()?;
             Ok(Accepted { cluster, generation, record, signed: false })
         }
         Given::Signed(record) => {
             let (generation, signer) = verify(&trust, &record)?;
-            accepts(kept, &generation).map_err(refused)?;
+            accepts(have, &generation).map_err(refused)?;
             if from == Giver::Node {
-                signed_by_ours(kept, &signer)?;
+                signed_by_ours(have, &signer)?;
             }
             let (cluster, _) = understand(common, name, &generation.file)?;
             let known = have.kept.as_ref().is_some_and(|(kept, signed)| *signed && *kept == generation);
@@ -224,7 +227,7 @@ fn number(cluster: Cluster, text: &str, have: &Have, trust: &Trust, sign: bool) 
     let generation = match &have.kept {
         Some((kept, _)) if kept.file == text => kept.clone(),
         Some((kept, _)) => Generation::new(next(kept.generation)?, text),
-        None => Generation::new(1, text),
+        None => Generation::new(next(have.known_number())?, text),
     };
     let plain = generation.to_text()?;
     if !sign || !trust.is_member() {
