@@ -14,6 +14,7 @@ mod hosts;
 mod ip;
 mod join;
 mod keeps;
+mod local_disks;
 mod lsblk;
 mod merge;
 mod network;

@@ -17,12 +17,12 @@ use serde::Serialize;
 use crate::generation::Generation;
 use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
-use crate::network;
 use crate::newest::{choose, overtaken};
 use crate::plan::{Have, Place, Want, plan};
 use crate::put::{in_force, own_name, understand};
 use crate::status::{self, Status};
 use crate::trust::Trust;
+use crate::{local_disks, network};
 
 /// `pc.config.push/1`.
 #[derive(Debug, Serialize)]
@@ -105,6 +105,7 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     if !writes.is_empty() {
         in_force(&host, &writes, &own, &have, &cluster)?;
         network::warn(&have, &cluster, None);
+        local_disks::warn(&have, &cluster, None);
         changed.insert(0, own.clone());
     }
     host.sweep();

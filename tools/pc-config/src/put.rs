@@ -14,7 +14,7 @@ use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, Write, accepts, plan};
 use crate::trust::Trust;
-use crate::{disks, hosts, network, show};
+use crate::{disks, hosts, local_disks, network, show};
 
 /// `pc.config.put/1`.
 #[derive(Debug, Serialize)]
@@ -98,6 +98,8 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
         let node = own_name(common, &accepted.cluster)?;
         in_force(&host, &writes, &node, &have, &accepted.cluster)?;
         network::warn(&have, &accepted.cluster, Some(&node));
+        // A push says this once, where it begins; a person who puts it here should hear of all nodes.
+        local_disks::warn(&have, &accepted.cluster, signed.then_some(node.as_str()));
     }
     if writes.iter().any(|write| write.place == Place::Edited) {
         let what = if cut_short { "is of a put that was cut short" } else { "had been edited and never put" };

@@ -157,3 +157,18 @@ fn the_number_does_not_begin_anew() {
     });
     assert_eq!(put(&lost), "generation 3 is in force on node1\n");
 }
+
+/// A dead disk is replaced like this; a typing error, or two nodes whose disks were swapped, look the same.
+#[test]
+fn another_disk_below_a_vm_is_told() {
+    let whole = machine(|_| {});
+    let put = whole.put(&file("home", "node1", "C"));
+    assert_eq!(put.code, 0, "{}", put.stderr);
+    let says = "warning: node1: /dev/disk/by-id/ata-C takes the place of /dev/disk/by-id/ata-A in the local volume v: the disk of mail stays behind ";
+    assert!(put.stderr.contains(says), "{}", put.stderr);
+    // The VM is on node1: on node2 nothing is lost.
+    let other = whole.put(&file("home", "node1", "C").replace("ata-B", "ata-D"));
+    assert_eq!((other.code, other.stderr.contains("takes the place")), (0, false), "{}", other.stderr);
+    let lost = machine(|machine| remove(machine, GENERATION));
+    assert!(lost.put(&file("home", "node1", "C")).stderr.contains(says), "known by applied.json");
+}
