@@ -24,7 +24,8 @@ pub mod zones;
 
 pub use fault::{Fault, Faults, Report, Severity};
 pub use load::{
-    check, line_of, load, load_applied, load_report, parse, parse_report, read_text, read_wrapped,
+    check, line_of, load, load_applied, load_report, parse, parse_applied, parse_report, read_text,
+    read_wrapped,
 };
 pub use model::*;
 pub use names::{DevicePath, Name};

@@ -18,6 +18,11 @@ pub fn load_applied(path: &Path) -> Result<Cluster, Faults> {
     of_text(name_of(path), source::read_wrapped(path), true).into_result()
 }
 
+/// The same for a text that is here already: what was in force once, in whichever version.
+pub fn parse_applied(name: &str, text: &[u8]) -> Result<Cluster, Faults> {
+    of_text(name.into(), source::wrapped(text.to_vec()), true).into_result()
+}
+
 /// Parses and checks `text`; `name` is how messages call the file.
 pub fn parse(name: &str, text: &str) -> Result<Cluster, Faults> {
     parse_report(name, text).into_result()

@@ -20,7 +20,12 @@ pub(crate) fn read(path: &Path) -> Result<String, Box<Fault>> {
 /// The same for what has a cluster file within, or was made of one: that is JSON. TOML is a cluster file itself, and one of
 /// millions of faulty lines would cost gigabytes.
 pub(crate) fn read_wrapped(path: &Path) -> Result<String, Box<Fault>> {
-    let text = within(WRAPPED, bytes(path, WRAPPED)?)?;
+    wrapped(bytes(path, WRAPPED)?)
+}
+
+/// The same for bytes that are here already.
+pub(crate) fn wrapped(bytes: Vec<u8>) -> Result<String, Box<Fault>> {
+    let text = within(WRAPPED, bytes)?;
     if text.trim_start().starts_with('{') { Ok(text) } else { within(LIMIT, text.into_bytes()) }
 }
 

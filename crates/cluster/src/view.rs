@@ -79,16 +79,21 @@ pub struct NodeView<'a> {
     pub node: &'a Node,
 }
 
-/// Why a node has no view.
+/// Why a node has no view. The remedy is for a machine that looked for itself.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no [[node]] is called {name:?}: the file has {known}\n  rename this machine, or say which node it is with --node"
-)]
+#[error("{}\n  rename this machine, or say which node it is with --node", self.told())]
 pub struct UnknownNode {
     /// The name that was looked for.
     pub name: String,
     /// The names there are.
     pub known: String,
+}
+
+impl UnknownNode {
+    /// The same without a remedy, for a name that somebody typed.
+    pub fn told(&self) -> String {
+        format!("no [[node]] is called {:?}: the file has {}", self.name, self.known)
+    }
 }
 
 impl Cluster {

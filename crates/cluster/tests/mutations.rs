@@ -154,6 +154,11 @@ fn the_applied_file_may_be_newer() {
     let mut expected = cluster::parse("home", HOME).unwrap();
     expected.schema = "personal-cluster/2".into();
     assert_eq!(cluster::load_applied(&path).unwrap(), expected);
+    assert_eq!(cluster::parse_applied("x", value.to_string().as_bytes()).unwrap(), expected);
+    let refused_today = HOME.replacen("use = \"vm\"", "use = \"local\"", 1);
+    assert!(cluster::parse("x", &refused_today).is_err());
+    assert!(cluster::parse_applied("x", refused_today.as_bytes()).is_ok(), "only its shape matters");
+    assert!(cluster::parse_applied("x", b"").is_err());
     assert!(cluster::load(&path).is_err());
     value["node"][0]["address"] = 7.into();
     std::fs::write(&path, value.to_string()).unwrap();

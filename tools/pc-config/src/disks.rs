@@ -11,7 +11,7 @@ pub const READERS: [&str; 2] = ["pc-unlock.service", "pc-brick.service"];
 /// Whether `new` has other disks for `node`, or other volumes for them, than the file in force. A first file changes nothing
 /// that runs.
 pub fn are_others(node: &str, have: &Have, new: &Cluster) -> bool {
-    let kept = have.kept.as_ref().and_then(|(kept, _)| cluster::parse("", &kept.file).ok());
+    let before = have.before();
     let bricks = |cluster: &Cluster| {
         let mut bricks: Vec<_> = cluster
             .view(node)
@@ -23,7 +23,7 @@ pub fn are_others(node: &str, have: &Have, new: &Cluster) -> bool {
         bricks.sort();
         bricks
     };
-    kept.is_some_and(|kept| bricks(&kept) != bricks(new))
+    before.file().is_some_and(|kept| bricks(kept) != bricks(new))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use pc_cli::refused;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::before::Before;
+use crate::plan::Have;
 use crate::trust::Trust;
 
 /// `pc.config.generation/1`: what is signed.
@@ -111,23 +113,34 @@ pub fn verify(trust: &Trust, signed: &str) -> Result<(Generation, String)> {
 
 /// Refuses the signature of a node that is not in the file in force: its certificate is good for as long as it lives, and a
 /// node that was taken out of the file has no say in the next one. Where no file is in force nobody is known yet.
-pub fn signed_by_ours(kept: Option<&Generation>, signer: &str) -> Result<()> {
-    let Some(kept) = kept else { return Ok(()) };
-    let cluster = cluster::parse("", &kept.file).map_err(|_| {
-        refused(format!(
-            "generation {}, which is in force here, has faults: its nodes are not known\n  pc-config put FILE, on this node",
-            kept.generation
-        ))
-    })?;
-    let nodes: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+pub fn signed_by_ours(have: &Have, signer: &str) -> Result<()> {
+    let before = match have.before() {
+        Before::Nothing => return Ok(()),
+        Before::Unreadable(told) => return Err(refused(told)),
+        Before::File(before) => before,
+    };
+    let nodes: Vec<&str> = before.nodes.iter().map(|node| node.name.as_str()).collect();
     if nodes.contains(&signer) {
         return Ok(());
     }
+    let number = have.kept.as_ref().map(|(kept, _)| format!("generation {}, the one", kept.generation));
     Err(refused(format!(
-        "signed by {signer}, which is no node of generation {}, the one in force here\n  pc-config push on one that is: {}",
-        kept.generation,
+        "signed by {signer}, which is no node of {} in force here\n  pc-config push on one that is: {}",
+        number.as_deref().unwrap_or("the file"),
         nodes.join(", ")
     )))
+}
+
+/// The number in what is left of a record.
+pub fn number_in(text: &str) -> Option<u64> {
+    const KEY: &str = "generation";
+    let number = |(at, _)| {
+        let rest = &text[at + KEY.len()..];
+        // A signed one is a string within a string.
+        let digits = rest.trim_start_matches(['\\', '"', ':', ' ']);
+        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    text.match_indices(KEY).find_map(number)
 }
 
 /// What is kept at `generation.json`; the signature was checked when it was received.

@@ -13,6 +13,7 @@ use nix::unistd::{AccessFlags, access};
 use pc_cli::{Common, log, refused, try_again};
 use tempfile::NamedTempFile;
 
+use crate::before::told_number;
 use crate::generation::read_kept;
 use crate::plan::{Have, Place, Write};
 
@@ -56,9 +57,11 @@ impl<'a> Host<'a> {
                 None
             }
         });
+        let status = self.common.under_root("/run/personal-cluster/config.json");
         Ok(Have {
             kept,
             generation,
+            told: fs::read_to_string(status).ok().and_then(|status| told_number(&status)),
             applied: self.read(Place::Applied)?,
             file: self.read(Place::File)?,
             hosts: self.read(Place::Hosts)?.unwrap_or_default(),

@@ -47,6 +47,11 @@ pub fn with_block(hosts: &[u8], cluster: &Cluster) -> Vec<u8> {
     if found { [before, block, after].concat() } else { [&block, hosts].concat() }
 }
 
+/// Whether a put was here.
+pub fn has_block(hosts: &[u8]) -> bool {
+    hosts.split(|byte| *byte == b'\n').any(|line| line.starts_with(BEGINNING))
+}
+
 /// Lines of others that give a node's name another address: `(line, name)`.
 pub fn rivals(hosts: &[u8], cluster: &Cluster) -> Vec<(usize, String)> {
     let hosts = String::from_utf8_lossy(hosts);

@@ -4,18 +4,20 @@ use anyhow::Result;
 use cluster::{Cluster, Name, Use, Vm, paths};
 use pc_cli::refused;
 
+use crate::before::Before;
 use crate::plan::Have;
 
 /// Refuses a file that would make VMs of the one in force into others, or give one an empty disk.
 pub fn keeps_vms(file: &str, have: &Have, new: &Cluster) -> Result<()> {
-    let kept = have.kept.as_ref().and_then(|(kept, _)| cluster::parse("", &kept.file).ok());
-    match kept {
-        Some(kept) => keeps_its_name(file, &kept, new)
-            .and_then(|()| keep_their_homes(file, &kept, new))
-            .and_then(|()| keep_their_volumes(file, &kept, new))
-            .and_then(|()| volumes_keep_their_use(file, &kept, new)),
-        None => Ok(()),
-    }
+    let kept = match have.before() {
+        Before::Nothing => return Ok(()),
+        Before::Unreadable(told) => return Err(refused(format!("{file}: {told}"))),
+        Before::File(kept) => kept,
+    };
+    keeps_its_name(file, &kept, new)
+        .and_then(|()| keep_their_homes(file, &kept, new))
+        .and_then(|()| keep_their_volumes(file, &kept, new))
+        .and_then(|()| volumes_keep_their_use(file, &kept, new))
 }
 
 /// The UUID of a VM is derived from the names of the cluster and of the VM (pc-vm): under another name a VM that runs is one

@@ -4,6 +4,7 @@
 //! file in force that has a fault, or that is older than the one in force; never puts it in force on some nodes while others refuse it; never edits a
 //! line of /etc/hosts that it did not write.
 
+mod before;
 mod check;
 mod disks;
 mod draft;
@@ -13,9 +14,11 @@ mod hosts;
 mod ip;
 mod join;
 mod keeps;
+mod local_disks;
 mod lsblk;
 mod merge;
 mod network;
+mod newest;
 mod plan;
 mod push;
 mod put;

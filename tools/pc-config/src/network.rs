@@ -8,8 +8,8 @@ use crate::plan::Have;
 /// pc-ovs.service brings the network to the file at the next boot, where nobody asks whether the node still reaches anyone: says
 /// which nodes that concerns; of them `only` one, if any.
 pub fn warn(have: &Have, new: &Cluster, only: Option<&str>) {
-    let kept = have.kept.as_ref().and_then(|(kept, _)| cluster::parse("", &kept.file).ok());
-    let changed = kept.map(|kept| changed(&kept, new)).unwrap_or_default();
+    let before = have.before();
+    let changed = before.file().map(|kept| changed(kept, new)).unwrap_or_default();
     let names: Vec<&str> =
         changed.iter().map(Name::as_str).filter(|name| only.is_none_or(|only| only == *name)).collect();
     if !names.is_empty() {

@@ -14,6 +14,8 @@ pub struct Have {
     pub kept: Option<(Generation, bool)>,
     /// `generation.json`.
     pub generation: Option<String>,
+    /// The number that `status` told last.
+    pub told: Option<u64>,
     /// `applied.json`, byte for byte as all that follows: what is not text must not be lost.
     pub applied: Option<Vec<u8>>,
     /// `cluster.toml`.
@@ -103,15 +105,16 @@ pub fn plan(want: &Want<'_>, have: &Have) -> anyhow::Result<Vec<Write>> {
 }
 
 /// Which number a received generation may have: newer, or the very same.
-pub fn accepts(kept: Option<&Generation>, received: &Generation) -> Result<(), String> {
+pub fn accepts(have: &Have, received: &Generation) -> Result<(), String> {
     countable(received.generation)?;
-    let Some(kept) = kept else { return Ok(()) };
-    if received.generation < kept.generation {
+    let known = have.known_number();
+    if received.generation < known {
         return Err(format!(
-            "generation {} is older than {}, which is in force\n  push the file again from a node that has the newest",
-            received.generation, kept.generation
+            "generation {} is older than {known}, which is in force\n  push the file again from a node that has the newest",
+            received.generation
         ));
     }
+    let Some((kept, _)) = &have.kept else { return Ok(()) };
     if received.generation == kept.generation && received.sha256 != kept.sha256 {
         return Err(format!(
             "generation {} is in force here with another content\n  compare the two files; `pc-config put` what is to be of both on one node, which gives it the next number, and push there",
@@ -193,13 +196,17 @@ mod tests {
 
     #[test]
     fn an_older_or_a_different_generation_is_refused() {
-        assert!(accepts(None, &Generation::new(1 << 53, "a")).is_ok());
-        assert!(accepts(None, &Generation::new((1 << 53) + 1, "a")).unwrap_err().contains("the largest"));
-        let kept = Generation::new(3, "a");
-        assert!(accepts(None, &Generation::new(1, "a")).is_ok());
-        assert!(accepts(Some(&kept), &Generation::new(4, "b")).is_ok());
-        assert!(accepts(Some(&kept), &Generation::new(3, "a")).is_ok());
-        assert!(accepts(Some(&kept), &Generation::new(3, "b")).unwrap_err().contains("another content"));
-        assert!(accepts(Some(&kept), &Generation::new(2, "a")).unwrap_err().contains("older"));
+        let none = Have::default();
+        assert!(accepts(&none, &Generation::new(1 << 53, "a")).is_ok());
+        assert!(accepts(&none, &Generation::new((1 << 53) + 1, "a")).unwrap_err().contains("the largest"));
+        let have = Have { kept: Some((Generation::new(3, "a"), false)), ..Have::default() };
+        assert!(accepts(&none, &Generation::new(1, "a")).is_ok());
+        assert!(accepts(&have, &Generation::new(4, "b")).is_ok());
+        assert!(accepts(&have, &Generation::new(3, "a")).is_ok());
+        assert!(accepts(&have, &Generation::new(3, "b")).unwrap_err().contains("another content"));
+        assert!(accepts(&have, &Generation::new(2, "a")).unwrap_err().contains("older"));
+        let lost = Have { told: Some(3), ..Have::default() };
+        assert!(accepts(&lost, &Generation::new(3, "a")).is_ok());
+        assert!(accepts(&lost, &Generation::new(2, "a")).unwrap_err().contains("older"));
     }
 }

@@ -14,14 +14,15 @@ use pc_cli::{Common, Exit, log, refused, try_again};
 use pc_ssh::Ssh;
 use serde::Serialize;
 
-use crate::generation::{Generation, next, sha256};
+use crate::generation::Generation;
 use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
-use crate::network;
+use crate::newest::{choose, overtaken};
 use crate::plan::{Have, Place, Want, plan};
 use crate::put::{in_force, own_name, understand};
 use crate::status::{self, Status};
 use crate::trust::Trust;
+use crate::{local_disks, network};
 
 /// `pc.config.push/1`.
 #[derive(Debug, Serialize)]
@@ -46,7 +47,8 @@ impl fmt::Display for Answered {
     }
 }
 
-const UNCHANGED: &str = "nothing was changed on any node";
+/// What a push that was refused says last.
+pub const UNCHANGED: &str = "nothing was changed on any node";
 const REPEAT: &str = "the others have the new file: repeat `pc-config push`, which goes on where this ended";
 
 /// `pc-config push [FILE]`.
@@ -64,10 +66,12 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     let ssh = Ssh::of(common)?;
     let _lock = host.lock()?;
     let have = host.have()?;
+    have.warn_of_loss();
     keeps_vms(&path.display().to_string(), &have, &cluster)?;
     let (reached, waiting) = ask(&ssh, &cluster, &own, &have)?;
     let own_status = status::of(&have, &own);
-    let generation = choose(&text, reached.iter().chain([&own_status]))?;
+    let generation =
+        choose(&text, have.known_number(), &reached.iter().chain([&own_status]).collect::<Vec<_>>())?;
     overtaken(&own_status, &reached, &generation)?;
     let lacking = |status: &&Status| {
         status.generation != Some(generation.generation)
@@ -101,6 +105,7 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
     if !writes.is_empty() {
         in_force(&host, &writes, &own, &have, &cluster)?;
         network::warn(&have, &cluster, None);
+        local_disks::warn(&have, &cluster, None);
         changed.insert(0, own.clone());
     }
     host.sweep();
@@ -124,9 +129,9 @@ pub fn push(common: &Common, source: Option<&Path>) -> Result<Exit> {
 /// What the other nodes have. One that was in the file before must answer; one that is new in it may not
 /// have joined yet.
 fn ask(ssh: &Ssh, cluster: &Cluster, own: &str, have: &Have) -> Result<(Vec<Status>, Vec<String>)> {
-    let before = have.kept.as_ref().and_then(|(kept, _)| cluster::parse("", &kept.file).ok());
+    let before = have.before();
     let before: Option<BTreeSet<String>> =
-        before.map(|before| before.nodes.iter().map(|node| node.name.to_string()).collect());
+        before.file().map(|before| before.nodes.iter().map(|node| node.name.to_string()).collect());
     let peers: Vec<&str> =
         cluster.nodes.iter().map(|node| node.name.as_str()).filter(|name| *name != own).collect();
     let answers = parallel(&peers, |node| {
@@ -165,49 +170,6 @@ fn ask(ssh: &Ssh, cluster: &Cluster, own: &str, have: &Have) -> Result<(Vec<Stat
         Some(error) => Err(advised(&error, UNCHANGED)),
         None => Ok((reached, waiting)),
     }
-}
-
-/// Another text in place of one that this node never had would undo, unseen, what somebody changed there: of a higher number, or
-/// of the same one when two were changed at once.
-fn overtaken(own: &Status, reached: &[Status], generation: &Generation) -> Result<()> {
-    let other = |status: &&Status| {
-        own.generation.is_some()
-            && status.generation == own.generation
-            && status.sha256 != own.sha256
-            && status.sha256.as_ref() != Some(&generation.sha256)
-    };
-    if let Some(other) = reached.iter().find(other) {
-        return Err(refused(format!(
-            "{} and this node have two generations {}: this file lacks what was changed there\n  \
-             pc-config show --json, there and here, to compare; `pc-config put` here what is to be of both, with a comment more if it is what \
-             is here already, then push; {UNCHANGED}",
-            other.node,
-            own.generation.unwrap_or_default()
-        )));
-    }
-    let newest = reached.iter().max_by_key(|status| status.generation);
-    let Some(newest) = newest.filter(|newest| {
-        newest.generation > own.generation && newest.generation < Some(generation.generation)
-    }) else {
-        return Ok(());
-    };
-    let number = |status: &Status| status.generation.map_or("none".into(), |number| number.to_string());
-    Err(refused(format!(
-        "{} has generation {}, this node {}: this file lacks what was changed there\n  `pc-config push` on {}, then edit and push again; {UNCHANGED}",
-        newest.node,
-        number(newest),
-        number(own),
-        newest.node
-    )))
-}
-
-/// The newest number when it already stands for this text (a push that was cut short), else the next one.
-fn choose<'a>(text: &str, statuses: impl Iterator<Item = &'a Status> + Clone) -> Result<Generation> {
-    let newest = statuses.clone().filter_map(|status| status.generation).max().unwrap_or(0);
-    let digest = sha256(text);
-    let mut holders = statuses.filter(|status| newest > 0 && status.generation == Some(newest)).peekable();
-    let is_this = holders.peek().is_some() && holders.all(|status| status.sha256.as_deref() == Some(&digest));
-    Ok(Generation::new(if is_this { newest } else { next(newest)? }, text))
 }
 
 fn on_each(nodes: &[&str], work: impl Fn(&str) -> Result<()> + Sync) -> Result<()> {
@@ -249,49 +211,4 @@ fn ending(end: Exit, text: String) -> anyhow::Error {
 /// The same error with what to do next as its last line.
 fn advised(error: &anyhow::Error, remedy: &str) -> anyhow::Error {
     ending(Exit::of(error), format!("{error:#}\n  {remedy}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(generation: Option<u64>, text: &str) -> Status {
-        Status {
-            schema: String::new(),
-            node: "n".into(),
-            generation,
-            sha256: generation.map(|_| sha256(text)),
-            signed: true,
-            applied: true,
-            edited: false,
-        }
-    }
-
-    #[test]
-    fn the_number_goes_up_only_for_a_new_text() {
-        let number = |statuses: &[Status]| choose("new", statuses.iter()).unwrap().generation;
-        assert_eq!(number(&[status(None, ""), status(None, "")]), 1);
-        assert_eq!(number(&[status(Some(3), "old"), status(Some(2), "older")]), 4);
-        assert_eq!(number(&[status(Some(4), "new"), status(Some(3), "old")]), 4, "cut short: goes on");
-        assert_eq!(
-            number(&[status(Some(4), "new"), status(Some(4), "other")]),
-            5,
-            "two made the same number"
-        );
-    }
-    #[test]
-    fn what_was_changed_elsewhere_is_not_undone_unseen() {
-        let refused = |own: Option<u64>, others: &[Status]| {
-            let all = others.iter().cloned().chain([status(own, "older")]).collect::<Vec<_>>();
-            overtaken(&status(own, "older"), others, &choose("new", all.iter()).unwrap()).is_err()
-        };
-        assert!(refused(Some(1), &[status(Some(2), "theirs"), status(Some(1), "older")]));
-        assert!(refused(None, &[status(Some(1), "theirs")]));
-        assert!(!refused(Some(2), &[status(Some(1), "theirs"), status(Some(1), "older")]), "put here first");
-        assert!(!refused(Some(1), &[status(Some(2), "new")]), "it is the same");
-        assert!(!refused(Some(2), &[status(None, ""), status(Some(1), "older")]));
-        assert!(refused(Some(2), &[status(Some(2), "theirs"), status(Some(2), "older")]), "two at once");
-        assert!(!refused(Some(2), &[status(Some(2), "new"), status(Some(2), "older")]), "theirs is wanted");
-        assert!(!refused(Some(3), &[status(Some(2), "theirs")]), "put here with both");
-    }
 }

@@ -14,7 +14,7 @@ use crate::host::{ALL, ELSEWHERE, Host};
 use crate::keeps::keeps_vms;
 use crate::plan::{Have, Place, Want, Write, accepts, plan};
 use crate::trust::Trust;
-use crate::{disks, hosts, network, show};
+use crate::{disks, hosts, local_disks, network, show};
 
 /// `pc.config.put/1`.
 #[derive(Debug, Serialize)]
@@ -86,6 +86,9 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
     let _lock = host.lock()?;
     let have = host.have()?;
     let accepted = accept(common, &name, &text, from, &have, true)?;
+    if declared.is_none() {
+        have.warn_of_loss();
+    }
     let writes = writes(&accepted, &have)?;
     for (line, node) in hosts::rivals(&have.hosts, &accepted.cluster) {
         log::warning(format_args!("/etc/hosts:{line}: gives {node} another address; ours comes first"));
@@ -95,6 +98,8 @@ pub fn put(common: &Common, source: &Path, check: bool, signed: bool) -> Result<
         let node = own_name(common, &accepted.cluster)?;
         in_force(&host, &writes, &node, &have, &accepted.cluster)?;
         network::warn(&have, &accepted.cluster, Some(&node));
+        // A push says this once, where it begins; a person who puts it here should hear of all nodes.
+        local_disks::warn(&have, &accepted.cluster, signed.then_some(node.as_str()));
     }
     if writes.iter().any(|write| write.place == Place::Edited) {
         let what = if cut_short { "is of a put that was cut short" } else { "had been edited and never put" };
@@ -177,16 +182,16 @@ fn checked(
                     "the generation is not signed\n  push it from a node that is unlocked: pc-config push",
                 ));
             }
-            accepts(kept, &generation).map_err(refused)?;
+            accepts(have, &generation).map_err(refused)?;
             let (cluster, _) = understand(common, name, &generation.file)?;
             let record = generation.to_text()?;
             Ok(Accepted { cluster, generation, record, signed: false })
         }
         Given::Signed(record) => {
             let (generation, signer) = verify(&trust, &record)?;
-            accepts(kept, &generation).map_err(refused)?;
+            accepts(have, &generation).map_err(refused)?;
             if from == Giver::Node {
-                signed_by_ours(kept, &signer)?;
+                signed_by_ours(have, &signer)?;
             }
             let (cluster, _) = understand(common, name, &generation.file)?;
             let known = have.kept.as_ref().is_some_and(|(kept, signed)| *signed && *kept == generation);
@@ -224,7 +229,7 @@ fn number(cluster: Cluster, text: &str, have: &Have, trust: &Trust, sign: bool) 
     let generation = match &have.kept {
         Some((kept, _)) if kept.file == text => kept.clone(),
         Some((kept, _)) => Generation::new(next(kept.generation)?, text),
-        None => Generation::new(1, text),
+        None => Generation::new(next(have.known_number())?, text),
     };
     let plain = generation.to_text()?;
     if !sign || !trust.is_member() {

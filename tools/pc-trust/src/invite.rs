@@ -34,9 +34,9 @@ pub fn token(common: &Common, node: &str) -> Result<Exit> {
         let unknown = cluster
             .view(node)
             .err()
-            .map_or_else(|| format!("{node:?} is not a node's name"), |error| error.to_string());
+            .map_or_else(|| format!("{node:?} is not a node's name"), |error| error.told());
         return Err(refused(format!(
-            "{unknown}\n  a file with the new node is put in force by `pc-config push FILE`"
+            "{unknown}\n  name one of them; a file with a new node is put in force by `pc-config push FILE`"
         )));
     }
     if node == member.node {

@@ -232,7 +232,8 @@ fn unknown_nodes_get_neither_token_nor_certificate() {
     lab.run("node1", &["token", "node2"]).refused(2, "belongs to no cluster");
     lab.run("node1", &["plan"]).refused(2, "belongs to no cluster");
     lab.init();
-    lab.run("node1", &["token", "node9"]).refused(2, "the file has node1, node2, node3");
+    lab.run("node1", &["token", "node9"])
+        .refused(2, "the file has node1, node2, node3\n  name one of them; a file with a new node ");
     lab.run("node1", &["token", "../../x"]).refused(2, "no [[node]] is called");
     let fresh = Lab::new();
     let file = fresh.file();

@@ -11,6 +11,7 @@ use pc_plan::{Carried, Plan, Step};
 
 use crate::domain::{Definition, Guest, Rehearsal, render, render_copy};
 use crate::facts::HostFacts;
+use crate::had;
 use crate::hypervisor::Hypervisor;
 use crate::listen::{self, Wanted};
 use crate::places::{DEFINITIONS, own_definition};
@@ -109,6 +110,7 @@ impl<'a> Host<'a> {
                 if let Some(uuid) = uuid {
                     self.hypervisor.undefine(uuid)?;
                 }
+                had::forget(&self.common.root, vm)?;
                 remove_if_there(&self.common.under_root(&own_definition(vm)))
             }
             Action::Listen { .. } => match listen::wanted(&self.common.root, self.view)? {

@@ -12,6 +12,7 @@ mod disk;
 mod domain;
 mod facts;
 mod gather;
+mod had;
 mod handover;
 mod host;
 mod hypervisor;

@@ -68,6 +68,11 @@ impl Places {
     }
 }
 
+/// There once a VM has had its disk on a local volume of this node.
+pub fn had_disk(vm: &str) -> String {
+    format!("{DEFINITIONS}/{vm}.had-disk")
+}
+
 /// The definition of a VM on the node's own disk.
 pub fn own_definition(vm: &str) -> String {
     format!("{DEFINITIONS}/{vm}.xml")

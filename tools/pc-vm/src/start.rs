@@ -8,6 +8,7 @@ use pc_cli::{Exit, log, refused, try_again};
 
 use crate::disk::resize;
 use crate::domain::{Definition, Guest, over};
+use crate::had;
 use crate::host::Host;
 use crate::hypervisor::QUICK;
 use crate::image::{Source, create_disk};
@@ -162,6 +163,9 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
         if site.is_local(guest) {
             only_disk(site, guest)?;
         }
+        if options.over.is_none() {
+            had::no_disk_is_lost(site, guest)?;
+        }
     }
     if let Some(before) = owner.filter(|owner| owner.node != me) {
         log::info(format_args!("vm {name}: taking over from {}", before.node));
@@ -239,6 +243,7 @@ fn prepare(
 ) -> Result<()> {
     if !restoring {
         make_disk(site, store, guest)?;
+        had::note(site, guest);
     }
     let name = guest.name;
     if let Some(missing) = guest.vm.cdrom.as_ref().filter(|path| !std::path::Path::new(path).is_file()) {

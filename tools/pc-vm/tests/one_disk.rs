@@ -36,6 +36,35 @@ fn no_second_disk_is_made_on_another_nodes_volume() {
     assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
 }
 
+/// Another disk has taken the place of the one that its disk was on: its volume is empty, and the VM is not new.
+#[test]
+fn no_second_disk_is_made_where_the_first_was_lost() {
+    let scene = Scene::new("use = \"local\"");
+    let root = scene.root("n1");
+    for node in NODES {
+        scene.libvirt(node, Some(""));
+    }
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    let here = root.join("mnt/vms/vms/mail");
+    fs::remove_dir_all(&here).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!(exit, 2, "{said}");
+    let says =
+        "vm mail: had a disk on volume vms of this node, and /mnt/vms/vms/mail/disk.img is not there: ";
+    let note = "var/lib/personal-cluster/vm/mail.had-disk";
+    assert!(said.contains(says) && said.ends_with(&format!("on purpose: rm /{note}\n")), "{said}");
+    assert!(!here.join("disk.img").exists() && !here.join("owner.json").exists());
+    // Brought back, or given up on purpose.
+    fs::write(here.join("disk.img"), vec![0; 8 << 20]).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    fs::remove_dir_all(&here).unwrap();
+    fs::remove_file(root.join(note)).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!((exit, said.contains("made the disk of vm mail")), (0, true), "{said}");
+}
+
 /// Its `volume` was edited: it would go on with an empty disk, and its backups too.
 #[test]
 fn no_second_disk_is_made_on_another_volume() {

@@ -84,7 +84,9 @@ fn a_vm_on_a_local_volume_starts_at_home_once_all_have_answered() {
     // Its disk is here now, and its record names this node: a neighbour that is off does not keep it down.
     let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail"]);
     assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    // As if it had never been there.
     fs::remove_file(home.join("mnt/vms/vms/mail/disk.img")).unwrap();
+    fs::remove_file(home.join("var/lib/personal-cluster/vm/mail.had-disk")).unwrap();
     all(Some(&mail));
     let (exit, said) = scene.pc_vm("n1", &home, &["start", "mail"]);
     assert_eq!((exit, said.contains("vm mail: runs on n2\n  on n2: pc-vm stop mail\n")), (2, true), "{said}");

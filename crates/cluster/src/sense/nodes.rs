@@ -56,6 +56,10 @@ impl Sense<'_> {
             self.error(&steps, "is not an address that other machines can reach", example);
             return None;
         }
+        if let Some((fault, remedy)) = not_of_a_node(address) {
+            self.error(&steps, fault, remedy);
+            return None;
+        }
         self.subnet_of(index, node, address);
         Some(address)
     }
@@ -85,7 +89,8 @@ impl Sense<'_> {
                 && !self.cluster.networks.is_empty()
                 && !node.nics.is_empty()
             {
-                let remedy = format!("give the network a subnet, or write \"{address}/24\"");
+                let remedy =
+                    format!("give the network a subnet, or write \"{address}/{}\"", usual_prefix(address));
                 self.error(&steps, "has no prefix length, and no network has a subnet", remedy);
             } else if let Some(net) = node.address.parse::<IpNet>().ok().filter(|net| is_end(net, address)) {
                 self.error(&steps, of_nobody(&net.trunc()), "use one between them");
@@ -152,6 +157,23 @@ impl Sense<'_> {
             }
         }
     }
+}
+
+/// Why an IPv6 address is no node's, and what to write instead.
+fn not_of_a_node(address: IpAddr) -> Option<(&'static str, String)> {
+    let IpAddr::V6(address) = address else { return None };
+    if let Some(inner) = address.to_ipv4_mapped() {
+        return Some(("is an IPv4 address written as one of IPv6", format!("write \"{inner}\"")));
+    }
+    address.is_unicast_link_local().then(|| {
+        let fault = "is a link-local address: each network card has such ones of its own, and it does not say which card";
+        (fault, "write an address of the network, for example \"fd00::50\", or the machine's IPv4 address".into())
+    })
+}
+
+/// The prefix length that most networks of such addresses have.
+fn usual_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 24 } else { 64 }
 }
 
 /// What is said of an address that a whole subnet uses.

@@ -12,6 +12,7 @@ use pc_run::Cost;
 
 use crate::disk::loss::loss;
 use crate::disk::{Answer, Did, snapshot};
+use crate::had;
 use crate::idle::{Claims, hold_uuid};
 use crate::image_lock;
 use crate::places::Places;
@@ -90,6 +91,7 @@ pub fn delete(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         fs::remove_dir(&snapshots).with_context(|| format!("removing {}", snapshots.display()))?;
     }
     fs::remove_dir(directory).with_context(|| format!("removing {}", directory.display()))?;
+    had::forget(&site.common.root, name)?;
     drop((copier, lock));
     sync_parent(directory)?;
     log::warning(format_args!("removed vm {name}: {what}"));
