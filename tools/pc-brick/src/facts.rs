@@ -94,10 +94,10 @@ pub struct Device {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
-    /// blkid and wipefs find nothing, and both ends read as zero.
+    /// blkid and wipefs find nothing, and every place that is looked at reads as zero.
     #[default]
     Blank,
-    /// blkid and wipefs find nothing, yet there is data at one of its ends.
+    /// blkid and wipefs find nothing, yet there is data.
     Unknown,
     /// A LUKS2 header.
     Luks2(Luks),

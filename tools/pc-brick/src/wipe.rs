@@ -95,7 +95,7 @@ pub fn wipe(common: &Common, host: &Host, device: &str, yes: bool) -> Result<Ans
         )));
     }
     wipefs::erase(host.shell(), &path)?;
-    disk::zero_ends(&path, found.size_bytes)?;
+    disk::zero(&path, found.size_bytes)?;
     // The header backups hold the keyslots that were just destroyed.
     copies::remove(common, brick.name());
     host.records.forget(brick.name(), false)?;
