@@ -47,7 +47,7 @@ fn present(host: &Host, brick: &Brick) -> Result<Device> {
 fn in_words(content: &Content) -> Option<String> {
     match content {
         Content::Blank => None,
-        Content::Unknown => Some("data without a signature".into()),
+        Content::Unknown | Content::UnknownStart => Some("data without a signature".into()),
         Content::Luks2(luks) => Some(format!("crypto_LUKS version 2, UUID {}", luks.uuid)),
         Content::Found(found) => Some(found.join(", ")),
         Content::Unreadable(fault) => Some(format!("what cannot be read: {fault}")),

@@ -195,6 +195,7 @@ fn content(sh: &Shell, path: &Path, size: u64) -> Result<Content> {
     }
     Ok(match disk::data(path, size)? {
         disk::Data::Nowhere => Content::Blank,
-        disk::Data::Start | disk::Data::Beyond => Content::Unknown,
+        disk::Data::Start => Content::UnknownStart,
+        disk::Data::Beyond => Content::Unknown,
     })
 }
