@@ -37,7 +37,9 @@ pub enum Backup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// From before the first write to the disk until LUKS is complete. Only now may `luksFormat` run.
+    /// Nothing was written to the disk yet: it must be as blank as it was.
+    Claimed,
+    /// From just before the first write to the disk until LUKS is complete. Older versions wrote this for a mere claim.
     Formatting,
     /// LUKS is complete, the file system is not. Only now may volume group, pool and file system be made.
     Formatted,
@@ -45,6 +47,13 @@ pub enum State {
     Made,
     /// Mounted once, with its brick directory.
     Done,
+}
+
+impl State {
+    /// LUKS is not complete: only now may `luksFormat` run.
+    pub fn is_unformatted(self) -> bool {
+        matches!(self, State::Claimed | State::Formatting)
+    }
 }
 
 /// `/var/lib/personal-cluster/brick/<disk>.json`.
@@ -94,11 +103,13 @@ pub struct Device {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
-    /// blkid and wipefs find nothing, and both ends read as zero.
+    /// blkid and wipefs find nothing, and every place that is looked at reads as zero.
     #[default]
     Blank,
-    /// blkid and wipefs find nothing, yet there is data at one of its ends.
+    /// blkid and wipefs find nothing, yet there is data.
     Unknown,
+    /// The same, but only in the first 16 MiB: what an interrupted luksFormat leaves.
+    UnknownStart,
     /// A LUKS2 header.
     Luks2(Luks),
     /// Anything else, each in words: `ext4 file system "data"`.

@@ -128,10 +128,13 @@ pub fn judge(brick: &Brick, facts: &Facts, unlock: bool) -> Verdict {
 
 type Reason = (String, String);
 
+fn wipe(brick: &Brick) -> String {
+    format!("pc-brick wipe {} --yes-destroy-all-data-on-it  # if nothing on it is needed", brick.device)
+}
+
 /// A disk that this node has never touched must be blank beyond doubt.
 fn may_claim(brick: &Brick, device: &Device, backup: Option<&Backup>) -> Result<(), Reason> {
-    let wipe =
-        format!("pc-brick wipe {} --yes-destroy-all-data-on-it  # if nothing on it is needed", brick.device);
+    let wipe = wipe(brick);
     if device.read_only {
         return Err(("write-protected".into(), format!("blockdev --getro {}", brick.device)));
     }
@@ -144,7 +147,7 @@ fn may_claim(brick: &Brick, device: &Device, backup: Option<&Backup>) -> Result<
             Err((found, format!("lsblk {}", brick.device)))
         }
         Content::Blank => Ok(()),
-        Content::Unknown => Err(match backup {
+        Content::Unknown | Content::UnknownStart => Err(match backup {
             None => ("holds data without a signature (a plain encrypted volume?)".into(), wipe),
             Some(backup) => (
                 "holds data without a signature, and a backup of a LUKS header that was on it is kept".into(),
@@ -187,9 +190,15 @@ fn recognise(brick: &Brick, record: &Record, device: &Device, backup: Option<&Ba
     }
     match &device.content {
         Content::Luks2(luks) if luks.uuid == record.luks_uuid => Ok(()),
+        // Anybody may have written to it since.
+        Content::Blank if record.state == State::Claimed => may_claim(brick, device, backup),
         // luksFormat was interrupted before the header was there; what it wrote until then is noise of ours.
-        Content::Blank | Content::Unknown if record.state == State::Formatting => Ok(()),
-        Content::Blank | Content::Unknown => {
+        Content::Blank | Content::UnknownStart if record.state == State::Formatting => Ok(()),
+        Content::Unknown | Content::UnknownStart if record.state.is_unformatted() => Err((
+            format!("was blank when it was claimed on {since}, and holds data without a signature now"),
+            wipe(brick),
+        )),
+        Content::Blank | Content::Unknown | Content::UnknownStart => {
             // Most often the header alone is damaged, and everything behind it comes back with it.
             let found = format!("was made a brick on {since} and has no LUKS header any more");
             Err((found, back(Now::Recorded) + &forget))
@@ -221,7 +230,7 @@ fn remaining(
         _ => Luks::default(),
     };
     let stack = &device.stack;
-    let unformatted = matches!(state, None | Some(State::Formatting));
+    let unformatted = state.is_none_or(State::is_unformatted);
     let finished = matches!(state, Some(State::Made | State::Done));
     if finished {
         intact(stack)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use cluster::{Brick, Use};
 use serde::Serialize;
 
-use crate::facts::{Content, Directory, Facts, Have, Mount, State};
+use crate::facts::{Content, Directory, Facts, Have, Mount};
 use crate::fault::{self, Faults};
 use crate::host::{Host, Volumes, file_system};
 use crate::plan::{Verdict, judge};
@@ -148,7 +148,7 @@ pub fn stage(brick: &Brick, facts: &Facts, unlock: bool) -> (Stage, Vec<String>)
         };
     }
     let Content::Luks2(luks) = &device.content else { return (Stage::Blank, problems) };
-    let formatting = facts.record.as_ref().is_none_or(|record| record.state == State::Formatting);
+    let formatting = facts.record.as_ref().is_none_or(|record| record.state.is_unformatted());
     if formatting {
         return (Stage::Blank, problems);
     }
@@ -235,6 +235,7 @@ fn people(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::State;
     use crate::plan::tests::{brick, known, sealed, serving};
 
     /// XFS that has shut itself down still has its directory.

@@ -47,7 +47,7 @@ fn present(host: &Host, brick: &Brick) -> Result<Device> {
 fn in_words(content: &Content) -> Option<String> {
     match content {
         Content::Blank => None,
-        Content::Unknown => Some("data without a signature".into()),
+        Content::Unknown | Content::UnknownStart => Some("data without a signature".into()),
         Content::Luks2(luks) => Some(format!("crypto_LUKS version 2, UUID {}", luks.uuid)),
         Content::Found(found) => Some(found.join(", ")),
         Content::Unreadable(fault) => Some(format!("what cannot be read: {fault}")),
@@ -95,7 +95,7 @@ pub fn wipe(common: &Common, host: &Host, device: &str, yes: bool) -> Result<Ans
         )));
     }
     wipefs::erase(host.shell(), &path)?;
-    disk::zero_ends(&path, found.size_bytes)?;
+    disk::zero(&path, found.size_bytes)?;
     // The header backups hold the keyslots that were just destroyed.
     copies::remove(common, brick.name());
     host.records.forget(brick.name(), false)?;

@@ -14,6 +14,11 @@ use crate::fault;
 use crate::key::{Key, Keys, random_uuid};
 use crate::plan::{Verdict, judge};
 
+/// LUKS is complete, and what is inside may be made.
+fn is_formatted(state: State) -> bool {
+    state == State::Formatted
+}
+
 impl Host {
     /// Does one step of one brick.
     pub fn perform(&self, verb: Verb, brick: &Brick, keys: &mut Keys) -> Result<()> {
@@ -66,7 +71,7 @@ impl Host {
             luks_uuid: random_uuid()?,
             file_system_uuid: Some(random_uuid()?),
             size_bytes: device.size_bytes,
-            state: State::Formatting,
+            state: State::Claimed,
             claimed: crate::now()?,
         };
         self.records.write(brick.name(), &record)
@@ -75,7 +80,7 @@ impl Host {
     /// The only step that overwrites what is on a disk. A header that is complete and opens with the key is
     /// kept; one that was interrupted, or whose key nobody ever saw, holds nothing yet and is made again.
     fn luks_format(&self, brick: &Brick, keys: &mut Keys) -> Result<()> {
-        let record = self.permitted(brick, State::Formatting)?;
+        let record = self.permitted(brick, State::is_unformatted)?;
         let device = self.agreed(brick, Some(record.clone()))?;
         let path = self.disk(brick);
         let key = keys.required()?;
@@ -93,15 +98,18 @@ impl Host {
             }
             // A label has at most 47 characters; it is for people only.
             let label: String = brick.mapper().chars().take(47).collect();
-            cryptsetup::format(&self.sh, &path, &record.luks_uuid, &label, keys.for_new_disk()?)?;
+            let key = keys.for_new_disk()?;
+            // From here on what is found on the disk may be ours.
+            self.records.advance(brick.name(), State::Formatting)?;
+            cryptsetup::format(&self.sh, &path, &record.luks_uuid, &label, key)?;
         }
         self.records.advance(brick.name(), State::Formatted)
     }
 
     /// The record, if it still permits a step that makes something.
-    fn permitted(&self, brick: &Brick, state: State) -> Result<Record> {
+    fn permitted(&self, brick: &Brick, is_right: impl Fn(State) -> bool) -> Result<Record> {
         let record = self.records.required(brick.name())?;
-        if record.state != state {
+        if !is_right(record.state) {
             bail!("the record of {} says {:?}: nothing is made again", brick.name(), record.state);
         }
         Ok(record)
@@ -182,7 +190,7 @@ impl Host {
     }
 
     fn make_group(&self, brick: &Brick) -> Result<()> {
-        self.permitted(brick, State::Formatted)?;
+        self.permitted(brick, is_formatted)?;
         self.mark(brick)?;
         let device = format!("/dev/mapper/{}", brick.mapper());
         if lvm::pvs(&self.sh)?.iter().any(|pv| pv.pv_name == device && pv.vg_name == brick.volume_group()) {
@@ -192,7 +200,7 @@ impl Host {
     }
 
     fn make_pool(&self, brick: &Brick) -> Result<()> {
-        self.permitted(brick, State::Formatted)?;
+        self.permitted(brick, is_formatted)?;
         let group = brick.volume_group();
         let volumes = self.volumes()?;
         let mut own = volumes.lvs.iter().filter(|lv| lv.vg_name == group);
@@ -211,7 +219,7 @@ impl Host {
 
     /// A pool that was interrupted inside LVM's own transaction is made anew: there is no file system yet.
     fn make_volume(&self, brick: &Brick) -> Result<()> {
-        self.permitted(brick, State::Formatted)?;
+        self.permitted(brick, is_formatted)?;
         self.mark(brick)?;
         let group = brick.volume_group();
         if let Err(error) = self.try_volume(brick) {
@@ -242,7 +250,7 @@ impl Host {
     }
 
     fn make_file_system(&self, brick: &Brick) -> Result<()> {
-        let record = self.permitted(brick, State::Formatted)?;
+        let record = self.permitted(brick, is_formatted)?;
         self.mark(brick)?;
         let uuid = record.file_system_uuid.context("the record names no file system")?;
         let device = self.under(&brick.block_device());

@@ -156,7 +156,7 @@ impl Host {
     }
 }
 
-/// What a device carries. blkid decides; wipefs sees what blkid passes over; the ends see the rest.
+/// What a device carries. blkid decides; wipefs sees what blkid passes over; samples see the rest.
 fn content(sh: &Shell, path: &Path, size: u64) -> Result<Content> {
     let probe = blkid::probe(sh, path)?;
     let signatures = wipefs::signatures(sh, path)?;
@@ -193,5 +193,9 @@ fn content(sh: &Shell, path: &Path, size: u64) -> Result<Content> {
     if !found.is_empty() {
         return Ok(Content::Found(found));
     }
-    Ok(if disk::ends_are_zero(path, size)? { Content::Blank } else { Content::Unknown })
+    Ok(match disk::data(path, size)? {
+        disk::Data::Nowhere => Content::Blank,
+        disk::Data::Start => Content::UnknownStart,
+        disk::Data::Beyond => Content::Unknown,
+    })
 }

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use super::*;
 
 pub(super) const OURS: &str = "11111111-2222-4333-8444-555555555555";
+const SINCE: &str =
+    "was blank when it was claimed on 2025-01-01T00:00:00Z, and holds data without a signature now";
 const SIZE: u64 = 4 << 40;
 
 pub(crate) fn brick(purpose: Use) -> Brick {
@@ -84,7 +86,8 @@ fn a_blank_disk_becomes_a_brick() {
 
 #[test]
 fn an_interrupted_format_goes_on() {
-    for content in [Content::Blank, Content::Unknown, luks(OURS, false)] {
+    assert_eq!(verbs(&known(State::Claimed, Content::Blank), true)[0], "luks-format");
+    for content in [Content::Blank, Content::UnknownStart, luks(OURS, false)] {
         assert_eq!(verbs(&known(State::Formatting, content), true)[0], "luks-format");
     }
     assert_eq!(verbs(&known(State::Formatted, luks(OURS, false)), true)[0], "bind");
@@ -124,8 +127,11 @@ fn what_is_not_blank_or_not_ours_is_refused() {
             known(State::Done, Content::Blank),
             "was made a brick on 2025-01-01T00:00:00Z and has no LUKS header any more",
         ),
+        (known(State::Claimed, Content::Unknown), SINCE),
+        (known(State::Claimed, Content::UnknownStart), SINCE),
+        (known(State::Formatting, Content::Unknown), SINCE),
         (
-            known(State::Formatted, Content::Unknown),
+            known(State::Formatted, Content::UnknownStart),
             "was made a brick on 2025-01-01T00:00:00Z and has no LUKS header any more",
         ),
         (
@@ -150,7 +156,9 @@ fn what_is_not_blank_or_not_ours_is_refused() {
         with(|disk| disk.users.push("sda1 mounted at /".into()), blank()),
         "in use: sda1 mounted at /"
     );
-    assert_eq!(with(|disk| disk.partitions.push("sda1".into()), blank()), "has partitions: sda1");
+    for facts in [blank(), known(State::Claimed, Content::Blank)] {
+        assert_eq!(with(|disk| disk.partitions.push("sda1".into()), facts), "has partitions: sda1");
+    }
     assert_eq!(with(|disk| disk.read_only = true, blank()), "write-protected");
     assert_eq!(refused(&disk(Content::Unreadable("I/O error".into()))), "cannot be examined: I/O error");
     assert!(with(|disk| disk.size_bytes = 1 << 20, blank()).contains("too few"));
@@ -200,7 +208,7 @@ impl Machine {
         let device = facts.device.as_mut().unwrap();
         let mut state = facts.record.as_ref().map(|record| record.state);
         match verb {
-            Verb::Claim => state = Some(State::Formatting),
+            Verb::Claim => state = Some(State::Claimed),
             Verb::LuksFormat => {
                 if !matches!(device.content, Content::Luks2(_)) {
                     self.formats[0] += 1;
@@ -247,8 +255,10 @@ impl Machine {
     fn tear(&mut self, verb: Verb) {
         let before = self.facts.record.clone();
         self.act(verb);
-        if verb != Verb::Claim {
-            self.facts.record = before;
+        match verb {
+            Verb::Claim => {}
+            Verb::LuksFormat => self.facts.record = Some(record(State::Formatting)),
+            _ => self.facts.record = before,
         }
     }
 
@@ -308,14 +318,15 @@ proptest! {
     /// formatting was not finished.
     #[test]
     fn nothing_is_formatted_without_permission(
-        state in prop::option::of(prop::sample::select(vec![State::Formatting, State::Formatted, State::Made, State::Done])),
-        content in 0..5_usize,
+        state in prop::option::of(prop::sample::select(vec![State::Claimed, State::Formatting, State::Formatted, State::Made, State::Done])),
+        content in 0..6_usize,
         stack in any::<[bool; 6]>(),
         users: bool,
         unlock: bool,
     ) {
         let contents = [
             Content::Blank, Content::Unknown, Content::Found(vec!["ext4".into()]), luks(OURS, false), luks("other", true),
+            Content::UnknownStart,
         ];
         let content = contents[content].clone();
         let mut facts = Facts { record: state.map(record), ..disk(content.clone()) };
@@ -327,11 +338,16 @@ proptest! {
             let has = |verb| verbs.contains(&verb);
             if has(Verb::LuksFormat) {
                 let fresh = state.is_none() && content == Content::Blank;
-                let resumed = state == Some(State::Formatting);
+                let ours = content == luks(OURS, false);
+                let resumed = match state {
+                    Some(State::Claimed) => ours || content == Content::Blank,
+                    Some(State::Formatting) => ours || matches!(content, Content::Blank | Content::UnknownStart),
+                    _ => false,
+                };
                 prop_assert!((fresh || resumed) && !users);
             }
             if [Verb::Vg, Verb::Pool, Verb::Lv, Verb::Mkfs].into_iter().any(has) {
-                prop_assert!(matches!(state, None | Some(State::Formatting | State::Formatted)));
+                prop_assert!(matches!(state, None | Some(State::Claimed | State::Formatting | State::Formatted)));
             }
             prop_assert!(!users);
         }

@@ -58,6 +58,18 @@ pub fn all() -> Vec<Image> {
             file(path, 96);
             write(path, 1 << 20, &inside);
         }),
+        // Behind a Microsoft reserved partition, and at a place of nobody's choice.
+        image("late-ext4", "data without a signature", |path| {
+            file(path, 256);
+            run("mkfs.ext4", &["-q", "-F", "-E", "offset=16777216"], path);
+        }),
+        image("later-xfs", "data without a signature", |path| {
+            file(path, 512);
+            let inside = tempfile::NamedTempFile::new().unwrap();
+            inside.as_file().set_len(320 << 20).unwrap();
+            run("mkfs.xfs", &["-q", "-f"], inside.path());
+            write(path, 64 << 20, &std::fs::read(inside.path()).unwrap());
+        }),
         image("luks1", "crypto_LUKS version 1", |path| luks(path, "luks1")),
         image("luks2", "crypto_LUKS version 2", |path| luks(path, "luks2")),
         image("luks2-second-header", "crypto_LUKS", |path| {

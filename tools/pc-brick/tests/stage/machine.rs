@@ -45,12 +45,17 @@ impl Stage {
 
     /// With a shell script for its sibling pc-unlock.
     pub fn run_beside(&self, arguments: &[&str], pc_unlock: &str) -> Output {
+        self.run_with_program("pc-unlock", pc_unlock, arguments)
+    }
+
+    /// With a shell script in place of a program.
+    pub fn run_with_program(&self, program: &str, script: &str, arguments: &[&str]) -> Output {
         use std::os::unix::fs::PermissionsExt;
         let directory = self.root.path().join("siblings");
         std::fs::create_dir(&directory).unwrap();
-        std::fs::write(directory.join("pc-unlock"), pc_unlock).unwrap();
-        std::fs::set_permissions(directory.join("pc-unlock"), std::fs::Permissions::from_mode(0o755))
-            .unwrap();
+        let path = directory.join(program);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
         self.command(arguments).env("PATH", path).output().unwrap()
     }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod claims;
 mod headers;
 mod images;
 mod keys;
