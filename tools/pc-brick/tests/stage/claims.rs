@@ -14,9 +14,9 @@ fn noise(stage: &Stage, from: u64, to: u64) {
     (from..to).for_each(|mebibyte| disk.write_all_at(&bytes, mebibyte << 20).unwrap());
 }
 
-fn set_state(stage: &Stage, state: &str) {
+fn set_state(stage: &Stage, reached: &str) {
     let mut record = stage.record("a");
-    record["state"] = state.into();
+    record["state"] = reached.into();
     let path = stage.root.path().join("var/lib/personal-cluster/brick/a.json");
     std::fs::write(path, record.to_string()).unwrap();
 }
@@ -33,7 +33,7 @@ fn claimed() -> Stage {
 /// `formatting` is what an older version wrote for a mere claim.
 #[test]
 fn what_came_after_the_claim_is_not_formatted() {
-    for (state, from, to) in [
+    for (reached, from, to) in [
         ("claimed", 0, 32),
         ("claimed", 0, 16),
         ("claimed", 100, 108),
@@ -42,7 +42,7 @@ fn what_came_after_the_claim_is_not_formatted() {
         ("formatting", 1023, 1024),
     ] {
         let stage = claimed();
-        set_state(&stage, state);
+        set_state(&stage, reached);
         noise(&stage, from, to);
         let copy = stage.root.path().join("copy");
         std::fs::copy(stage.disk("a"), &copy).unwrap();
@@ -52,8 +52,8 @@ fn what_came_after_the_claim_is_not_formatted() {
         let output = stage.run(&["apply"]);
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         assert!(said(&output).contains(FOUND), "{}", said(&output));
-        assert!(identical(&stage.disk("a"), &copy), "{state}, {from} to {to} MiB: written to");
-        assert_eq!(stage.record("a")["state"], state);
+        assert!(identical(&stage.disk("a"), &copy), "{reached}, {from} to {to} MiB: written to");
+        assert_eq!(stage.record("a")["state"], reached);
         // The remedy, word by word.
         let remedy = plan["refused"][0]["remedy"].as_str().unwrap().split("  #").next().unwrap();
         let words: Vec<&str> = remedy.strip_prefix("pc-brick ").unwrap().split(' ').collect();
