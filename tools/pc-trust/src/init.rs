@@ -1,6 +1,7 @@
 //! The first node: makes the CA and all that a cluster has only one of.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -118,7 +119,7 @@ pub fn init(common: &Common, file: &Path, recovery_key_file: Option<&Path>) -> R
     let given = recovery::given(recovery_key_file)?;
     let show = given.is_none();
     let keeper = Keeper::new(&paths, &cluster, &content)?;
-    let recovery_key = recovery_key(&paths, given)?;
+    let recovery_key = recovery_key(&paths, &keeper, given)?;
     // The first thing that stays: it fails here, and nothing was made, when no unlocker answers.
     keeper.keep(RECOVERY_KEY, recovery_key.as_bytes())?;
     let authority = settle(&paths, &keeper, &recovery_key, cluster.name.as_str(), &names)?;
@@ -191,16 +192,40 @@ fn already(common: &Common, paths: &Paths, member: Member, file: &Cluster) -> Re
     Ok(Exit::Done)
 }
 
-/// The one that was given, else that of an init which was interrupted (disks may have it already), else new. One of a cluster that
-/// this machine left was refused before.
-fn recovery_key(paths: &Paths, given: Option<RecoveryKey>) -> Result<RecoveryKey> {
+/// The one that was given, else the one that this node keeps (disks may have it already), else new. One of a cluster that this
+/// machine left was refused before.
+fn recovery_key(paths: &Paths, keeper: &Keeper<'_>, given: Option<RecoveryKey>) -> Result<RecoveryKey> {
     if let Some(key) = given {
         return Ok(key);
     }
     match secrets::text(paths, RECOVERY_KEY)? {
         Some(text) => recovery::parse(&text).context("reading the open recovery key"),
-        None => recovery::generate(),
+        None => kept_recovery_key(paths, keeper)?.map_or_else(recovery::generate, Ok),
     }
+}
+
+/// A new one would take the place of what is kept, and with it the way into all that has the old one.
+fn kept_recovery_key(paths: &Paths, keeper: &Keeper<'_>) -> Result<Option<RecoveryKey>> {
+    let clear = paths.clear(RECOVERY_KEY);
+    match std::fs::read_to_string(&clear).map(Zeroizing::new) {
+        Ok(text) => {
+            return recovery::parse(&text).map(Some).map_err(|_| {
+                refused(format!(
+                    "{}: holds no recovery key\n  give the one on paper, --recovery-key-file, or move this file away",
+                    clear.display()
+                ))
+            });
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("reading {}", clear.display())),
+    }
+    if !paths.sealed(RECOVERY_KEY).exists() {
+        return Ok(None);
+    }
+    // An init that was killed may have sealed it and gone no further.
+    keeper.open_again(RECOVERY_KEY)?;
+    let text = secrets::text(paths, RECOVERY_KEY)?.context("pc-unlock opened no recovery key")?;
+    recovery::parse(&text).map(Some).context("reading the recovery key that was sealed here")
 }
 
 /// Secrets kept, then opened, then certificates written; what an interrupted init left is used again.

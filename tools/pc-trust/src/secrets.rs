@@ -52,6 +52,16 @@ impl<'a> Keeper<'a> {
         files::put_private(&self.paths.clear(name), secret).map(drop)
     }
 
+    /// Opens one that is sealed.
+    pub fn open_again(&self, name: &str) -> Result<()> {
+        let sealed = self.paths.sealed(name);
+        let file = self.file.as_ref().ok_or_else(|| {
+            refused(format!("{}: the file has no [unlock] to open it with", sealed.display()))
+        })?;
+        siblings::unseal(self.paths, file.path(), &[name])
+            .with_context(|| format!("opening {}, which this node keeps", sealed.display()))
+    }
+
     /// Opens every sealed secret again, now rather than at the next boot.
     pub fn prove(&self) -> Result<()> {
         match &self.file {

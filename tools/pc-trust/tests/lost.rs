@@ -109,6 +109,50 @@ fn a_node_that_is_alone_begins_anew_with_its_recovery_key() {
     chain_holds(&lab, "node1", "node1", "192.0.2.1");
 }
 
+/// As after a boot: nothing is open. What is kept is what counts.
+fn begins_anew(lab: &Lab) -> Answer {
+    fs::remove_dir_all(lab.secret("node1", "recovery-key").parent().unwrap()).unwrap();
+    let _ = fs::remove_file(lab.trust("node1", "member.json"));
+    let init = lab.run("node1", &["init", lab.file().to_str().unwrap()]);
+    fs::create_dir_all(lab.secret("node1", "recovery-key").parent().unwrap()).unwrap();
+    init
+}
+
+#[test]
+fn a_sealed_recovery_key_is_not_replaced_by_a_new_one() {
+    let lab = Lab::new();
+    lab.init();
+    let key = fs::read(lab.secret("node1", "recovery-key")).unwrap();
+    let init = begins_anew(&lab);
+    assert_eq!(
+        (init.code, fs::read(lab.secret("node1", "recovery-key")).unwrap()),
+        (Some(0), key),
+        "{init:?}"
+    );
+    // What cannot be opened stays.
+    let sealed = lab.root("node1").join("etc/personal-cluster/sealed/recovery-key.jwe");
+    fs::write(&sealed, "damaged").unwrap();
+    let init = begins_anew(&lab);
+    assert_ne!(init.code, Some(0), "{init:?}");
+    assert_eq!(fs::read(&sealed).unwrap(), b"damaged");
+}
+
+#[test]
+fn a_recovery_key_in_clear_is_not_replaced_by_a_new_one() {
+    let lab = Lab::new();
+    let (unlock, rest) = common::FILE.split_at(common::FILE.find("[[node]]").unwrap());
+    write(&lab.file(), &format!("{}{rest}", &unlock[..unlock.find("[unlock]").unwrap()]));
+    lab.init();
+    let clear = lab.root("node1").join("etc/personal-cluster/secrets-clear/recovery-key");
+    let key = fs::read(&clear).unwrap();
+    fs::write(&clear, "cut").unwrap();
+    let init = begins_anew(&lab);
+    assert_eq!((init.code, fs::read(&clear).unwrap()), (Some(2), b"cut".to_vec()), "{init:?}");
+    fs::write(&clear, &key).unwrap();
+    let init = begins_anew(&lab);
+    assert_eq!((init.code, fs::read(&clear).unwrap()), (Some(0), key), "{init:?}");
+}
+
 #[test]
 fn certificates_that_cannot_be_read_are_issued_again() {
     let lab = Lab::new();

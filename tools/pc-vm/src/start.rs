@@ -54,6 +54,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let host = site.host()?;
     let definition = host.definition(&guest);
     if host.hypervisor.live(&definition.uuid, QUICK)?.is_some_and(|live| live.active) {
+        had::note_if_there(site, &guest, &store);
         return already(name, options);
     }
     if options.in_order {
@@ -61,6 +62,7 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     }
     let _lock = store.lock()?;
     if runs_here(site, &host, name, &definition.uuid)? {
+        had::note_if_there(site, &guest, &store);
         return already(name, options);
     }
     match (&options.over, store.unfinished()?) {
@@ -162,9 +164,9 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
         only_layout(site, guest)?;
         if site.is_local(guest) {
             only_disk(site, guest)?;
-        }
-        if options.over.is_none() {
-            had::no_disk_is_lost(site, guest)?;
+            if options.over.is_none() {
+                had::no_disk_is_lost(site, guest)?;
+            }
         }
     }
     if let Some(before) = owner.filter(|owner| owner.node != me) {

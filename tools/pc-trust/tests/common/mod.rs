@@ -61,6 +61,7 @@ case $1 in
         base64 -w0 < "$FAKES/secret.$$" > "$root/etc/personal-cluster/sealed/$2.jwe"; rm "$FAKES/secret.$$";;
   unseal) shift; for name; do
         open="$root/run/personal-cluster/secrets/$name"
+        mkdir -p -m 700 "$root/run/personal-cluster/secrets"
         [ -s "$open" ] || base64 -d < "$root/etc/personal-cluster/sealed/$name.jwe" > "$open"
         base64 -d < "$root/etc/personal-cluster/sealed/$name.jwe" | cmp - "$root/run/personal-cluster/secrets/$name" || exit 1; done;;
   *) exit 2;;
