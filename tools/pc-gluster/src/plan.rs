@@ -6,7 +6,7 @@ use pc_plan::{Plan, Step};
 use serde::Serialize;
 
 use crate::action::Action;
-use crate::have::{Have, by_name};
+use crate::have::{Have, OwnBrick, by_name};
 use crate::options;
 use crate::want::{Volume, Want, node_of};
 use crate::xml::VolumeInfo;
@@ -220,24 +220,15 @@ impl Draft<'_> {
             self.step(id.clone(), needs, Action::VolumeStart { volume: name.clone() });
             return Some(vec![id]);
         }
-        let offline: Vec<String> = self
-            .have
-            .bricks
-            .iter()
-            .filter(|own| info.bricks.contains(&own.address) && own.mounted && !own.running)
-            .map(|own| own.address.clone())
-            .collect();
         if !self.have.server_quorum() {
             // glusterd itself holds them down; it starts them when quorum is back.
             return Some(Vec::new());
         }
-        let lost: Vec<String> = self
-            .have
-            .bricks
-            .iter()
-            .filter(|own| info.bricks.contains(&own.address) && own.mounted && own.lost)
-            .map(|own| own.address.clone())
-            .collect();
+        let own = |is_ill: fn(&OwnBrick) -> bool| -> Vec<String> {
+            let bricks = self.have.bricks.iter().filter(|own| info.bricks.contains(&own.address));
+            bricks.filter(|own| own.mounted && is_ill(own)).map(|own| own.address.clone()).collect()
+        };
+        let (offline, lost) = (own(|own| !own.running), own(|own| own.lost));
         let mut begun = Vec::new();
         if !lost.is_empty() {
             let id = format!("brick-restart/{name}");

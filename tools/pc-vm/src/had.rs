@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use pc_cli::{log, refused, write_atomic};
 
 use crate::domain::Guest;
+use crate::host::{remove_if_there, sync_parent};
 use crate::places::{DEFINITIONS, had_disk};
 use crate::site::Site;
-use crate::store::Store;
 
 /// Notes it. A VM starts all the same when that cannot be written.
 pub fn note(site: &Site, guest: &Guest) {
@@ -22,13 +22,6 @@ pub fn note(site: &Site, guest: &Guest) {
     let made = fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()));
     if let Err(error) = made.and_then(|()| write_atomic(&path, guest.uuid().as_bytes(), 0o644)) {
         log::warning(format_args!("vm {}: noting that it has a disk here: {error:#}", guest.name));
-    }
-}
-
-/// Of a VM that has run since before such notes were made.
-pub fn note_if_there(site: &Site, guest: &Guest, store: &Store) {
-    if store.disk().exists() {
-        note(site, guest);
     }
 }
 
@@ -49,16 +42,12 @@ pub fn no_disk_is_lost(site: &Site, guest: &Guest) -> Result<()> {
 /// Forgets it: the VM has left the file, or its disk was deleted.
 pub fn forget(root: &Path, vm: &str) -> Result<()> {
     let path = root.join(had_disk(vm).trim_start_matches('/'));
-    match fs::remove_file(&path) {
-        Ok(()) => {
-            // One that a power cut brings back would refuse a VM of the same name.
-            let directory = path.parent().context("it is in a directory")?;
-            let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
-            synced.with_context(|| format!("writing {}", directory.display()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
+    if !path.exists() {
+        return Ok(());
     }
+    remove_if_there(&path)?;
+    // One that a power cut brings back would refuse a VM of the same name.
+    sync_parent(&path)
 }
 
 /// Of another cluster it says nothing.

@@ -151,13 +151,21 @@ impl<'a> Host<'a> {
     }
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
+/// Removes a file that may have gone already.
+pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", path.display()))
         }
         _ => Ok(()),
     }
+}
+
+/// Makes what was done to a name in its directory outlast a power cut.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let synced = fs::File::open(parent).and_then(|parent| parent.sync_all());
+    synced.with_context(|| format!("writing {} to its disk", parent.display()))
 }
 
 /// The definitions on the node's own disk, by VM.

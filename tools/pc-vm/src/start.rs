@@ -54,16 +54,14 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let host = site.host()?;
     let definition = host.definition(&guest);
     if host.hypervisor.live(&definition.uuid, QUICK)?.is_some_and(|live| live.active) {
-        had::note_if_there(site, &guest, &store);
-        return already(name, options);
+        return already(site, &guest, &store, options);
     }
     if options.in_order {
         order::wait_for_others(site, &guest)?;
     }
     let _lock = store.lock()?;
     if runs_here(site, &host, name, &definition.uuid)? {
-        had::note_if_there(site, &guest, &store);
-        return already(name, options);
+        return already(site, &guest, &store, options);
     }
     match (&options.over, store.unfinished()?) {
         (None, _) => store.require_whole()?,
@@ -93,7 +91,12 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
 }
 
 /// What is asked for is there; but not for whoever has a disk to put under it.
-fn already(name: &str, options: &Options) -> Result<Exit> {
+fn already(site: &Site, guest: &Guest, store: &Store, options: &Options) -> Result<Exit> {
+    let name = guest.name;
+    // One that has run since before such notes were made has none yet.
+    if store.disk().exists() {
+        had::note(site, guest);
+    }
     if options.over.is_some() {
         return Err(refused(format!("vm {name}: runs here already\n  pc-vm list")));
     }

@@ -1,6 +1,6 @@
 //! The end of a VM's disk: of one that the file has no more, that runs nowhere, and only when the loss is named.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,6 +13,7 @@ use pc_run::Cost;
 use crate::disk::loss::loss;
 use crate::disk::{Answer, Did, snapshot};
 use crate::had;
+use crate::host::sync_parent;
 use crate::idle::{Claims, hold_uuid};
 use crate::image_lock;
 use crate::places::Places;
@@ -232,10 +233,4 @@ fn require_unlocked(overlay: &Path) -> Result<()> {
         }
         None => Err(try_again(overlay_is("whether a QEMU has it open cannot be told"))),
     }
-}
-
-fn sync_parent(directory: &Path) -> Result<()> {
-    let Some(parent) = directory.parent() else { return Ok(()) };
-    let synced = File::open(parent).and_then(|parent| parent.sync_all());
-    synced.with_context(|| format!("writing {} to its disk", parent.display()))
 }
