@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     whole[448..480].copy_from_slice(&digest);
     for bytes in [bytes, &whole] {
         let mut file = std::io::Cursor::new(bytes);
-        let _ = (luks2::copies(&mut file), luks2::extent_in(&mut file));
+        let _ = (luks2::copies(&mut file), luks2::extent_in(&mut file), luks2::unsound(&mut file));
     }
     let Ok(luks2::Header::Luks2(metadata)) = luks2::parse(&mut std::io::Cursor::new(&whole)) else { return };
     let _ = (metadata.free_keyslot(), metadata.free_token(), metadata.of_kind("clevis").count());

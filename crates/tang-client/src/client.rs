@@ -73,7 +73,7 @@ impl Client {
         self.open(policy, Instant::now() + self.budget.attempt)
     }
 
-    fn open(&self, policy: &Policy, until: Instant) -> Result<Plaintext, Error> {
+    pub(crate) fn open(&self, policy: &Policy, until: Instant) -> Result<Plaintext, Error> {
         match &policy.node {
             Node::Tang(sealed) => {
                 self.recover(&policy.jwe, sealed, until).map_err(|error| error.at(&sealed.url))
@@ -273,7 +273,7 @@ impl Failure {
 }
 
 /// A thread for each of the jobs; the outcomes are in their order.
-fn all_at_once<J: Send, T: Send>(
+pub(crate) fn all_at_once<J: Send, T: Send>(
     jobs: impl Iterator<Item = J>,
     work: impl Fn(J) -> Result<T, Error> + Sync,
 ) -> Vec<Result<T, Error>> {

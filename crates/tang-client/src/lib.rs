@@ -11,6 +11,7 @@ pub mod adv;
 mod answer;
 pub mod client;
 pub mod curve;
+mod each;
 mod error;
 pub mod exchange;
 pub mod http;

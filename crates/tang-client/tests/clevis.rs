@@ -90,6 +90,29 @@ fn sharings() {
     );
 }
 
+/// Of a nested sharing each server is asked by itself, whatever the thresholds are.
+#[test]
+fn servers_that_a_threshold_hides_are_found() {
+    let (a, b, c) = (Tang::start("P-521"), Tang::start("P-256"), Tang::start("P-384"));
+    let inner = format!(r#"{{"t":1,"pins":{{"tang":[{},{}]}}}}"#, b.config(), c.config());
+    let jwe = ours_seals("sss", &format!(r#"{{"t":1,"pins":{{"tang":{},"sss":{inner}}}}}"#, a.config()));
+    let policy = Policy::read(Jwe::parse(jwe.as_bytes()).unwrap()).unwrap();
+    let faults = || Client::default().faults(&policy);
+    assert_eq!(faults(), []);
+    for tang in [&a, &c] {
+        for key in std::fs::read_dir(tang.keys.path()).unwrap() {
+            std::fs::remove_file(key.unwrap().path()).unwrap();
+        }
+    }
+    let gone = |tang: &Tang| Error::Status(404).at(&tang.url);
+    let mut found: Vec<String> = faults().iter().map(ToString::to_string).collect();
+    found.sort();
+    let mut said = [gone(&a).to_string(), gone(&c).to_string()];
+    said.sort();
+    assert_eq!(found, said);
+    assert_eq!(ours_opens(jwe.as_bytes()), SECRET);
+}
+
 #[test]
 fn an_offline_advertisement_needs_no_server() {
     let tang = Tang::start("P-521");

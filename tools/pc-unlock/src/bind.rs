@@ -48,6 +48,7 @@ pub fn bind(
             Proof::Fits(_, slot) => {
                 let pin = binding.policy.as_ref().map(Policy::describe).unwrap_or_default();
                 log::info(format_args!("{}: is bound to {pin} already, by keyslot {slot}", device.name));
+                proof::tell_of_missing(client, device, &binding);
                 return Ok(());
             }
             Proof::Unknown(error) => return Err(unproven(device, binding.keyslot, &error)),
@@ -65,11 +66,7 @@ pub fn bind(
 
 /// Whether a binding could be made now, as far as the servers are concerned. Nothing is sealed that anybody keeps.
 pub fn would_seal(client: &Client, present: &Present) -> Result<()> {
-    let seal = |pin| {
-        let jwe = client.encrypt(pin, b"", false, &[])?;
-        // A server may show keys that it has no more.
-        Policy::read(jwe).and_then(|policy| client.decrypt(&policy)).map(drop)
-    };
+    let seal = |pin| proof::sealed(client, pin, b"", &[])?.1.into_iter().next().map_or(Ok(()), Err);
     let sealed =
         present.whole().and_then(|pin| pc_run::timed(|| seal(pin)).map_err(|error| classify(&error)));
     sealed.context("asking the unlock servers for a binding")
@@ -86,7 +83,7 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     }
     let new = passphrase()?;
     // Everything that needs the network comes before the first change.
-    let jwe = pc_run::timed(|| client.encrypt(pin, new.as_bytes(), false, known))
+    let jwe = pc_run::timed(|| proof::seal(client, pin, new.as_bytes(), known))
         .map_err(|error| classify(&error))
         .with_context(|| format!("sealing a passphrase for {}", device.name))?;
     let metadata = device.metadata()?;
@@ -128,6 +125,7 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     }
     let pin = made.policy.as_ref().map(Policy::describe).unwrap_or_default();
     log::info(format_args!("{}: bound keyslot {slot} to {pin}", device.name));
+    proof::tell_of_missing(client, device, &made);
     Ok(token)
 }
 

@@ -60,6 +60,9 @@ pub struct Line {
     /// A later attempt may succeed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub temporary: bool,
+    /// It is proven, but not by these of its servers: why each one gave nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// The answer of `open` and `check`.
@@ -141,6 +144,7 @@ impl Device {
             pin: None,
             reason: None,
             temporary: false,
+            missing: Vec::new(),
         }
     }
 
@@ -186,7 +190,11 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
 pub fn prove(client: &Client, device: &Device, binding: &Binding) -> Line {
     let described = |line: Line| Line { keyslot: binding.keyslot, pin: describe(binding), ..line };
     match proof::of(client, device, binding) {
-        Proof::Fits(_, slot) => Line { keyslot: Some(slot), ..described(device.line(Outcome::Proven)) },
+        Proof::Fits(_, slot) => Line {
+            keyslot: Some(slot),
+            missing: proof::tell_of_missing(client, device, binding),
+            ..described(device.line(Outcome::Proven))
+        },
         Proof::Other => described(device.failed(proof::OTHER, false)),
         Proof::Unknown(error) => {
             described(device.failed(format!("{error:#}"), Exit::of(&error) == Exit::TryAgain))

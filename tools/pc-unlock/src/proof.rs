@@ -1,8 +1,10 @@
 //! Whose keyslot is it? A slot is wiped only when the passphrase of the token that names it was shown to fit.
 
 use anyhow::{Result, anyhow};
+use pc_cli::log;
 use pc_run::Error;
-use tang_client::{Client, Plaintext};
+use tang_client::jwk::Key;
+use tang_client::{Client, Jwe, Pin, Plaintext, Policy};
 
 use crate::cryptsetup;
 use crate::device::{Binding, Device};
@@ -41,6 +43,45 @@ pub fn of(client: &Client, device: &Device, binding: &Binding) -> Proof {
         },
         Err(error) => Proof::Unknown(classify(&error)),
     }
+}
+
+/// Seals a text. Refused when a server shows keys that it has no more, which a threshold would hide until another server
+/// is down; one that is silent may have them.
+pub fn seal(client: &Client, pin: &Pin, text: &[u8], known: &[Key]) -> Result<Jwe, tang_client::Error> {
+    let (jwe, faults) = sealed(client, pin, text, known)?;
+    match faults.into_iter().find(|fault| !fault.is_temporary()) {
+        None => Ok(jwe),
+        Some(fault) => Err(fault),
+    }
+}
+
+/// A sealed text, and why single servers do not give their parts of it back.
+pub fn sealed(
+    client: &Client,
+    pin: &Pin,
+    text: &[u8],
+    known: &[Key],
+) -> Result<(Jwe, Vec<tang_client::Error>), tang_client::Error> {
+    let jwe = client.encrypt(pin, text, false, known)?;
+    let faults = client.faults(&Policy::read(jwe.clone())?);
+    Ok((jwe, faults))
+}
+
+/// Warns of servers that give nothing to a binding that the others open. What it says stands in the answer of `check` too.
+pub fn tell_of_missing(client: &Client, device: &Device, binding: &Binding) -> Vec<String> {
+    let Ok(policy) = &binding.policy else { return Vec::new() };
+    let missing: Vec<String> =
+        pc_run::timed(|| client.faults(policy)).iter().map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        let slot = binding.keyslot.unwrap_or_default();
+        log::warning(format_args!(
+            "{}: keyslot {slot} opens, but not by all of {}: {}",
+            device.name,
+            policy.describe(),
+            missing.join("; ")
+        ));
+    }
+    missing
 }
 
 /// Which of the slots that a binding names its passphrase fits.

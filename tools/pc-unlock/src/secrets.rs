@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::settings::{as_lasting_as, classify};
 use crate::vouched::Present;
-use crate::{lock, places, rotate};
+use crate::{lock, places, proof, rotate};
 
 /// Where a node keeps its secrets.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl Secrets {
                 }
             }
         }
-        let seal = |pin| client.encrypt(pin, plaintext, false, &[]).map_err(|error| classify(&error));
+        let seal = |pin| proof::seal(client, pin, plaintext, &[]).map_err(|error| classify(&error));
         let jwe = present.whole().and_then(seal).with_context(|| format!("sealing {name}"))?;
         proven(client, name, &jwe, plaintext)?;
         let _alone = self.alone(client)?;
@@ -207,7 +207,7 @@ impl Secrets {
             return Ok(false);
         }
         let plaintext = decrypt(client, name, &policy).or_else(|error| self.opened(name, error))?;
-        let jwe = pc_run::timed(|| client.encrypt(pin, &plaintext, false, &rotate::known(&[&policy])))
+        let jwe = pc_run::timed(|| proof::seal(client, pin, &plaintext, &rotate::known(&[&policy])))
             .map_err(|error| classify(&error))
             .with_context(|| format!("sealing {name}"))?;
         proven(client, name, &jwe, &plaintext)?;

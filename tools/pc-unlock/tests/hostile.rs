@@ -117,8 +117,10 @@ fn half_of_the_servers_dead_is_no_matter_and_all_of_them_is_told_one_by_one() {
     machine.disk("ata-A");
     machine.disk("ata-B");
     // Bound while all were well; proving it asks the dead ones too.
-    let bind = [&patient[..], &["bind", &first, "--pin", &alive]].concat();
-    machine.ok(&bind, PASSPHRASE.as_bytes());
+    let (limits, bind) = (["--server-time", "10", "--attempt-time", "20"], ["bind", &first, "--pin", &alive]);
+    let bind = [&limits[..], &bind].concat();
+    let bound = machine.ok(&bind, PASSPHRASE.as_bytes());
+    assert!(bound.err.contains("keyslot 1 opens, but not by all of sss(2 of "), "{}", bound.err);
     let started = Instant::now();
     machine.ok(&[&patient[..], &["open", "--test", &first]].concat(), b"");
     assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
@@ -200,21 +202,50 @@ fn keys_that_the_server_has_no_more_seal_nothing_for_good() {
         }
     });
     let path = machine.root.path().join("etc/personal-cluster/cluster.toml");
-    let file = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, file.replace(&tang.url, &url)).unwrap();
-    let name = device("ata-A");
-    for (verb, input) in
-        [(&["seal", "x"][..], "new"), (&["check", "--servers"], ""), (&["bind", &name], PASSPHRASE)]
-    {
-        let answer = machine.unlock(verb, input.as_bytes());
-        assert_eq!(answer.code, 1, "{verb:?}: {}", answer.err);
-        assert!(answer.err.contains(&url), "{verb:?}: {}", answer.err);
-        assert!(
-            before == (std::fs::read(&sealed).unwrap(), machine.shape("ata-A")),
-            "{verb:?}: {}",
-            answer.err
-        );
+    let (name, good) = (device("ata-A"), Tang::start("P-256"));
+    // With a threshold nobody would know before the other server is down.
+    for servers in [&[&tang][..], &[&good, &tang]] {
+        machine.file(1, servers, &["ata-A"]);
+        let file = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, file.replace(&tang.url, &url)).unwrap();
+        for (verb, input) in
+            [(&["seal", "x"][..], "new"), (&["check", "--servers"], ""), (&["bind", &name], PASSPHRASE)]
+        {
+            let answer = machine.unlock(verb, input.as_bytes());
+            assert_eq!(answer.code, 1, "{verb:?}: {}", answer.err);
+            assert!(answer.err.contains(&url), "{verb:?}: {}", answer.err);
+            assert!(
+                before == (std::fs::read(&sealed).unwrap(), machine.shape("ata-A")),
+                "{verb:?}: {}",
+                answer.err
+            );
+        }
     }
+}
+
+#[test]
+fn a_server_that_gives_no_share_is_told_while_the_others_open() {
+    let (good, other, machine) = (Tang::start("P-256"), Tang::start("P-256"), Machine::new());
+    machine.file(1, &[&good, &other], &["ata-A"]);
+    machine.disk("ata-A");
+    let name = device("ata-A");
+    machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+    assert_eq!(machine.ok(&["check"], b"").err, "");
+    for key in std::fs::read_dir(other.keys.path()).unwrap() {
+        std::fs::remove_file(key.unwrap().path()).unwrap();
+    }
+    let told =
+        format!("keyslot 1 opens, but not by all of sss(1 of tang({}), tang({}))", good.url, other.url);
+    let bound = machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+    assert!(bound.err.contains(&told), "{}", bound.err);
+    let checked = machine.ok(&["check", "--json"], b"");
+    assert!(checked.err.contains(&told), "{}", checked.err);
+    let said: serde_json::Value = serde_json::from_slice(&checked.out).unwrap();
+    assert_eq!(said["devices"][0]["outcome"], "proven");
+    let missing = said["devices"][0]["missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 1, "{said}");
+    let why = missing[0].as_str().unwrap();
+    assert!(why.contains(&other.url) && why.contains("status 404"), "{why}");
 }
 
 #[test]
