@@ -4,7 +4,7 @@
 //! salt "personal-cluster", info "luks-header", so that openssl and jose open it without us. It holds cryptsetup's image of
 //! the header up to the last keyslot in use: truncate(1) makes it as long as luksHeaderRestore wants it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use hkdf::Hkdf;
@@ -19,13 +19,10 @@ use crate::cryptsetup;
 use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::scratch::Scratch;
-use crate::target::{self, Leave};
-use crate::{given, image, lock, places, proof, recover, settings, worse};
+use crate::{image, lock, places, proof, recover, settings, target, worse};
 
-/// A backup of a whole LUKS2 header (16 MiB) fits, in base64.
-const LARGEST: u64 = 24 << 20;
-
-fn derive(recovery_key: &str) -> Result<Cek> {
+/// The key of all backups.
+pub fn derive(recovery_key: &str) -> Result<Cek> {
     let mut cek = Zeroizing::new([0; 32]);
     Hkdf::<Sha256>::new(Some(b"personal-cluster"), recovery_key.as_bytes())
         .expand(b"luks-header", cek.as_mut())
@@ -133,7 +130,8 @@ fn worse_than(common: &Common, device: &Device, old: Option<&[u8]>, new: &[u8]) 
     }
 }
 
-fn sealed(key: &Cek, header: &[u8]) -> Result<Vec<u8>> {
+/// As a backup holds it.
+pub fn sealed(key: &Cek, header: &[u8]) -> Result<Vec<u8>> {
     Ok(Jwe::encrypt(Map::from_iter([("alg".into(), "dir".into())]), key, header)?.to_compact().into_bytes())
 }
 
@@ -188,37 +186,4 @@ fn refresh(common: &Common, device: &Device) {
 pub fn directories(common: &Common) -> Vec<PathBuf> {
     let replicated = settings::load(common).ok().and_then(|cluster| places::replicated(common, &cluster));
     std::iter::once(places::local(common)).chain(replicated).collect()
-}
-
-/// Writes a backup back. Refused while the device is open or held, and when it holds anything else that `leave` does not
-/// name.
-pub fn restore(
-    common: &Common,
-    device: &Device,
-    path: &Path,
-    recovery_key: &str,
-    leave: Leave,
-) -> Result<()> {
-    if device.is_open() {
-        return Err(refused(format!("{} is open\n  cryptsetup close {}", device.name, device.mapper)));
-    }
-    let _alone = lock::alone(common, device)?;
-    let text = given::read(path, LARGEST)?;
-    let jwe = Jwe::parse(&text).with_context(|| format!("reading {}", path.display()))?;
-    let header = jwe
-        .decrypt(&derive(recovery_key)?)
-        .map_err(|_| refused("the recovery key does not open this backup"))?;
-    if luks2::copies(&mut std::io::Cursor::new(header.as_slice()))?.is_empty() {
-        return Err(anyhow!("{}: holds no LUKS header", path.display()));
-    }
-    let scratch = Scratch::new()?;
-    let image = scratch.write("header", &image::whole(&header))?;
-    let mut file = target::free(device)?;
-    target::large_enough(device, &mut file, &image)?;
-    target::may_be_lost(common, device, &mut file, &header, leave)?;
-    // cryptsetup may want it for itself.
-    drop(file);
-    cryptsetup::restore_header(&device.path, &image)?;
-    log::info(format_args!("{}: header restored from {}", device.name, path.display()));
-    Ok(())
 }

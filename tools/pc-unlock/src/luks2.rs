@@ -233,18 +233,27 @@ fn at(file: &mut (impl Read + Seek), offset: usize, bytes: &mut [u8]) -> std::io
     file.read_exact(bytes)
 }
 
-fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> Result<Metadata> {
-    let field = |at: usize| -> Option<usize> {
-        let bytes: [u8; 8] = binary.get(at..at + 8)?.try_into().ok()?;
-        usize::try_from(u64::from_be_bytes(bytes)).ok()
-    };
-    let size = field(8).filter(|size| SIZES.contains(size));
-    let Some(size) = size else { bail!("its size is none of those that LUKS2 knows") };
-    if field(256) != Some(offset) {
-        bail!("it says that it stands elsewhere");
+/// What the copies of a version 2 header say whose checksums are wrong, of each that is there: `None` of one that cannot be
+/// read at all.
+pub fn unsound(file: &mut (impl Read + Seek)) -> std::io::Result<Vec<Option<Metadata>>> {
+    let mut found = Vec::new();
+    for offset in std::iter::once(0).chain(SIZES) {
+        let mut binary = [0; BINARY];
+        match at(file, offset, &mut binary) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+            other => other?,
+        }
+        let magic: &[u8] = if offset == 0 { b"LUKS\xba\xbe\x00\x02" } else { b"SKUL\xba\xbe\x00\x02" };
+        if binary.starts_with(magic) {
+            let whole = whole(file, offset, &binary).ok();
+            found.push(whole.and_then(|whole| metadata(&whole[BINARY..]).ok()));
+        }
     }
-    let mut whole = vec![0; size];
-    at(file, offset, &mut whole).map_err(cut_short)?;
+    Ok(found)
+}
+
+fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> Result<Metadata> {
+    let mut whole = whole(file, offset, binary)?;
     let stored: Vec<u8> = whole[CHECKSUM].to_vec();
     whole[CHECKSUM].fill(0);
     let name: Vec<u8> = binary[72..104].iter().copied().take_while(|byte| *byte != 0).collect();
@@ -256,7 +265,27 @@ fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> 
     if !stored.starts_with(&computed) {
         bail!("its checksum is wrong");
     }
-    let json = &whole[BINARY..];
+    metadata(&whole[BINARY..])
+}
+
+/// All bytes of a copy.
+fn whole(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> Result<Vec<u8>> {
+    let field = |at: usize| -> Option<usize> {
+        let bytes: [u8; 8] = binary.get(at..at + 8)?.try_into().ok()?;
+        usize::try_from(u64::from_be_bytes(bytes)).ok()
+    };
+    let size = field(8).filter(|size| SIZES.contains(size));
+    let Some(size) = size else { bail!("its size is none of those that LUKS2 knows") };
+    if field(256) != Some(offset) {
+        bail!("it says that it stands elsewhere");
+    }
+    let mut whole = vec![0; size];
+    at(file, offset, &mut whole).map_err(cut_short)?;
+    Ok(whole)
+}
+
+/// What the JSON area of a copy says.
+fn metadata(json: &[u8]) -> Result<Metadata> {
     let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
     // Strictly: of a member that is named twice, cryptsetup and we could each believe another one.
     let metadata = tang_client::json::parse("its metadata", &json[..end])?;
@@ -266,7 +295,7 @@ fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> 
     let metadata: Metadata =
         serde_json::from_value(metadata).context("its metadata is not what LUKS2 prescribes")?;
     // It ends with a zero.
-    Ok(Metadata { room: json.len().saturating_sub(end + 1), size, ..metadata })
+    Ok(Metadata { room: json.len().saturating_sub(end + 1), size: json.len() + BINARY, ..metadata })
 }
 
 /// A number that is no number takes no part in anything.

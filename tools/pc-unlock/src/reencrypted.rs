@@ -7,27 +7,38 @@ use anyhow::{Context, Result};
 
 use crate::luks2::{self, Header, Metadata};
 
-/// What the sound header of a device says of its data and `saved` does not. `None` when both agree, or when nothing that is
-/// sound stands there.
+const KEY: &str = "another volume key";
+const UNREADABLE: &str = "metadata too damaged to tell whether its volume key is another one";
+
+/// What the header of a device says of its data and `saved` does not. `None` when both agree, or when there is no header any
+/// more. Of one whose checksums are wrong what can be read counts: a byte that rotted hides no other key.
 pub fn since(file: &mut (impl Read + Seek), saved: &mut (impl Read + Seek)) -> Result<Option<&'static str>> {
-    let key = "another volume key";
     Ok(match (luks2::parse(file), luks2::parse(saved)) {
-        (Ok(Header::Luks2(present)), Ok(Header::Luks2(saved))) => {
-            if keys(&present) == keys(&saved) {
-                (present.segments != saved.segments).then_some("its data in another form")
-            } else {
-                Some(key)
-            }
-        }
+        (Ok(Header::Luks2(present)), Ok(Header::Luks2(saved))) => differ(&present, &saved),
         (Ok(Header::Luks1(_)), Ok(Header::Luks1(_))) => {
-            (luks1_data(file)? != luks1_data(saved)?).then_some(key)
+            (luks1_data(file)? != luks1_data(saved)?).then_some(KEY)
         }
-        // Of what is damaged nobody can say more; of what says nothing, nothing is lost.
-        (Err(_) | Ok(Header::None), _) | (_, Err(_) | Ok(Header::None)) => None,
+        // A backup that says nothing is refused elsewhere; where nothing stands, nothing is lost.
+        (_, Err(_) | Ok(Header::None)) | (Ok(Header::None), _) => None,
+        (Err(_), Ok(Header::Luks2(saved))) => {
+            let found = luks2::unsound(file)?;
+            let said = found.iter().flatten().find_map(|present| differ(present, &saved));
+            // What it says of the key may be just what is damaged.
+            said.or_else(|| found.iter().all(Option::is_none).then_some(UNREADABLE))
+                .filter(|_| !found.is_empty())
+        }
+        (Err(_), Ok(Header::Luks1(_))) => (luks1_data(file)? != luks1_data(saved)?).then_some(KEY),
         (Ok(Header::Luks1(_)), Ok(Header::Luks2(_))) | (Ok(Header::Luks2(_)), Ok(Header::Luks1(_))) => {
             Some("a header of another LUKS version")
         }
     })
+}
+
+fn differ(present: &Metadata, saved: &Metadata) -> Option<&'static str> {
+    if keys(present) == keys(saved) {
+        return (present.segments != saved.segments).then_some("its data in another form");
+    }
+    Some(KEY)
 }
 
 /// The digests of the keys that the data is under, with the pieces. Which keyslots give them changes with every binding.
@@ -71,17 +82,22 @@ mod tests {
         let end = json.find('\0').unwrap();
         let changed = json[..end].replace(r#""keyslots":["0"]"#, r#""keyslots":["4","5"]"#);
         let changed = changed.replace("unbound a", "another");
-        let mut damaged = header("b", 1);
-        damaged.get_mut()[4096] ^= 1;
+        // A byte of the JSON, and one of the zeros behind it.
+        let broken = |mut header: Cursor<Vec<u8>>, at: usize| {
+            header.get_mut()[at] ^= 1;
+            header
+        };
         for (mut present, mut saved, said) in [
             (saved.clone(), saved.clone(), None),
             (luks2::tests::header(&changed), saved.clone(), None),
-            (header("b", 1), saved.clone(), Some("another volume key")),
+            (header("b", 1), saved.clone(), Some(KEY)),
             (header("a", 2), saved.clone(), Some("its data in another form")),
-            (damaged, saved.clone(), None),
+            (broken(saved.clone(), 8000), saved.clone(), None),
+            (broken(header("b", 1), 8000), saved.clone(), Some(KEY)),
+            (broken(saved.clone(), 4096), saved.clone(), Some(UNREADABLE)),
             (Cursor::new(vec![0; 8192]), saved.clone(), None),
             (version_1(1), version_1(1), None),
-            (version_1(2), version_1(1), Some("another volume key")),
+            (version_1(2), version_1(1), Some(KEY)),
             (version_1(1), saved.clone(), Some("a header of another LUKS version")),
         ] {
             assert_eq!(since(&mut present, &mut saved).unwrap(), said);

@@ -4,13 +4,12 @@
 use anyhow::{Context, Result, anyhow};
 use pc_cli::{Common, log};
 use tang_client::jwk::Key;
-use tang_client::pin::Tang;
-use tang_client::{Client, Pin, Policy, url};
+use tang_client::{Client, Pin, Policy};
 
 use crate::device::{Binding, Device};
 use crate::proof::{self, Proof};
 use crate::settings::{as_lasting_as, classify};
-use crate::{bind, recover, unbind};
+use crate::{bind, chosen, recover, unbind};
 
 /// Keys that servers showed earlier: they vouch for the present ones after a rotation.
 pub fn known(policies: &[&Policy]) -> Vec<Key> {
@@ -26,8 +25,8 @@ pub fn is_up_to_date(client: &Client, policy: &Policy, pin: &Pin) -> Result<bool
 }
 
 /// Rebinds one device. `wanted` is the file's pin; without a file each binding keeps the servers it has. A binding with a
-/// pin that is not of the network (a TPM, a stick) was chosen by somebody: it stays what it is, with its servers' present
-/// keys; without any server there is nothing to do.
+/// pin that is not of the network (a TPM, a stick), or was made with `--pin` for other servers, was chosen by somebody:
+/// it stays what it is, with its servers' present keys; without any server there is nothing to do.
 pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<&Pin>) -> Result<()> {
     bind::clean(client, device)?;
     let mut sound = device.bindings()?;
@@ -44,13 +43,46 @@ pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<
         }
         return Err(anyhow!("{} has no binding to rotate\n  pc-unlock bind {0}", device.name));
     }
-    for alike in alike(kept)? {
-        rebind(common, client, device, &alike, None)?;
+    let (files, chosen) = match wanted {
+        Some(pin) => parted(common, device, network, pin)?,
+        None => (network, Vec::new()),
+    };
+    let groups: Vec<_> = alike(kept)?.into_iter().chain(alike(chosen)?).collect();
+    // One whose server is gone keeps none of the others from the keys that are theirs.
+    let mut failed = Vec::new();
+    if let (Some(pin), false) = (wanted, files.is_empty()) {
+        failed.extend(rebind(common, client, device, &files, Some(pin)).err());
     }
-    match wanted {
-        Some(pin) if !network.is_empty() => rebind(common, client, device, &network, Some(pin)),
-        _ => Ok(()),
+    failed.extend(groups.iter().filter_map(|group| rebind(common, client, device, group, None).err()));
+    if let Some(pin) = wanted {
+        chosen::tidy(common, device, &chosen::servers(pin.clone()))?;
     }
+    pc_cli::together(failed)
+}
+
+/// The bindings that are the file's, or were, and those that somebody made with other servers.
+fn parted(
+    common: &Common,
+    device: &Device,
+    bindings: Vec<Binding>,
+    pin: &Pin,
+) -> Result<(Vec<Binding>, Vec<Binding>)> {
+    let (servers, noted) = (chosen::servers(pin.clone()), chosen::noted(common, device)?);
+    let is_files = |binding: &Binding| chosen::is_of(binding, &servers);
+    let is_chosen = |binding: &Binding| noted.iter().any(|pin| chosen::is_of(binding, pin));
+    let (chosen, files): (Vec<_>, Vec<_>) =
+        bindings.into_iter().partition(|binding| !is_files(binding) && is_chosen(binding));
+    let tell = |binding: &Binding, what: &str| {
+        let described = binding.policy.as_ref().map(Policy::describe).unwrap_or_default();
+        log::info(format_args!("{}: token {}, bound to {described}, {what}", device.name, binding.token));
+    };
+    for binding in &chosen {
+        tell(binding, "was made with --pin and stays");
+    }
+    for binding in files.iter().filter(|binding| !is_files(binding)) {
+        tell(binding, "gives way to the servers that the file names");
+    }
+    Ok((files, chosen))
 }
 
 /// Bindings to the same servers, whatever their keys were: a run that was interrupted leaves the one that it made beside
@@ -58,22 +90,13 @@ pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<
 fn alike(bindings: Vec<Binding>) -> Result<Vec<Vec<Binding>>> {
     let mut groups: Vec<(Pin, Vec<Binding>)> = Vec::new();
     for binding in bindings {
-        let servers = without_keys(binding.policy.as_ref().map_err(Clone::clone)?.pin()?);
+        let servers = chosen::servers(binding.policy.as_ref().map_err(Clone::clone)?.pin()?);
         match groups.iter_mut().find(|(pin, _)| *pin == servers) {
             Some((_, group)) => group.push(binding),
             None => groups.push((servers, vec![binding])),
         }
     }
     Ok(groups.into_iter().map(|(_, group)| group).collect())
-}
-
-/// And each server in one spelling.
-fn without_keys(pin: Pin) -> Pin {
-    match pin {
-        Pin::Tang(tang) => Pin::Tang(Tang { url: url::normal(&tang.url), thumbprint: None, ..tang }),
-        Pin::Sss(threshold, pins) => Pin::Sss(threshold, pins.into_iter().map(without_keys).collect()),
-        other @ Pin::Other(..) => other,
-    }
 }
 
 /// One binding to `wanted`, or to the servers they have, instead of these: the first of them that is that already, else a
@@ -96,6 +119,7 @@ fn rebind(
             None => is_up_to_date(client, policy, &policy.pin()?)?,
         };
         if is_current && works(client, device, binding)? {
+            proof::tell_of_missing(client, device, binding);
             keep = Some(binding.token);
         }
     }

@@ -23,6 +23,8 @@ pub struct Leave {
     pub other_device: bool,
     /// Whatever is there.
     pub everything: bool,
+    /// A header that is sound, for one that nothing here opens.
+    pub good_header: bool,
 }
 
 /// Opens the device for us alone: the kernel gives no device that is mounted, or below a mapper, a RAID or a volume group

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, setrlimit};
 use pc_cli::{Exit, log, refused};
 use pc_run::Cost;
+use tang_client::Client;
 
 use crate::device::Device;
 use crate::header::Trust;
@@ -15,8 +16,8 @@ use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::target::Leave;
 use crate::{
-    Cli, HeaderVerb, Verb, bind, forever, header, lock, luks2, open, places, recover, rotate, settings, text,
-    typed, unbind, vouched,
+    Cli, HeaderVerb, Verb, bind, chosen, forever, header, lock, luks2, open, places, recover, restore,
+    rotate, settings, text, typed, unbind, vouched,
 };
 
 pub fn run(cli: &Cli) -> Result<Exit> {
@@ -57,11 +58,15 @@ fn verb(cli: &Cli) -> Result<Exit> {
             pc_cli::emit(common.json, &status)?;
             Ok(Exit::of_answer(*exit_code, !status.healthy))
         }
-        Verb::Bind { device, pin } => {
-            let pin = settings::pin(common, pin.as_deref())?;
+        Verb::Bind { device, pin: given } => {
+            let pin = settings::pin(common, given.as_deref())?;
             let device = settings::device(common, device)?;
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || {
+                // Before there is such a binding: a rotation that comes between finds nothing to keep.
+                if given.is_some() {
+                    chosen::note(common, &device, &pin)?;
+                }
                 let present = vouched::present(common, client, &pin, &seen([&device]));
                 bind::bind(client, &device, &pin, &present, || typed::passphrase(&device))
             })?;
@@ -105,7 +110,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
             let key = recover::key(common, recovery_key_file.as_deref())?;
             each(devices.iter().map(|device| (device.name.as_str(), recover::open(device, &key))))
         }
-        Verb::Header(verb) => headers(cli, verb),
+        Verb::Header(verb) => headers(cli, client, verb),
     }
 }
 
@@ -236,7 +241,7 @@ fn accessible(devices: &[Device]) -> Result<()> {
     Ok(())
 }
 
-fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
+fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
     let common = &cli.common;
     match verb {
         HeaderVerb::Backup { devices, to, recovery_key_file, new_recovery_key, overwrite_good_backup } => {
@@ -266,14 +271,18 @@ fn headers(cli: &Cli, verb: &HeaderVerb) -> Result<Exit> {
             from,
             overwrite_other_device,
             yes_destroy_all_data_on_it,
+            overwrite_good_header,
             recovery_key_file,
         } => {
             let device = settings::device(common, device)?;
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let from = from.clone().unwrap_or_else(|| places::local(common).join(header::file_name(&device)));
-            let leave =
-                Leave { other_device: *overwrite_other_device, everything: *yes_destroy_all_data_on_it };
-            header::restore(common, &device, &from, key.text(), leave)?;
+            let leave = Leave {
+                other_device: *overwrite_other_device,
+                everything: *yes_destroy_all_data_on_it,
+                good_header: *overwrite_good_header,
+            };
+            restore::restore(common, client, &device, &from, key.text(), leave)?;
             Ok(Exit::Done)
         }
     }

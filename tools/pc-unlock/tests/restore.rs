@@ -150,12 +150,79 @@ fn a_disk_that_was_reencrypted_is_not_given_back_its_old_key() {
         run("cryptsetup", &[&["reencrypt"], arguments].concat(), KEY);
         refused(&machine, &from, "holds another volume key than the backup");
     }
-    // A ruin says nothing of its key.
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     let present = std::fs::read(path).unwrap();
+    // One rotten byte in each copy: what they say of the key is there to be read. Then the copies say nothing at all.
+    for (at, said) in [(0x3ff0, "holds another volume key"), (0x1000, "metadata too damaged to tell")] {
+        for copy in [0, 0x4000] {
+            file.write_all_at(b"!", copy + at).unwrap();
+        }
+        refused(&machine, &from, said);
+    }
+    // Where no header is left nothing tells of a key.
     file.write_all_at(&vec![0; 0x8000], 0).unwrap();
     done(&from);
     std::fs::write(path, present).unwrap();
     done(&[&from[..], &["--overwrite-other-device"]].concat());
     assert!(machine.passphrase_fits("ata-A"));
+}
+
+/// The file names nobody who could open what was saved before a rotation, and the recovery key came later.
+#[test]
+fn an_older_backup_that_nothing_opens_takes_no_sound_header_s_place() {
+    let (machine, _) = saved();
+    let name = device("ata-A");
+    let path = machine.path("ata-A");
+    let path = path.to_str().unwrap();
+    let headers = machine.root.path().join("var/lib/personal-cluster/headers");
+    // Of a key that opens the backup, and no keyslot of it.
+    let tang = support::Tang::start("P-256");
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.ok(&["bind", &name], KEY);
+    run("cryptsetup", &["luksKillSlot", "--batch-mode", path, "0"], b"");
+    let new = b"another recovery key".as_slice();
+    let made = ["header", "backup", &name, "--new-recovery-key", "--recovery-key-file", "-"];
+    machine.ok(&[&made[..], &["--overwrite-good-backup"]].concat(), new);
+    let older = machine.root.path().join("older.jwe");
+    std::fs::copy(headers.join("ata-A.jwe"), &older).unwrap();
+    let verb = ["header", "restore", &name, "--recovery-key-file", "-", "--from", older.to_str().unwrap()];
+    let restore = |flags: &[&str]| machine.unlock(&[&verb[..], flags].concat(), new);
+    // The same header: nothing to do.
+    let same = restore(&[]);
+    assert_eq!(same.code, 0, "{}", same.err);
+    assert!(same.err.contains("has this header already"), "{}", same.err);
+    // While its server answers the backup can be opened; with the server's keys gone it cannot.
+    tang.rotate("P-256");
+    machine.ok(&["rotate"], b"");
+    for key in std::fs::read_dir(tang.keys.path()).unwrap() {
+        let key = key.unwrap();
+        if key.file_name().to_string_lossy().starts_with('.') {
+            std::fs::remove_file(key.path()).unwrap();
+        }
+    }
+    let before = std::fs::read(path).unwrap();
+    let refused = restore(&[]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    for said in
+        ["nothing here opens the backup: the recovery key opens no keyslot of it; token 0: ", "status 404"]
+    {
+        assert!(refused.err.contains(said), "{}", refused.err);
+    }
+    assert!(
+        refused.err.contains("\n  add --overwrite-good-header when you have a passphrase"),
+        "{}",
+        refused.err
+    );
+    assert!(std::fs::read(path).unwrap() == before);
+    // Somebody knows better; what was there comes back.
+    let forced = restore(&["--overwrite-good-header"]);
+    assert_eq!(forced.code, 0, "{}", forced.err);
+    assert_ne!(machine.unlock(&["open", "--test"], b"").code, 0);
+    let kept = forced.err.split("--from ").nth(1).unwrap().split(' ').next().unwrap().to_string();
+    let back = ["header", "restore", &name, "--recovery-key-file", "-", "--from", &kept];
+    machine.ok(&back, new);
+    machine.ok(&["open", "--test"], b"");
+    assert!(std::fs::read(path).unwrap()[..0x8000] == before[..0x8000]);
+    let copies = std::fs::read_dir(&headers).unwrap().count();
+    assert_eq!(copies, 3, "the backup, and one of each header that was replaced");
 }

@@ -203,6 +203,52 @@ fn a_kept_key_that_is_damaged_is_kept_anew() {
     machine.ok(&["check", "--servers"], b"");
 }
 
+/// Somebody bound it to a server of their own beside the file's.
+#[test]
+fn a_binding_that_somebody_made_with_pin_stays_and_those_of_an_older_file_go() {
+    let (a, b, machine) = two();
+    let c = Tang::start("P-256");
+    let name = device("ata-A");
+    machine.file(1, &[&a], &["ata-A"]);
+    machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+    let pin = format!(r#"{{"tang":{}}}"#, b.config());
+    machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
+    let bound_to = |servers: &[&Tang]| {
+        let (mut found, mut all) = (pins(&machine), Vec::new());
+        all.extend(servers.iter().map(|server| format!("tang({})", server.url)));
+        all.sort();
+        found.sort();
+        assert_eq!(found, all);
+    };
+    let stays = format!("bound to tang({}), was made with --pin and stays", b.url);
+    for rotated in [None, Some(&a), Some(&b)] {
+        if let Some(tang) = rotated {
+            tang.rotate("P-256");
+        }
+        let answer = machine.ok(&["rotate"], b"");
+        assert!(answer.err.contains(&stays), "{}", answer.err);
+        bound_to(&[&a, &b]);
+        let made = answer.err.matches("bound keyslot").count();
+        assert_eq!(made, usize::from(rotated.is_some()), "{}", answer.err);
+    }
+    // Killed between, the repeat knows which one was the file's.
+    machine.file(1, &[&c], &["ata-A"]);
+    machine.cryptsetup("case \"$*\" in *luksKillSlot*) kill -9 $PPID; exit 1;; esac");
+    let killed = machine.unlock(&["rotate"], b"");
+    let goes = format!("bound to tang({}), gives way to the servers that the file names", a.url);
+    assert!(killed.code != 0 && killed.err.contains(&goes), "{}", killed.err);
+    machine.real_cryptsetup();
+    bound_to(&[&a, &b, &c]);
+    machine.ok(&["rotate"], b"");
+    bound_to(&[&b, &c]);
+    // What the file names is the file's from then on.
+    for server in [&b, &a] {
+        machine.file(1, &[server], &["ata-A"]);
+        machine.ok(&["rotate"], b"");
+        bound_to(&[server]);
+    }
+}
+
 /// Of two sticks with one path only one is plugged in: the binding to the other is somebody's.
 #[test]
 fn what_cannot_be_proved_now_stays_where_the_file_says_nothing() {
