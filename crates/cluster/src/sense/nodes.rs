@@ -125,6 +125,13 @@ impl Sense<'_> {
                 if let Some(first) = seen.get(device.as_str()) {
                     let remedy = "list every disk once: it becomes one brick of one volume";
                     self.error(&steps, format!("is already listed as {first}"), remedy);
+                } else if let Some((_, first)) = seen
+                    .iter()
+                    .find(|(other, _)| holds(other, device.as_str()) || holds(device.as_str(), other))
+                {
+                    let remedy =
+                        "list the whole disk, or partitions of it: formatting one overwrites the other";
+                    self.error(&steps, format!("is on the same disk as {first}"), remedy);
                 } else {
                     seen.insert(device.as_str(), here);
                 }
@@ -197,4 +204,10 @@ fn no_card(name: &str) -> Option<&'static str> {
 fn is_interface(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
     !name.is_empty() && name.len() <= 15 && name != "." && name != ".." && name.bytes().all(plain)
+}
+
+/// udev calls a partition by the name of its disk and `-partN`.
+fn holds(disk: &str, partition: &str) -> bool {
+    let number = partition.strip_prefix(disk).and_then(|rest| rest.strip_prefix("-part"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
