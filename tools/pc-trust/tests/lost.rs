@@ -137,12 +137,18 @@ fn a_sealed_recovery_key_is_not_replaced_by_a_new_one() {
     assert_eq!(fs::read(&sealed).unwrap(), b"damaged");
 }
 
-#[test]
-fn a_recovery_key_in_clear_is_not_replaced_by_a_new_one() {
+/// One whose secrets lie in clear.
+fn without_unlock() -> Lab {
     let lab = Lab::new();
     let (unlock, rest) = common::FILE.split_at(common::FILE.find("[[node]]").unwrap());
     write(&lab.file(), &format!("{}{rest}", &unlock[..unlock.find("[unlock]").unwrap()]));
     lab.init();
+    lab
+}
+
+#[test]
+fn a_recovery_key_in_clear_is_not_replaced_by_a_new_one() {
+    let lab = without_unlock();
     let clear = lab.root("node1").join("etc/personal-cluster/secrets-clear/recovery-key");
     let key = fs::read(&clear).unwrap();
     fs::write(&clear, "cut").unwrap();
@@ -236,10 +242,7 @@ fn write(path: &Path, text: &str) {
 
 #[test]
 fn a_clear_copy_that_is_cut_short_is_put_back_as_told() {
-    let lab = Lab::new();
-    let (unlock, rest) = common::FILE.split_at(common::FILE.find("[[node]]").unwrap());
-    write(&lab.file(), &format!("{}{rest}", &unlock[..unlock.find("[unlock]").unwrap()]));
-    lab.init();
+    let lab = without_unlock();
     let clear = lab.root("node1").join("etc/personal-cluster/secrets-clear/node.key");
     write(&clear, "");
     let problems = told(&lab, "node1");
