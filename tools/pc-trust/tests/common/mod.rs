@@ -137,7 +137,12 @@ impl Lab {
         let fakes = self.directory.path().join("fakes");
         let path = format!("{}:{}", fakes.display(), std::env::var("PATH").unwrap());
         command.arg("--root").arg(self.root(node)).args(["--node", node]);
-        command.env("PATH", path).env("FAKES", fakes).stdin(Stdio::null());
+        // One that is killed leaves its copies of the file where they go with the rest.
+        command
+            .env("PATH", path)
+            .env("TMPDIR", self.directory.path())
+            .env("FAKES", fakes)
+            .stdin(Stdio::null());
         command
     }
 
