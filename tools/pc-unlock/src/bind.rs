@@ -170,6 +170,16 @@ pub fn pending(metadata: &Metadata) -> Vec<Binding> {
     of_kind.collect()
 }
 
+/// Names what an interrupted run has left, to whoever only looks.
+pub fn tell_of_unfinished(device: &Device) {
+    for begun in device.metadata().iter().flat_map(pending) {
+        log::warning(format_args!(
+            "{0}: an interrupted run left token {1}; `bind`, `rotate` and `unbind` end it or take it away\n  pc-unlock bind {0}",
+            device.name, begun.token
+        ));
+    }
+}
+
 /// Ends what an interrupted run has begun. What cannot be ended now (its servers are down, or gone for good) is told and
 /// left: it is in nobody's way.
 pub fn clean(client: &Client, device: &Device) -> Result<()> {

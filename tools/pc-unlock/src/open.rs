@@ -10,9 +10,9 @@ use pc_run::Cost;
 use serde::Serialize;
 use tang_client::{Client, Error, Plaintext, Policy};
 
-use crate::cryptsetup;
 use crate::device::{Binding, Device};
 use crate::proof::{self, Proof};
+use crate::{bind, cryptsetup};
 
 /// What is to be done with a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +168,7 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
     }
     if task != Task::Open {
         device.tell_of_damage(device.damaged_copy());
+        bind::tell_of_unfinished(device);
     }
     let bindings = match device.bindings() {
         Ok(bindings) if bindings.is_empty() => {

@@ -100,6 +100,11 @@ fn a_dead_or_unfinished_binding_vouches_for_nothing() {
         let with_passphrase = std::fs::read(machine.path("ata-A")).unwrap();
         wipe(&machine, "0");
         let image = std::fs::read(machine.path("ata-A")).unwrap();
+        let checked = machine.ok(&["check", &name], b"");
+        let told = format!(
+            "an interrupted run left token 0; `bind`, `rotate` and `unbind` end it or take it away\n  pc-unlock bind {name}"
+        );
+        assert_eq!(checked.err.contains(&told), begun, "{}", checked.err);
         if begun {
             let said = refused(&machine, &["unbind", &name, "--slot", "2"], &[2]);
             assert!(said.contains("keyslot 1: token 0 is unfinished, `pc-unlock bind"), "{said}");
