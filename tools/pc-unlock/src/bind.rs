@@ -125,7 +125,6 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     }
     let pin = made.policy.as_ref().map(Policy::describe).unwrap_or_default();
     log::info(format_args!("{}: bound keyslot {slot} to {pin}", device.name));
-    proof::tell_of_missing(client, device, &made);
     Ok(token)
 }
 

@@ -35,6 +35,11 @@ pub fn file_name(device: &Device) -> String {
     format!("{}.jwe", device.id())
 }
 
+/// What the names of headers that `restore` replaced begin with, beside the local backups.
+pub fn replaced(device: &Device) -> String {
+    format!("{}.replaced-", device.id())
+}
+
 /// What somebody has said is right, although it does not look so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trust {
@@ -82,7 +87,7 @@ pub fn backup(
         if old.is_none_or(|old| old != header.as_slice()) {
             stale.push(directory);
             if text.is_some() && worse.is_none() && !trust.header {
-                worse = worse_than(common, device, old, &header)?.map(|why| (path, why));
+                worse = worse_than(common, device, old, &header, recovery_key)?.map(|why| (path, why));
             }
         }
     }
@@ -105,6 +110,9 @@ pub fn backup(
             device.name
         )));
     }
+    if trust.recovery_key {
+        tell_of_older_key(common, device, &key);
+    }
     let text = sealed(&key, &header)?;
     for directory in stale {
         match places::write(directory.clone(), &file_name(device), text.clone()) {
@@ -117,7 +125,13 @@ pub fn backup(
 
 /// Why the header must not replace this backup. That of another device gives way to the one that pc-brick made on the disk
 /// by its own record.
-fn worse_than(common: &Common, device: &Device, old: Option<&[u8]>, new: &[u8]) -> Result<Option<String>> {
+fn worse_than(
+    common: &Common,
+    device: &Device,
+    old: Option<&[u8]>,
+    new: &[u8],
+    recovery_key: &str,
+) -> Result<Option<String>> {
     let (before, now) = (old.and_then(worse::uuid), worse::uuid(new));
     match (before, now) {
         (Some(before), Some(now)) if before != now => {
@@ -126,7 +140,32 @@ fn worse_than(common: &Common, device: &Device, old: Option<&[u8]>, new: &[u8]) 
             }
             Ok(Some(format!("carries the header of another LUKS device ({now}, the backup is of {before})")))
         }
-        _ => Ok(worse::than(old, new)),
+        _ => Ok(match worse::than(old, new) {
+            // Whoever may write to the disk may put a header of his own there, under the same UUID.
+            None if old.is_some_and(|old| worse::is_another(old, new)) => {
+                let opens = proof::fits(device, None, recovery_key.as_bytes())?;
+                (!opens).then(|| {
+                    "its header has nothing in common with the backup, and the recovery key does not open it".into()
+                })
+            }
+            why => why,
+        }),
+    }
+}
+
+/// A header that was replaced under an older recovery key is still opened by that one.
+fn tell_of_older_key(common: &Common, device: &Device, key: &Cek) {
+    let (directory, prefix) = (places::local(common), replaced(device));
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_older = || Jwe::parse(&std::fs::read(&path).ok()?).and_then(|old| old.decrypt(key)).err();
+        if entry.file_name().to_string_lossy().starts_with(&prefix) && is_older().is_some() {
+            log::warning(format_args!(
+                "{}: a header that was replaced is kept under an older recovery key\n  rm {}    (when that key may be known to somebody)",
+                device.name,
+                path.display()
+            ));
+        }
     }
 }
 

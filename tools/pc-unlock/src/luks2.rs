@@ -233,8 +233,8 @@ fn at(file: &mut (impl Read + Seek), offset: usize, bytes: &mut [u8]) -> std::io
     file.read_exact(bytes)
 }
 
-/// What the copies of a version 2 header say whose checksums are wrong, of each that is there: `None` of one that cannot be
-/// read at all.
+/// What the copies of a version 2 header say whose checksums, or first bytes, are wrong, of each that is there: `None` of one
+/// that cannot be read at all.
 pub fn unsound(file: &mut (impl Read + Seek)) -> std::io::Result<Vec<Option<Metadata>>> {
     let mut found = Vec::new();
     for offset in std::iter::once(0).chain(SIZES) {
@@ -244,9 +244,16 @@ pub fn unsound(file: &mut (impl Read + Seek)) -> std::io::Result<Vec<Option<Meta
             other => other?,
         }
         let magic: &[u8] = if offset == 0 { b"LUKS\xba\xbe\x00\x02" } else { b"SKUL\xba\xbe\x00\x02" };
-        if binary.starts_with(magic) {
-            let whole = whole(file, offset, &binary).ok();
-            found.push(whole.and_then(|whole| metadata(&whole[BINARY..]).ok()));
+        // Its size may be wrong as well: the text ends where a zero follows it.
+        let mut json = Vec::new();
+        file.seek(SeekFrom::Start((offset + BINARY) as u64))?;
+        file.take(1).read_to_end(&mut json)?;
+        if json == b"{" {
+            file.take((SIZES[8] - BINARY - 1) as u64).read_to_end(&mut json)?;
+        }
+        let metadata = metadata(&json).ok().filter(|metadata| !metadata.digests.is_empty());
+        if metadata.is_some() || binary.starts_with(magic) {
+            found.push(metadata);
         }
     }
     Ok(found)

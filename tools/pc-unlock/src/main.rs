@@ -5,7 +5,6 @@
 //! byte that was not authenticated, and never waits for anything without a deadline.
 
 mod bind;
-mod chosen;
 mod cryptsetup;
 mod device;
 mod forever;
@@ -185,9 +184,9 @@ enum HeaderVerb {
         /// The device carries something else, a file system for example, that is to be lost for good
         #[arg(long)]
         yes_destroy_all_data_on_it: bool,
-        /// The device's header is sound, and nothing here opens the backup: its passphrase is known to me
+        /// Nothing here opens the backup, neither the recovery key nor its servers
         #[arg(long)]
-        overwrite_good_header: bool,
+        unproven_backup: bool,
         /// Where the recovery key is; `-` reads standard input
         #[arg(long, value_name = "FILE")]
         recovery_key_file: Option<PathBuf>,

@@ -182,7 +182,12 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
         Err(error) => return vec![device.failed(format!("{error:#}"), false)],
     };
     if task == Task::Check {
-        return bindings.iter().map(|binding| prove(client, device, binding)).collect();
+        return std::thread::scope(|scope| {
+            let prove = |binding| scope.spawn(move || prove(client, device, binding));
+            let threads: Vec<_> = bindings.iter().map(prove).collect();
+            let broken = |_| device.failed("an error in this program", false);
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(broken)).collect()
+        });
     }
     vec![first_that_opens(client, device, &bindings, task)]
 }

@@ -49,10 +49,14 @@ pub fn of(client: &Client, device: &Device, binding: &Binding) -> Proof {
 /// is down; one that is silent may have them.
 pub fn seal(client: &Client, pin: &Pin, text: &[u8], known: &[Key]) -> Result<Jwe, tang_client::Error> {
     let (jwe, faults) = sealed(client, pin, text, known)?;
-    match faults.into_iter().find(|fault| !fault.is_temporary()) {
-        None => Ok(jwe),
-        Some(fault) => Err(fault),
+    let (silent, gone): (Vec<_>, Vec<_>) = faults.into_iter().partition(tang_client::Error::is_temporary);
+    if let Some(fault) = gone.into_iter().next() {
+        return Err(fault);
     }
+    for fault in silent {
+        log::warning(format_args!("what is sealed now does not open by every server yet: {fault}"));
+    }
+    Ok(jwe)
 }
 
 /// A sealed text, and why single servers do not give their parts of it back.
@@ -98,7 +102,8 @@ pub fn slot(device: &Device, binding: &Binding, passphrase: &[u8]) -> Result<Opt
 /// `false`.
 pub fn fits(device: &Device, slot: Option<u32>, passphrase: &[u8]) -> Result<bool> {
     if let (Some(slot), Header::Luks2(metadata)) = (slot, luks2::read(&device.path)?) {
-        if !metadata.keyslots.contains_key(&slot.to_string()) {
+        // cryptsetup takes the passphrase of an unbound keyslot as well: anybody who writes to the disk can add one.
+        if !metadata.opening_slots().contains(slot.to_string().as_str()) {
             return Ok(false);
         }
     }

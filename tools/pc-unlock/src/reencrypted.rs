@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use crate::luks2::{self, Header, Metadata};
 
 const KEY: &str = "another volume key";
-const UNREADABLE: &str = "metadata too damaged to tell whether its volume key is another one";
+/// Of a header that is there, and says nothing.
+pub const UNREADABLE: &str = "a header that cannot be read";
 
 /// What the header of a device says of its data and `saved` does not. `None` when both agree, or when there is no header any
 /// more. Of one whose checksums are wrong what can be read counts: a byte that rotted hides no other key.
@@ -18,9 +19,9 @@ pub fn since(file: &mut (impl Read + Seek), saved: &mut (impl Read + Seek)) -> R
         (Ok(Header::Luks1(_)), Ok(Header::Luks1(_))) => {
             (luks1_data(file)? != luks1_data(saved)?).then_some(KEY)
         }
-        // A backup that says nothing is refused elsewhere; where nothing stands, nothing is lost.
-        (_, Err(_) | Ok(Header::None)) | (Ok(Header::None), _) => None,
-        (Err(_), Ok(Header::Luks2(saved))) => {
+        // A backup that says nothing is refused elsewhere; of version 1 nothing is left without its first bytes.
+        (_, Err(_) | Ok(Header::None)) | (Ok(Header::None), Ok(Header::Luks1(_))) => None,
+        (Err(_) | Ok(Header::None), Ok(Header::Luks2(saved))) => {
             let found = luks2::unsound(file)?;
             let said = found.iter().flatten().find_map(|present| differ(present, &saved));
             // What it says of the key may be just what is damaged.
@@ -42,7 +43,7 @@ fn differ(present: &Metadata, saved: &Metadata) -> Option<&'static str> {
 }
 
 /// The digests of the keys that the data is under, with the pieces. Which keyslots give them changes with every binding.
-fn keys(metadata: &Metadata) -> Vec<(&[String], &serde_json::Map<String, serde_json::Value>)> {
+pub fn keys(metadata: &Metadata) -> Vec<(&[String], &serde_json::Map<String, serde_json::Value>)> {
     let of_data = metadata.digests.values().filter(|digest| !digest.segments.is_empty());
     of_data.map(|digest| (digest.segments.as_slice(), &digest.key)).collect()
 }
@@ -82,6 +83,13 @@ mod tests {
         let end = json.find('\0').unwrap();
         let changed = json[..end].replace(r#""keyslots":["0"]"#, r#""keyslots":["4","5"]"#);
         let changed = changed.replace("unbound a", "another");
+        // Both copies, the checksum of the second one wrong.
+        let two = |first: Cursor<Vec<u8>>, second: Cursor<Vec<u8>>| {
+            let mut both = first.into_inner();
+            both.extend_from_slice(&second.into_inner());
+            both[0x4000..0x4004].copy_from_slice(b"SKUL");
+            Cursor::new(both)
+        };
         // A byte of the JSON, and one of the zeros behind it.
         let broken = |mut header: Cursor<Vec<u8>>, at: usize| {
             header.get_mut()[at] ^= 1;
@@ -95,6 +103,12 @@ mod tests {
             (broken(saved.clone(), 8000), saved.clone(), None),
             (broken(header("b", 1), 8000), saved.clone(), Some(KEY)),
             (broken(saved.clone(), 4096), saved.clone(), Some(UNREADABLE)),
+            // The first byte of all, which tells that it is a header.
+            (broken(saved.clone(), 0), saved.clone(), None),
+            (broken(header("b", 1), 0), saved.clone(), Some(KEY)),
+            // One copy that says nothing, and one that does.
+            (two(broken(saved.clone(), 4096), header("b", 1)), saved.clone(), Some(KEY)),
+            (two(broken(saved.clone(), 4096), saved.clone()), saved.clone(), None),
             (Cursor::new(vec![0; 8192]), saved.clone(), None),
             (version_1(1), version_1(1), None),
             (version_1(2), version_1(1), Some(KEY)),

@@ -1,5 +1,5 @@
-//! Writing a backup of a header back: not over what it does not belong to, not over what it is worse than, and never
-//! without a copy of a header that was sound.
+//! Writing a backup of a header back: not over what it does not belong to, not when nobody opens it, and never without a copy
+//! of what was there.
 
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use base64ct::{Base64UrlUnpadded, Encoding};
-use pc_cli::{Common, log, refused};
+use pc_cli::{Common, Exit, log, refused, try_again};
 use sha2::{Digest, Sha256};
 use tang_client::jwe::Cek;
 use tang_client::{Client, Jwe};
@@ -22,6 +22,8 @@ use crate::{cryptsetup, given, header, image, lock, places};
 
 /// A backup of a whole LUKS2 header (16 MiB) fits, in base64.
 const LARGEST: u64 = 24 << 20;
+/// And this much of what is there, which is more than cryptsetup makes by itself.
+const LONGEST: u64 = 17 << 20;
 
 /// Writes a backup back. Refused while the device is open or held, and when it holds anything else that `leave` does not
 /// name.
@@ -49,73 +51,84 @@ pub fn restore(
     let mut file = target::free(device)?;
     target::large_enough(device, &mut file, &image)?;
     target::may_be_lost(common, device, &mut file, &saved, leave)?;
-    let present = usable(device, &mut file)?;
+    let present = present(device, &mut file, &image::whole(&saved))?;
     // cryptsetup may want it for itself.
     drop(file);
-    if let Some(present) = present {
-        if present.as_slice() == saved.as_slice() {
-            log::info(format_args!("{}: has this header already", device.name));
-            return Ok(());
-        }
-        if !leave.good_header {
-            opens(client, device, &image, recovery_key)?;
-        }
-        keep(common, device, &key, &present)?;
+    if present.as_slice() == saved.as_slice() {
+        log::info(format_args!("{}: has this header already", device.name));
+        return Ok(());
     }
+    if !leave.unproven {
+        opens(client, device, &image, recovery_key)?;
+    }
+    keep(common, device, &key, &present, leave)?;
     cryptsetup::restore_header(&device.path, &image)?;
     log::info(format_args!("{}: header restored from {}", device.name, path.display()));
     Ok(())
 }
 
-/// The header that is there and all its keyslots, byte for byte, when somebody may open the data with it; one sound copy is
-/// enough for that.
-fn usable(device: &Device, file: &mut File) -> Result<Option<Zeroizing<Vec<u8>>>> {
+/// What stands where the header goes, byte for byte; of a header that can be read only what its keyslots need.
+fn present(device: &Device, file: &mut File, saved: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let length = match luks2::parse(file) {
-        Ok(Header::Luks2(metadata)) if !metadata.opening_slots().is_empty() => metadata.header_size() as u64,
-        Ok(Header::Luks1(_)) => luks2::extent_in(file)?.min(LARGEST),
-        Ok(_) | Err(_) => return Ok(None),
+        Ok(Header::Luks2(metadata)) => metadata.header_size() as u64,
+        _ => saved.len() as u64,
     };
     let mut image = Zeroizing::new(Vec::new());
     file.seek(SeekFrom::Start(0))
-        .and_then(|_| file.take(length).read_to_end(&mut image))
+        .and_then(|_| file.take(length.min(LONGEST)).read_to_end(&mut image))
         .with_context(|| format!("reading {}", device.name))?;
-    Ok(Some(image::cut(image)))
+    Ok(image::cut(image))
 }
 
-/// Refuses a backup that nobody here can open in the place of a header that somebody may: an older one, of before a
-/// rotation or without the recovery key, would lock the disk for good.
+/// Refuses a backup that nobody here can open: an older one, of before a rotation or without the recovery key, would lock the
+/// disk for good, and what is there may still be mended.
 fn opens(client: &Client, device: &Device, image: &Path, recovery_key: &str) -> Result<()> {
     let saved = Device { path: image.into(), ..device.clone() };
-    if proof::fits(&saved, None, recovery_key.as_bytes())? {
-        return Ok(());
-    }
-    let mut reasons = vec!["the recovery key opens no keyslot of it".to_string()];
-    for binding in saved.bindings()? {
+    let mut reasons = Vec::new();
+    let mut later = false;
+    let mut told = |error: &anyhow::Error| {
+        later |= Exit::of(error) == Exit::TryAgain;
+        format!("{error:#}")
+    };
+    reasons.push(match proof::fits(&saved, None, recovery_key.as_bytes()) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "the recovery key opens no keyslot of it".into(),
+        Err(error) => told(&error),
+    });
+    for binding in saved.bindings().unwrap_or_default() {
         let why = match proof::of(client, &saved, &binding) {
             Proof::Fits(..) => return Ok(()),
             Proof::Other => proof::OTHER.to_string(),
-            Proof::Unknown(error) => format!("{error:#}"),
+            Proof::Unknown(error) => told(&error),
         };
         reasons.push(format!("token {}: {why}", binding.token));
     }
-    Err(refused(format!(
-        "{}: it has a header that somebody may open, and nothing here opens the backup: {}\n  \
-         add --overwrite-good-header when you have a passphrase of the backup",
+    let text = format!(
+        "{}: nothing here opens the backup: {}\n  add --unproven-backup when you have a passphrase of it",
         device.name,
         reasons.join("; ")
-    )))
+    );
+    Err(if later { try_again(text) } else { refused(text) })
 }
 
 /// Beside the local backup, which the next run of the timer makes of what is restored now; under a name of its own, so that
 /// none takes the place of another one.
-fn keep(common: &Common, device: &Device, key: &Cek, present: &[u8]) -> Result<()> {
+fn keep(common: &Common, device: &Device, key: &Cek, present: &[u8], leave: Leave) -> Result<()> {
+    if present.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
     let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(present)[..9]);
-    let name = format!("{}.replaced-{digest}.jwe", device.id());
+    let name = format!("{}{digest}.jwe", header::replaced(device));
     let path = places::write(places::local(common), &name, header::sealed(key, present)?)?;
+    let path = path.display();
+    if luks2::copies(&mut Cursor::new(present))?.is_empty() {
+        log::info(format_args!("{}: what stood there is kept in {path}", device.name));
+        return Ok(());
+    }
+    let other = if leave.other_device { " --overwrite-other-device" } else { "" };
     log::info(format_args!(
-        "{0}: the header that it had is kept\n  pc-unlock header restore {0} --from {1}    (brings it back)",
-        device.name,
-        path.display()
+        "{0}: the header that it had is kept\n  pc-unlock header restore {0} --from {path} --recovery-key-file -{other}    (brings it back)",
+        device.name
     ));
     Ok(())
 }

@@ -4,12 +4,13 @@
 use anyhow::{Context, Result, anyhow};
 use pc_cli::{Common, log};
 use tang_client::jwk::Key;
-use tang_client::{Client, Pin, Policy};
+use tang_client::pin::Tang;
+use tang_client::{Client, Pin, Policy, url};
 
 use crate::device::{Binding, Device};
 use crate::proof::{self, Proof};
 use crate::settings::{as_lasting_as, classify};
-use crate::{bind, chosen, recover, unbind};
+use crate::{bind, recover, unbind};
 
 /// Keys that servers showed earlier: they vouch for the present ones after a rotation.
 pub fn known(policies: &[&Policy]) -> Vec<Key> {
@@ -24,9 +25,9 @@ pub fn is_up_to_date(client: &Client, policy: &Policy, pin: &Pin) -> Result<bool
     pc_run::timed(|| client.is_current(policy)).map_err(|error| classify(&error))
 }
 
-/// Rebinds one device. `wanted` is the file's pin; without a file each binding keeps the servers it has. A binding with a
-/// pin that is not of the network (a TPM, a stick), or was made with `--pin` for other servers, was chosen by somebody:
-/// it stays what it is, with its servers' present keys; without any server there is nothing to do.
+/// Rebinds one device. `wanted` is the file's pin, and every binding to Tang alone is the file's; without a file each one keeps
+/// the servers it has. A binding with a pin that is not of the network (a TPM, a stick) was chosen by somebody: it stays what
+/// it is, with its servers' present keys; without any server there is nothing to do.
 pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<&Pin>) -> Result<()> {
     bind::clean(client, device)?;
     let mut sound = device.bindings()?;
@@ -43,60 +44,65 @@ pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<
         }
         return Err(anyhow!("{} has no binding to rotate\n  pc-unlock bind {0}", device.name));
     }
-    let (files, chosen) = match wanted {
-        Some(pin) => parted(common, device, network, pin)?,
-        None => (network, Vec::new()),
-    };
-    let groups: Vec<_> = alike(kept)?.into_iter().chain(alike(chosen)?).collect();
     // One whose server is gone keeps none of the others from the keys that are theirs.
     let mut failed = Vec::new();
-    if let (Some(pin), false) = (wanted, files.is_empty()) {
-        failed.extend(rebind(common, client, device, &files, Some(pin)).err());
+    if let (Some(pin), false) = (wanted, network.is_empty()) {
+        tell_of_others(device, &network, pin);
+        failed.extend(rebind(common, client, device, &network, Some(pin)).err());
     }
-    failed.extend(groups.iter().filter_map(|group| rebind(common, client, device, group, None).err()));
-    if let Some(pin) = wanted {
-        chosen::tidy(common, device, &chosen::servers(pin.clone()))?;
+    let (kept, unreadable) = alike(if wanted.is_some() { kept } else { [network, kept].concat() });
+    failed.extend(unreadable.into_iter().map(|(token, error)| of_token(device, token, &error)));
+    for group in &kept {
+        let done = rebind(common, client, device, group, None);
+        failed.extend(done.err().map(|error| of_token(device, group[0].token, &error)));
     }
     pc_cli::together(failed)
 }
 
-/// The bindings that are the file's, or were, and those that somebody made with other servers.
-fn parted(
-    common: &Common,
-    device: &Device,
-    bindings: Vec<Binding>,
-    pin: &Pin,
-) -> Result<(Vec<Binding>, Vec<Binding>)> {
-    let (servers, noted) = (chosen::servers(pin.clone()), chosen::noted(common, device)?);
-    let is_files = |binding: &Binding| chosen::is_of(binding, &servers);
-    let is_chosen = |binding: &Binding| noted.iter().any(|pin| chosen::is_of(binding, pin));
-    let (chosen, files): (Vec<_>, Vec<_>) =
-        bindings.into_iter().partition(|binding| !is_files(binding) && is_chosen(binding));
-    let tell = |binding: &Binding, what: &str| {
-        let described = binding.policy.as_ref().map(Policy::describe).unwrap_or_default();
-        log::info(format_args!("{}: token {}, bound to {described}, {what}", device.name, binding.token));
-    };
-    for binding in &chosen {
-        tell(binding, "was made with --pin and stays");
+/// Says which one it was, and what its owner can do.
+fn of_token(device: &Device, token: u32, error: &anyhow::Error) -> anyhow::Error {
+    as_lasting_as(error, format!("{}: token {token}: {error:#}", device.name))
+}
+
+/// Names the bindings that are not to the file's servers before they go: somebody may have made one on purpose.
+fn tell_of_others(device: &Device, bindings: &[Binding], pin: &Pin) {
+    let servers = without_keys(pin.clone());
+    let policies = bindings.iter().filter_map(|binding| Some((binding.token, binding.policy.as_ref().ok()?)));
+    for (token, policy) in policies.filter(|(_, policy)| !policy.is_of(&servers)) {
+        log::warning(format_args!(
+            "{}: token {token}, bound to {}, gives way to the servers that the file names\n  \
+             put its server into [unlock], or bind it together with a TPM or a stick, when it is to stay",
+            device.name,
+            policy.describe()
+        ));
     }
-    for binding in files.iter().filter(|binding| !is_files(binding)) {
-        tell(binding, "gives way to the servers that the file names");
-    }
-    Ok((files, chosen))
 }
 
 /// Bindings to the same servers, whatever their keys were: a run that was interrupted leaves the one that it made beside
-/// the one that it was made from.
-fn alike(bindings: Vec<Binding>) -> Result<Vec<Vec<Binding>>> {
-    let mut groups: Vec<(Pin, Vec<Binding>)> = Vec::new();
+/// the one that it was made from. And those of which nobody can tell.
+fn alike(bindings: Vec<Binding>) -> (Vec<Vec<Binding>>, Vec<(u32, anyhow::Error)>) {
+    let (mut groups, mut unreadable): (Vec<(Pin, Vec<Binding>)>, Vec<_>) = Default::default();
     for binding in bindings {
-        let servers = chosen::servers(binding.policy.as_ref().map_err(Clone::clone)?.pin()?);
-        match groups.iter_mut().find(|(pin, _)| *pin == servers) {
-            Some((_, group)) => group.push(binding),
-            None => groups.push((servers, vec![binding])),
+        match binding.policy.as_ref().map_err(Clone::clone).and_then(Policy::pin).map(without_keys) {
+            Err(error) => unreadable.push((binding.token, classify(&error))),
+            Ok(servers) => match groups.iter_mut().find(|(pin, _)| *pin == servers) {
+                Some((_, group)) => group.push(binding),
+                None => groups.push((servers, vec![binding])),
+            },
         }
     }
-    Ok(groups.into_iter().map(|(_, group)| group).collect())
+    (groups.into_iter().map(|(_, group)| group).collect(), unreadable)
+}
+
+/// The servers of a pin, each in one spelling, whatever their keys are.
+pub fn without_keys(pin: Pin) -> Pin {
+    match pin {
+        Pin::Tang(tang) => {
+            Pin::Tang(Tang { url: url::normal(&tang.url), thumbprint: None, advertisement: None })
+        }
+        Pin::Sss(threshold, pins) => Pin::Sss(threshold, pins.into_iter().map(without_keys).collect()),
+        other @ Pin::Other(..) => other,
+    }
 }
 
 /// One binding to `wanted`, or to the servers they have, instead of these: the first of them that is that already, else a
@@ -129,12 +135,13 @@ fn rebind(
     let keep = if let Some(token) = keep {
         token
     } else {
-        let (existing, known) = (passphrase(common, client, device, bindings)?, known(&policies));
-        let pin = match wanted {
-            Some(pin) => pin.clone(),
-            None => trusted(client, &policies, &known)?,
-        };
-        bind::add(client, device, &pin, &existing, &known)?
+        match wanted {
+            Some(pin) => {
+                let existing = passphrase(common, client, device, bindings)?;
+                bind::add(client, device, pin, &existing, &known(&policies))?
+            }
+            None => again(client, device, bindings)?,
+        }
     };
     let (mut old, mut left) = (Vec::new(), Vec::new());
     for binding in bindings.iter().filter(|binding| binding.token != keep) {
@@ -164,12 +171,33 @@ fn stays(device: &Device, binding: &Binding, error: &anyhow::Error) -> anyhow::E
     as_lasting_as(error, text)
 }
 
-/// The servers of these bindings, by the keys for which they still vouch.
-fn trusted(client: &Client, policies: &[&Policy], known: &[Key]) -> Result<Pin> {
-    let pins = policies.iter().map(|policy| policy.pin()).collect::<Result<Vec<_>, _>>()?;
-    let vouched = |pin: &&Pin| pins.len() == 1 || client.encrypt(pin, b"", false, known).is_ok();
-    let pin = pins.iter().find(vouched).or(pins.first());
-    pin.cloned().context("it has no binding to rotate")
+/// A new binding to the servers of one of these, the first whose keys they still vouch for, else the first, with the
+/// passphrase of that very one. Whoever may write to the disk may put any token there, with servers of his own: they get
+/// nothing but what that token opens already, never the passphrase of another one or the recovery key.
+fn again(client: &Client, device: &Device, bindings: &[Binding]) -> Result<u32> {
+    let mut last = anyhow!("it has no binding to rotate");
+    let mut open = Vec::new();
+    for binding in bindings {
+        match (proof::of(client, device, binding), &binding.policy) {
+            (Proof::Fits(passphrase, _), Ok(policy)) => {
+                open.push((passphrase, policy.pin()?, known(&[policy])));
+            }
+            (Proof::Fits(..) | Proof::Other, _) => {
+                last = anyhow!(
+                    "{}\n  cryptsetup token remove --token-id {} {}    (when nobody knows it)",
+                    proof::OTHER,
+                    binding.token,
+                    device.name
+                );
+            }
+            (Proof::Unknown(error), _) => last = error,
+        }
+    }
+    let vouched = |(_, pin, known): &&(_, Pin, Vec<Key>)| client.encrypt(pin, b"", false, known).is_ok();
+    match open.iter().find(vouched).or(open.first()) {
+        Some((passphrase, pin, known)) => bind::add(client, device, pin, passphrase, known),
+        None => Err(last),
+    }
 }
 
 fn works(client: &Client, device: &Device, binding: &Binding) -> Result<bool> {

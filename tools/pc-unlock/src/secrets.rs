@@ -206,6 +206,12 @@ impl Secrets {
         if rotate::is_up_to_date(client, &policy, pin)? {
             return Ok(false);
         }
+        if !policy.is_of(&rotate::without_keys(pin.clone())) {
+            log::warning(format_args!(
+                "{name}: was sealed to {}, which gives way to the servers that the file names",
+                policy.describe()
+            ));
+        }
         let plaintext = decrypt(client, name, &policy).or_else(|error| self.opened(name, error))?;
         let jwe = pc_run::timed(|| proof::seal(client, pin, &plaintext, &rotate::known(&[&policy])))
             .map_err(|error| classify(&error))

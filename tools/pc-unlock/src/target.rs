@@ -23,8 +23,8 @@ pub struct Leave {
     pub other_device: bool,
     /// Whatever is there.
     pub everything: bool,
-    /// A header that is sound, for one that nothing here opens.
-    pub good_header: bool,
+    /// Whatever header is there, for one that nothing here opens.
+    pub unproven: bool,
 }
 
 /// Opens the device for us alone: the kernel gives no device that is mounted, or below a mapper, a RAID or a volume group
@@ -83,6 +83,14 @@ pub fn may_be_lost(
     let recorded = if copies.is_empty() { recorded(common, device)? } else { None };
     let since =
         if other.is_none() { reencrypted::since(file, &mut header).with_context(reading)? } else { None };
+    if since == Some(reencrypted::UNREADABLE) && !leave.other_device {
+        return Err(refused(format!(
+            "{} holds {}, so that nobody can tell whether its volume key is still that of the backup of {saved}\n  \
+             add --overwrite-other-device unless it was re-encrypted since; what is there is kept",
+            device.name,
+            reencrypted::UNREADABLE
+        )));
+    }
     if let Some(what) = since.filter(|_| !leave.other_device) {
         return Err(refused(format!(
             "{} holds {what} than the backup of {saved} (re-encrypted since?)\n  \

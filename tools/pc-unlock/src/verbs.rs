@@ -16,8 +16,8 @@ use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::target::Leave;
 use crate::{
-    Cli, HeaderVerb, Verb, bind, chosen, forever, header, lock, luks2, open, places, recover, restore,
-    rotate, settings, text, typed, unbind, vouched,
+    Cli, HeaderVerb, Verb, bind, forever, header, lock, luks2, open, places, recover, restore, rotate,
+    settings, text, typed, unbind, vouched,
 };
 
 pub fn run(cli: &Cli) -> Result<Exit> {
@@ -58,15 +58,11 @@ fn verb(cli: &Cli) -> Result<Exit> {
             pc_cli::emit(common.json, &status)?;
             Ok(Exit::of_answer(*exit_code, !status.healthy))
         }
-        Verb::Bind { device, pin: given } => {
-            let pin = settings::pin(common, given.as_deref())?;
+        Verb::Bind { device, pin } => {
+            let pin = settings::pin(common, pin.as_deref())?;
             let device = settings::device(common, device)?;
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || {
-                // Before there is such a binding: a rotation that comes between finds nothing to keep.
-                if given.is_some() {
-                    chosen::note(common, &device, &pin)?;
-                }
                 let present = vouched::present(common, client, &pin, &seen([&device]));
                 bind::bind(client, &device, &pin, &present, || typed::passphrase(&device))
             })?;
@@ -271,7 +267,7 @@ fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
             from,
             overwrite_other_device,
             yes_destroy_all_data_on_it,
-            overwrite_good_header,
+            unproven_backup,
             recovery_key_file,
         } => {
             let device = settings::device(common, device)?;
@@ -280,7 +276,7 @@ fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
             let leave = Leave {
                 other_device: *overwrite_other_device,
                 everything: *yes_destroy_all_data_on_it,
-                good_header: *overwrite_good_header,
+                unproven: *unproven_backup,
             };
             restore::restore(common, client, &device, &from, key.text(), leave)?;
             Ok(Exit::Done)

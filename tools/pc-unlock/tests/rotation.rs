@@ -203,50 +203,97 @@ fn a_kept_key_that_is_damaged_is_kept_anew() {
     machine.ok(&["check", "--servers"], b"");
 }
 
-/// Somebody bound it to a server of their own beside the file's.
+/// Somebody may have made it on purpose, with --pin: the file is what holds, and says where it belongs.
 #[test]
-fn a_binding_that_somebody_made_with_pin_stays_and_those_of_an_older_file_go() {
+fn bindings_to_servers_that_the_file_does_not_name_are_told_before_they_go() {
     let (a, b, machine) = two();
-    let c = Tang::start("P-256");
     let name = device("ata-A");
     machine.file(1, &[&a], &["ata-A"]);
     machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
     let pin = format!(r#"{{"tang":{}}}"#, b.config());
     machine.ok(&["bind", &name, "--pin", &pin], PASSPHRASE.as_bytes());
-    let bound_to = |servers: &[&Tang]| {
-        let (mut found, mut all) = (pins(&machine), Vec::new());
-        all.extend(servers.iter().map(|server| format!("tang({})", server.url)));
-        all.sort();
-        found.sort();
-        assert_eq!(found, all);
-    };
-    let stays = format!("bound to tang({}), was made with --pin and stays", b.url);
-    for rotated in [None, Some(&a), Some(&b)] {
-        if let Some(tang) = rotated {
-            tang.rotate("P-256");
-        }
-        let answer = machine.ok(&["rotate"], b"");
-        assert!(answer.err.contains(&stays), "{}", answer.err);
-        bound_to(&[&a, &b]);
-        let made = answer.err.matches("bound keyslot").count();
-        assert_eq!(made, usize::from(rotated.is_some()), "{}", answer.err);
-    }
-    // Killed between, the repeat knows which one was the file's.
-    machine.file(1, &[&c], &["ata-A"]);
+    machine.ok(&["seal", "x", "--pin", &pin], b"secret");
+    let goes =
+        format!("token 1, bound to tang({}), gives way to the servers that the file names\n  put its", b.url);
+    let sealed =
+        format!("x: was sealed to tang({}), which gives way to the servers that the file names", b.url);
+    // Killed between, the repeat does the same.
     machine.cryptsetup("case \"$*\" in *luksKillSlot*) kill -9 $PPID; exit 1;; esac");
     let killed = machine.unlock(&["rotate"], b"");
-    let goes = format!("bound to tang({}), gives way to the servers that the file names", a.url);
     assert!(killed.code != 0 && killed.err.contains(&goes), "{}", killed.err);
     machine.real_cryptsetup();
-    bound_to(&[&a, &b, &c]);
-    machine.ok(&["rotate"], b"");
-    bound_to(&[&b, &c]);
-    // What the file names is the file's from then on.
-    for server in [&b, &a] {
-        machine.file(1, &[server], &["ata-A"]);
-        machine.ok(&["rotate"], b"");
-        bound_to(&[server]);
+    let rotated = machine.ok(&["rotate"], b"");
+    assert!(rotated.err.contains(&goes) && rotated.err.contains(&sealed), "{}", rotated.err);
+    assert_eq!(pins(&machine), [format!("tang({})", a.url)]);
+    assert_eq!(machine.ok(&["rotate"], b"").err, "");
+}
+
+/// Whoever may write to the disk plants a token with servers of his own: its passphrase fits nothing, so it gets none.
+#[test]
+fn a_token_that_somebody_has_put_there_is_given_no_keyslot() {
+    let (a, thief, machine) = two();
+    let name = device("ata-A");
+    machine.file(1, &[&a], &["ata-A"]);
+    machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+    // The recovery key lies open, as on every node that runs.
+    let secrets = machine.root.path().join("run/personal-cluster/secrets");
+    std::fs::create_dir_all(&secrets).unwrap();
+    std::fs::write(secrets.join("recovery-key"), PASSPHRASE).unwrap();
+    let stick = machine.root.path().join("stick");
+    std::fs::write(&stick, support::run("jose", &["jwk", "gen", "-i", r#"{"alg":"A256GCM"}"#], b"")).unwrap();
+    let kept =
+        format!(r#"{{"t":1,"pins":{{"tang":{},"file":{{"name":"{}"}}}}}}"#, thief.config(), stick.display());
+    let whole = std::fs::read(machine.path("ata-A")).unwrap();
+    let file = machine.root.path().join("etc/personal-cluster/cluster.toml");
+    for (pin, config, named, with_file) in
+        [("sss", kept.as_str(), &[][..], true), ("tang", &thief.config(), &[name.as_str()], false)]
+    {
+        std::fs::write(machine.path("ata-A"), &whole).unwrap();
+        let jwe = support::unlock(&["encrypt", pin, config], b"a passphrase of the thief's");
+        // As Clevis did it by hand: the token names a keyslot of somebody else's.
+        let jwe = text(&jwe.out);
+        let jwe = tang_client::Jwe::parse(jwe.as_bytes()).unwrap().to_json();
+        let token = serde_json::json!({"type": "clevis", "keyslots": ["0"], "jwe": jwe}).to_string();
+        let path = machine.path("ata-A");
+        let import = ["token", "import", "--token-id", "7", "--json-file", "-", path.to_str().unwrap()];
+        support::run("cryptsetup", &import, token.as_bytes());
+        if !with_file {
+            std::fs::remove_file(&file).unwrap();
+        }
+        let slots = machine.shape("ata-A").0;
+        let answer = machine.unlock(&[&["rotate"], named].concat(), b"");
+        assert_eq!(answer.code, 1, "{pin}: {}", answer.err);
+        let told = format!(
+            "{name}: token 7: the token's passphrase does not fit its keyslot\n  cryptsetup token remove --token-id 7"
+        );
+        assert!(answer.err.contains(&told), "{pin}: {}", answer.err);
+        assert_eq!(machine.shape("ata-A").0, slots, "{pin}");
     }
+}
+
+/// Its keyslot gives a key that nothing is under: anybody can add one without any passphrase.
+#[test]
+fn a_keyslot_that_opens_no_data_proves_nothing() {
+    let (a, _b, machine) = two();
+    let name = device("ata-A");
+    machine.file(1, &[&a], &["ata-A"]);
+    let path = machine.path("ata-A");
+    let path = path.to_str().unwrap();
+    let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-"];
+    let unbound = ["luksAddKey", "--batch-mode", "--unbound", "--key-size", "512", "--key-slot", "5"];
+    support::run("cryptsetup", &[&unbound[..], &quick, &[path]].concat(), b"unbound");
+    let jwe = support::unlock(&["encrypt", "tang", &a.config()], b"unbound");
+    let jwe = tang_client::Jwe::parse(text(&jwe.out).as_bytes()).unwrap().to_json();
+    let token = serde_json::json!({"type": "clevis", "keyslots": ["5"], "jwe": jwe}).to_string();
+    support::run("cryptsetup", &["token", "import", "--json-file", "-", path], token.as_bytes());
+    for verb in [&["check"][..], &["open", "--test"]] {
+        let answer = machine.unlock(verb, b"");
+        assert_eq!(answer.code, 1, "{verb:?}: {}", answer.err);
+        assert!(answer.err.contains("does not fit its keyslot"), "{}", answer.err);
+    }
+    machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+    machine.ok(&["rotate"], b"");
+    assert!(machine.ok(&["open", "--test"], b"").err.is_empty());
 }
 
 /// Of two sticks with one path only one is plugged in: the binding to the other is somebody's.

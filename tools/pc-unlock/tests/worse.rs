@@ -95,6 +95,23 @@ fn another_disk_under_the_name_replaces_no_backup_unless_it_was_made_here() {
     replaced(&machine, &[]);
 }
 
+/// Made by whoever has the disk in his hands, under the UUID that everybody may read.
+#[test]
+fn a_header_of_another_key_under_the_same_uuid_replaces_no_backup() {
+    let machine = saved();
+    let path = machine.path("ata-A");
+    let path = path.to_str().unwrap();
+    let uuid = run("cryptsetup", &["luksUUID", path], b"");
+    let uuid = support::text(&uuid);
+    let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-"];
+    let format = ["luksFormat", "--batch-mode", "--uuid", uuid.trim(), path];
+    run("cryptsetup", &[&format[..], &quick].concat(), b"the thief's");
+    kept(&machine, "its header has nothing in common with the backup, and the recovery key does not open it");
+    // The right one, made anew.
+    run("cryptsetup", &[&format[..], &quick].concat(), KEY);
+    replaced(&machine, &[]);
+}
+
 #[test]
 fn changes_that_cryptsetup_makes_are_followed() {
     let machine = saved();
