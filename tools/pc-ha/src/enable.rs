@@ -36,7 +36,7 @@ pub fn enable(common: &Common, want: &Want) -> Result<Exit> {
             "the watchdog is softdog: a kernel that hangs does not reset itself, and is taken for dead",
         );
     }
-    let local = |id: &str| ["sbd", "corosync", "quorum-device"].contains(&id);
+    let local = |id: &str| ["watchdog-module", "sbd", "corosync", "quorum-device"].contains(&id);
     let steps: Vec<_> = outcome.plan.steps.into_iter().filter(|step| local(&step.id)).collect();
     apply::files(common, want, &have, &steps)?;
     files::enable(&common.root)?;

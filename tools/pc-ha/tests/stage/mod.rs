@@ -165,6 +165,17 @@ impl Stage {
         self.run(command, arguments, "")
     }
 
+    /// With a directory of the machine that nothing can be written to.
+    pub fn pc_ha_read_only(&self, directory: &str, arguments: &[&str]) -> Output {
+        let script = "mount -t tmpfs -o ro none \"$0\" && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", script])
+            .arg(self.at(directory))
+            .arg(env!("CARGO_BIN_EXE_pc-ha"));
+        self.run(command, arguments, "")
+    }
+
     fn run(&self, mut command: Command, arguments: &[&str], stdin: &str) -> Output {
         command
             .arg("--root")
