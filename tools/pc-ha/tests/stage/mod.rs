@@ -6,8 +6,11 @@ pub mod children;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use children::fed;
 
@@ -141,7 +144,26 @@ impl Stage {
             r#"{{"schema":"pc.storage/1","measured_at":"{}","healthy":{healthy},"quorum":true,"heal_pending":{heal_pending},"volumes":[]}}"#,
             now.trim()
         );
-        self.write("run/personal-cluster/storage.json", &text);
+        self.write("run/personal-cluster/storage.new", &text);
+        let [new, known] = ["new", "json"].map(|end| self.at(&format!("run/personal-cluster/storage.{end}")));
+        fs::rename(new, known).unwrap();
+    }
+
+    /// While this runs pc-gluster measures, more often than it would.
+    pub fn measured<T>(&self, healthy: bool, run: impl FnOnce() -> T) -> T {
+        let over = AtomicBool::new(false);
+        self.storage(0, healthy);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(500));
+                    self.storage(0, healthy);
+                }
+            });
+            let end = std::panic::catch_unwind(AssertUnwindSafe(run));
+            over.store(true, Ordering::Relaxed);
+            end.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     fn path(&self) -> String {
