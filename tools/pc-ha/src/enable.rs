@@ -63,5 +63,12 @@ pub fn enable(common: &Common, want: &Want) -> Result<Exit> {
         }
     }
     apply::apply(common, want, false, None, &mut Vec::new())?;
-    systemd::request(UNIT).map(|()| Exit::Done)
+    systemd::request(UNIT)?;
+    if host::engine()?.maintenance {
+        return Err(try_again(
+            "pacemaker leaves everything alone: maintenance mode is on, from before\n  \
+             pc-ha enable on every node, then on one of them: pc-ha maintenance off",
+        ));
+    }
+    Ok(Exit::Done)
 }

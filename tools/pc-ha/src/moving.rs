@@ -109,7 +109,7 @@ pub fn drain(common: &Common, want: &Want, node: &str, patience: Duration) -> Re
 /// Marks a node that can be missed, and waits until nothing needs it. Asked for again, it goes on where it was.
 pub fn empty(common: &Common, want: &Want, node: &str, patience: Duration) -> Result<DrainAnswer> {
     let (started, engine) = (Instant::now(), host::engine()?);
-    let moves = !engine.vms_on(node).is_empty() || engine.node(node).is_some_and(|node| node.drained);
+    let touched = !engine.vms_on(node).is_empty() || engine.node(node).is_some_and(|node| node.drained);
     let pinned = engine.vms_on(node).into_iter().filter(|vm| want.vm(vm).is_some_and(|vm| vm.pinned));
     let stopping: Vec<String> = pinned.collect();
     if !stopping.is_empty() {
@@ -140,7 +140,7 @@ pub fn empty(common: &Common, want: &Want, node: &str, patience: Duration) -> Re
     }
     // What the guests wrote while they moved may still be on its way to the other copies.
     let left = Instant::now();
-    while let Some(reason) = unhealed(common, moves.then_some(left)) {
+    while let Some(reason) = unhealed(common, touched.then_some(left)) {
         tell(&format!("draining {node}: {}", reason.lines().next().unwrap_or_default()));
         if Instant::now() >= until {
             return Err(try_again(format!("{node} has no VM any more, but: {reason}{undo}")));
@@ -189,6 +189,8 @@ pub fn refill(want: &Want, node: &str, stay: bool, patience: Duration) -> Result
     let started = Instant::now();
     host::engine()?;
     pacemaker::standby(node, false)?;
+    // That of a reboot which has not begun yet, or never will.
+    pacemaker::standby_until_boot(node, false)?;
     log::info(format_args!("{node} takes VMs again"));
     pacemaker::settle(patience)?;
     let engine = host::engine()?;

@@ -34,8 +34,12 @@ fn a_node_that_is_drained_gives_its_vms_away_and_gets_them_back() {
     assert_eq!(output.status.code(), Some(75), "{}", said(&output));
     let told = "node3 cannot be missed now: node2 is drained: one node at a time\n  pc-ha undrain node2\n";
     assert!(said(&output).ends_with(told), "{}", said(&output));
+    // Standing by for a reboot that never came, besides.
+    let until_boot = ["--node", "node2", "--name", "standby", "--lifetime", "reboot", "--update", "on"];
+    stage.pacemaker("crm_attribute", &until_boot);
     let answer = stage.json(&["undrain", "node2", "--stay"]);
     assert_eq!(answer["drained"], false);
+    assert!(!stage.read("cib.xml").contains(r#"name="standby""#), "{}", stage.read("cib.xml"));
     // It takes VMs again, and is asked for this one: the constraint that sends it is gone when the verb ends.
     let output = stage.pc_ha(&["move", "mail", "node2"]);
     assert_eq!(output.status.code(), Some(75), "{}", said(&output));

@@ -71,11 +71,13 @@ pub const QUORUM: &str = include_str!("../recorded/quorumtool.txt");
 
 pub struct Stage {
     root: tempfile::TempDir,
+    /// Where systemd, or who stands for it, is asked.
+    pub bus: Option<String>,
 }
 
 impl Stage {
     pub fn new() -> Stage {
-        let stage = Stage { root: tempfile::tempdir().unwrap() };
+        let stage = Stage { root: tempfile::tempdir().unwrap(), bus: None };
         stage.write("cluster.toml", FILE);
         stage.write("cib.xml", CIB);
         stage.write("sys/class/watchdog/watchdog0/identity", "i6300ESB timer\n");
@@ -209,6 +211,9 @@ impl Stage {
             .env("PATH", self.path())
             .env("CIB_file", self.at("cib.xml"))
             .env_remove("JOURNAL_STREAM");
+        if let Some(bus) = &self.bus {
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
+        }
         fed(&mut command, stdin)
     }
 
