@@ -268,9 +268,12 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
 fn status(common: &Common, file: &Cluster, want: &Want) -> Result<Status> {
     let have = host::look(common)?;
     let enabled = host::files::is_enabled(&common.root);
+    let chosen = watchdog::choose(&want.watchdog, &have.watchdogs);
+    let fed = chosen.as_ref().ok().filter(|_| host::files::sbd_runs(&common.root));
     let seen = Seen {
         enabled,
-        watchdog: watchdog::choose(&want.watchdog, &have.watchdogs).cloned(),
+        unfed: fed.and_then(|chosen| watchdog::unfed(chosen, &have.watchdogs)),
+        watchdog: chosen.cloned(),
         engine: host::engine_and_fencing().map_err(|error| format!("{error:#}")),
         quorum: host::quorum().ok(),
         outcome: plan::plan(want, &have, false)?,

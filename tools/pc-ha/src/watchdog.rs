@@ -119,6 +119,19 @@ pub fn choose<'a>(wanted: &str, found: &'a [Watchdog]) -> Result<&'a Watchdog, S
     })
 }
 
+/// Why a running sbd does not feed the watchdog that was chosen, as far as the kernel tells.
+pub fn unfed(chosen: &Watchdog, found: &[Watchdog]) -> Option<String> {
+    if chosen.armed {
+        return None;
+    }
+    let armed: Vec<Watchdog> = found.iter().filter(|watchdog| watchdog.armed).cloned().collect();
+    let (device, identity) = (&chosen.device, &chosen.identity);
+    Some(format!(
+        "{device} {identity} is to reset this node, and sbd, which runs, has not armed it (armed: {}): it reads which one when it starts",
+        if armed.is_empty() { "none".into() } else { list(&armed) }
+    ))
+}
+
 fn list(found: &[Watchdog]) -> String {
     if found.is_empty() {
         return "it has none".into();
@@ -212,6 +225,25 @@ mod tests {
             "ha.watchdog_seconds: /dev/watchdog0 (iTCO_wdt) cannot be told to wait 3 s\n  write 4 or more, on every node the same"
         );
         assert!(chip("1", "63").takes(64).unwrap_err().contains("write 63 or less"));
+    }
+
+    /// It was chosen when sbd ran already: a chip whose driver was loaded later, another line in the file.
+    #[test]
+    fn another_watchdog_than_the_chosen_one_is_noticed() {
+        let of = |device: &str, identity: &str, state: &str| {
+            watchdog(device, &[("identity", identity), ("state", state)])
+        };
+        let found = |chip: &str, soft: &str| {
+            [of("/dev/watchdog0", "iTCO_wdt", chip), of("/dev/watchdog1", "Software Watchdog", soft)]
+        };
+        let why = |found: &[Watchdog]| unfed(&found[0], found);
+        assert_eq!(why(&found("active", "inactive")), None);
+        let told = why(&found("inactive", "active")).unwrap();
+        let begins =
+            "sbd runs, and armed is not /dev/watchdog0 iTCO_wdt, but /dev/watchdog1 Software Watchdog: ";
+        assert!(told.starts_with(begins), "{told}");
+        let told = why(&found("inactive", "inactive")).unwrap();
+        assert!(told.contains(" has not armed it (armed: none): "), "{told}");
     }
 
     #[test]

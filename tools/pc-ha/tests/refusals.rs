@@ -29,6 +29,23 @@ fn no_watchdog_is_refused_and_softdog_is_warned_of() {
     assert_eq!(stage.json(&["status"])["watchdog"]["device"], "/dev/watchdog1", "a chip is preferred");
 }
 
+#[test]
+fn a_watchdog_that_sbd_does_not_feed_is_a_problem() {
+    let stage = Stage::running();
+    stage.write("var/lib/personal-cluster/ha-enabled", "");
+    stage.write("sys/class/watchdog/watchdog0/state", "inactive\n");
+    stage.write("sys/class/watchdog/watchdog1/identity", "Software Watchdog\n");
+    stage.write("sys/class/watchdog/watchdog1/state", "active\n");
+    let problems = || stage.json(&["status"])["problems"].to_string();
+    assert!(!problems().contains("sbd, which runs"), "it does not");
+    stage.write("proc/77/comm", "sbd\n");
+    let told = "sbd, which runs, has not armed it (armed: /dev/watchdog1 Software Watchdog): ";
+    assert!(problems().contains(told), "{}", problems());
+    assert!(problems().contains("pc-ha drain node1 && ssh node1 systemctl reboot"), "{}", problems());
+    stage.write("sys/class/watchdog/watchdog0/state", "active\n");
+    assert_eq!(problems(), "[]");
+}
+
 /// A driver that was loaded by hand is not there after the next boot: sbd would fail, and nothing start.
 #[test]
 fn every_boot_loads_the_driver_of_the_watchdog() {
