@@ -239,9 +239,9 @@ mod tests {
         let why = |found: &[Watchdog]| unfed(&found[0], found);
         assert_eq!(why(&found("active", "inactive")), None);
         let told = why(&found("inactive", "active")).unwrap();
-        let begins =
-            "sbd runs, and armed is not /dev/watchdog0 iTCO_wdt, but /dev/watchdog1 Software Watchdog: ";
-        assert!(told.starts_with(begins), "{told}");
+        let armed =
+            "has not armed it (armed: /dev/watchdog1 Software Watchdog): it reads which one when it starts";
+        assert!(told.starts_with("/dev/watchdog0 iTCO_wdt is to") && told.ends_with(armed), "{told}");
         let told = why(&found("inactive", "inactive")).unwrap();
         assert!(told.contains(" has not armed it (armed: none): "), "{told}");
     }
