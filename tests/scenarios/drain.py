@@ -30,6 +30,8 @@ with subtest("while it is away no other node can be drained: the quorum would go
 with subtest(f"{host.name} is rebooted and undrained: the VM comes home, if it was at home there"):
     host.reboot()
     all_here(host)
+    driver = status(host)["watchdog"]["module"]
+    host.succeed(f"grep -Rx {driver} /etc/modules-load.d")
     # A VM comes to no node whose volume is not there yet.
     missable(host)
     answer = json.loads(host.succeed(f"pc-ha --applied undrain {host.name} --json", timeout=3600))

@@ -31,7 +31,7 @@ pub fn apply(root: &Path, want: &Want, printed: Option<&Plan<Action>>, done: &mu
     };
     let status = report::gather(root, want, &seen, Depth::AsNeeded);
     heal::nudge(&status, &report::last_pending(root));
-    report::publish(root, want, &status, result.as_ref().err())?;
+    report::publish(root, want, &status, seen.since, result.as_ref().err())?;
     report::tell(status.to_string().lines().next().unwrap_or_default());
     let waiting = result?;
     if let Some(line) = waiting.first() {

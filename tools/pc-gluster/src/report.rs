@@ -67,8 +67,14 @@ pub fn last_pending(root: &Path) -> Vec<(String, Option<u64>)> {
 }
 
 /// Writes `/run/personal-cluster/gluster.json` and the seam file `storage.json`; warns of faults that the
-/// last report did not have, unless `error`, which ends this run, says the same.
-pub fn publish(root: &Path, want: &Want, status: &Status, error: Option<&anyhow::Error>) -> Result<()> {
+/// last report did not have, unless `error`, which ends this run, says the same. `since` is when the look began that it is of.
+pub fn publish(
+    root: &Path,
+    want: &Want,
+    status: &Status,
+    since: OffsetDateTime,
+    error: Option<&anyhow::Error>,
+) -> Result<()> {
     let told = error.map(|error| format!("{error:#}")).unwrap_or_default();
     let before = std::fs::read_to_string(root.join("run/personal-cluster/gluster.json")).unwrap_or_default();
     for fault in &status.faults {
@@ -81,16 +87,15 @@ pub fn publish(root: &Path, want: &Want, status: &Status, error: Option<&anyhow:
     pc_cli::write_status(root, "gluster", status)?;
     let local: Vec<(String, bool)> =
         want.local.iter().map(|name| (name.clone(), mounts::is_mount_point(&mounts::point(name)))).collect();
-    let now =
-        OffsetDateTime::now_utc().replace_nanosecond(0)?.format(&Rfc3339).context("formatting the time")?;
-    pc_cli::write_status(root, "storage", &Storage::new(status, &local, now))
+    let since = since.replace_nanosecond(0)?.format(&Rfc3339).context("formatting the time")?;
+    pc_cli::write_status(root, "storage", &Storage::new(status, &local, since))
 }
 
 /// Looks, reports and publishes in one go; the lock is not needed, each file is replaced atomically.
 pub fn refresh(root: &Path, want: &Want, depth: Depth) -> Result<Status> {
     let seen = host::look(want);
     let status = gather(root, want, &seen, depth);
-    publish(root, want, &status, None)?;
+    publish(root, want, &status, seen.since, None)?;
     Ok(status)
 }
 

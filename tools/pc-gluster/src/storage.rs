@@ -10,7 +10,7 @@ use crate::status::Status;
 pub struct Storage {
     /// `pc.storage/1`.
     pub schema: &'static str,
-    /// When this was measured, RFC 3339 UTC.
+    /// When the look began that this is of, RFC 3339 UTC.
     pub measured_at: String,
     /// Nothing is missing anywhere.
     pub healthy: bool,

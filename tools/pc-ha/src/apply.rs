@@ -103,6 +103,16 @@ fn perform(common: &Common, want: &Want, have: &Have, action: &Action) -> Result
             let chosen = watchdog::choose(&want.watchdog, &have.watchdogs).map_err(refused)?;
             files::write(&common.under_root(sbd::PATH), &sbd::render(want, chosen))
         }
+        Action::WatchdogModule { module } => {
+            let path = common.under_root(watchdog::MODULES);
+            files::write(&path, &watchdog::modules_file(module)).map_err(|error| {
+                // A /etc that is nothing but the system's own configuration.
+                if files::is_read_only(&error) {
+                    return refused(format!("{error:#}\n  NixOS: boot.kernelModules = [ \"{module}\" ];"));
+                }
+                error
+            })
+        }
         Action::CorosyncWrite => files::write(&common.under_root(corosync::PATH), &corosync::render(want)),
         Action::QuorumDevice { host: Some(host) } => {
             files::write(&common.under_root(corosync::QUORUM_DEVICE), &corosync::quorum_device(host))

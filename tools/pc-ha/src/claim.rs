@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use pc_cli::{Common, Exit, log, refused};
+use pc_cli::{Common, Exit, log, refused, try_again};
 
 use crate::engine::{Engine, Resource};
 use crate::host::{self, pacemaker, peers, siblings};
@@ -47,13 +47,16 @@ pub fn check(want: &Want, engine: &Engine, flag: &str, dead: &[String]) -> Resul
 /// Has a VM run. With `dead` first has pc-vm note that it runs nowhere, which otherwise only these nodes could say.
 pub fn start(common: &Common, want: &Want, vm: &str, dead: &[String], patience: Duration) -> Result<Exit> {
     let resource = moving::resource(want, vm)?;
-    if !dead.is_empty() {
-        let engine = host::engine()?;
-        if !engine.vm(&resource).is_some_and(Resource::is_active) {
-            check(want, &engine, "--owner-is-dead", dead)?;
-            siblings::disown(vm, dead)?;
-            pacemaker::forget_failures(&resource)?;
-        }
+    let engine = host::engine()?;
+    if engine.maintenance {
+        return Err(try_again(
+            "maintenance mode is on: pacemaker starts nothing, and has fenced nobody\n  pc-ha maintenance off",
+        ));
+    }
+    if !dead.is_empty() && !engine.vm(&resource).is_some_and(Resource::is_active) {
+        check(want, &engine, "--owner-is-dead", dead)?;
+        siblings::disown(vm, dead)?;
+        pacemaker::forget_failures(&resource)?;
     }
     moving::target(common, want, vm, true, patience)
 }

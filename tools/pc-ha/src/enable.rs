@@ -36,7 +36,7 @@ pub fn enable(common: &Common, want: &Want) -> Result<Exit> {
             "the watchdog is softdog: a kernel that hangs does not reset itself, and is taken for dead",
         );
     }
-    let local = |id: &str| ["sbd", "corosync", "quorum-device"].contains(&id);
+    let local = |id: &str| ["watchdog-module", "sbd", "corosync", "quorum-device"].contains(&id);
     let steps: Vec<_> = outcome.plan.steps.into_iter().filter(|step| local(&step.id)).collect();
     apply::files(common, want, &have, &steps)?;
     files::enable(&common.root)?;
@@ -63,5 +63,12 @@ pub fn enable(common: &Common, want: &Want) -> Result<Exit> {
         }
     }
     apply::apply(common, want, false, None, &mut Vec::new())?;
-    systemd::request(UNIT).map(|()| Exit::Done)
+    systemd::request(UNIT)?;
+    if host::engine()?.maintenance {
+        return Err(try_again(
+            "pacemaker leaves everything alone: maintenance mode is on, from before\n  \
+             pc-ha enable on every node, then on one of them: pc-ha maintenance off",
+        ));
+    }
+    Ok(Exit::Done)
 }

@@ -26,6 +26,7 @@ pub type Known = Result<(Storage, u64), String>;
 /// Why `node` cannot be missed now; empty when it can.
 pub fn reasons(node: &str, engine: &Engine, quorum: Option<&Quorum>, storage: &Known) -> Vec<String> {
     let mut reasons = storage_reasons(storage);
+    reasons.extend(others_drained(node, engine));
     if engine.maintenance {
         reasons.push("maintenance mode is on: pacemaker moves nothing\n  pc-ha maintenance off".into());
     }
@@ -47,6 +48,26 @@ pub fn reasons(node: &str, engine: &Engine, quorum: Option<&Quorum>, storage: &K
         reasons.push(format!("no other node is there to take the VMs of {node} over"));
     }
     reasons
+}
+
+/// Other nodes that may be switched off at any time, or are about to be: they still vote and hold their bricks, so that neither the
+/// quorum nor the storage says that both can be missed.
+pub fn others_drained(node: &str, engine: &Engine) -> Vec<String> {
+    let others = engine.nodes.iter().filter(|other| other.name != node && other.online && other.drained);
+    others
+        .map(|other| format!("{0} is drained: one node at a time\n  pc-ha undrain {0}", other.name))
+        .collect()
+}
+
+/// A report that was made within the last `seconds`; its own number of them is rounded down.
+pub fn measured_within(storage: Known, seconds: u64) -> Known {
+    storage.and_then(|(storage, age)| {
+        if age < seconds {
+            Ok((storage, age))
+        } else {
+            Err("it is measured every minute, and was not yet".into())
+        }
+    })
 }
 
 /// What is wrong with the storage, or why nobody knows.

@@ -58,13 +58,37 @@ fn not_while_anything_heals_or_nobody_knows() {
     );
 }
 
+/// It votes and holds its bricks until it is switched off, which may be in the next moment.
+#[test]
+fn not_while_another_one_is_drained() {
+    let mut engine = three();
+    engine.nodes[0].drained = true;
+    let told = why(&engine, 3, &storage(Some(0), 1));
+    assert_eq!(told, "n1 is drained: one node at a time\n  pc-ha undrain n1");
+    assert!(reasons("n1", &engine, Some(&quorum(3)), &storage(Some(0), 1)).is_empty(), "asked for again");
+    engine.nodes[0].online = false;
+    let told = why(&engine, 2, &storage(Some(0), 1));
+    assert_eq!(told, "without n2 the cluster would lose its quorum: 2 of 3 votes are there, 2 are needed");
+}
+
+/// 20 s of age are 20.0 to 20.9.
+#[test]
+fn a_report_from_before_says_nothing_of_now() {
+    assert!(measured_within(storage(Some(0), 20), 21).is_ok());
+    let stale = measured_within(storage(Some(0), 20), 20);
+    let told = "nobody knows how the storage is: it is measured every minute, and was not yet";
+    assert_eq!(storage_reasons(&stale), [told]);
+    assert_eq!(measured_within(Err("not there".into()), 20), Err("not there".into()));
+}
+
 #[test]
 fn not_when_nobody_could_take_over() {
     let mut engine = three();
-    engine.nodes[0].drained = true;
-    assert_eq!(why(&engine, 3, &storage(Some(0), 1)), "", "n3 is left");
-    engine.nodes[2].drained = true;
-    assert_eq!(why(&engine, 3, &storage(Some(0), 1)), "no other node is there to take the VMs of n2 over");
+    engine.nodes[0].online = false;
+    engine.nodes[2].online = false;
+    assert!(
+        why(&engine, 3, &storage(Some(0), 1)).ends_with("no other node is there to take the VMs of n2 over")
+    );
     let mut lost = three();
     lost.nodes[2].unclean = true;
     assert!(why(&lost, 3, &storage(Some(0), 1)).contains("n3 was lost"));

@@ -151,8 +151,9 @@ enum Verb {
     Maintenance {
         /// On or off
         switch: Switch,
-        /// With `off`: NODE is gone, do not wait for it; it is fenced, and its VMs start elsewhere. Refused when anything
-        /// shows NODE to be alive. Once for each node
+        /// NODE is switched off for certain. With `on`: until maintenance is over, do not refuse because it is away. With
+        /// `off`: do not wait for it, and have its VMs start elsewhere; nobody fences it, for without pacemaker it feeds its
+        /// watchdog, however silent it is. Refused when anything shows NODE to be alive. Once for each node
         #[arg(long, value_name = "NODE")]
         dead: Vec<String>,
     },
@@ -253,12 +254,7 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
             claim::start(common, want, &vm, &owner_is_dead, patience.duration())
         }
         Verb::Stop { vm, patience } => moving::target(common, want, &vm, false, patience.duration()),
-        Verb::Maintenance { switch: Switch::On, dead } if dead.is_empty() => {
-            whole::maintenance_on(common, want)
-        }
-        Verb::Maintenance { switch: Switch::On, .. } => {
-            Err(refused("--dead belongs to the end of maintenance\n  pc-ha maintenance off --dead NODE"))
-        }
+        Verb::Maintenance { switch: Switch::On, dead } => whole::maintenance_on(common, want, &dead),
         Verb::Maintenance { switch: Switch::Off, dead } => whole::maintenance_off(common, want, &dead),
         Verb::Shutdown { patience, .. } => whole::shutdown(common, want, patience.duration()),
         Verb::Inhibit => inhibit::hold(want),
@@ -272,9 +268,12 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
 fn status(common: &Common, file: &Cluster, want: &Want) -> Result<Status> {
     let have = host::look(common)?;
     let enabled = host::files::is_enabled(&common.root);
+    let chosen = watchdog::choose(&want.watchdog, &have.watchdogs);
+    let fed = chosen.as_ref().ok().filter(|_| host::files::sbd_runs(&common.root));
     let seen = Seen {
         enabled,
-        watchdog: watchdog::choose(&want.watchdog, &have.watchdogs).cloned(),
+        unfed: fed.and_then(|chosen| watchdog::unfed(chosen, &have.watchdogs)),
+        watchdog: chosen.cloned(),
         engine: host::engine_and_fencing().map_err(|error| format!("{error:#}")),
         quorum: host::quorum().ok(),
         outcome: plan::plan(want, &have, false)?,

@@ -109,6 +109,7 @@ pub fn drain(common: &Common, want: &Want, node: &str, patience: Duration) -> Re
 /// Marks a node that can be missed, and waits until nothing needs it. Asked for again, it goes on where it was.
 pub fn empty(common: &Common, want: &Want, node: &str, patience: Duration) -> Result<DrainAnswer> {
     let (started, engine) = (Instant::now(), host::engine()?);
+    let touched = !engine.vms_on(node).is_empty() || engine.node(node).is_some_and(|node| node.drained);
     let pinned = engine.vms_on(node).into_iter().filter(|vm| want.vm(vm).is_some_and(|vm| vm.pinned));
     let stopping: Vec<String> = pinned.collect();
     if !stopping.is_empty() {
@@ -138,10 +139,11 @@ pub fn empty(common: &Common, want: &Want, node: &str, patience: Duration) -> Re
         std::thread::sleep(PAUSE);
     }
     // What the guests wrote while they moved may still be on its way to the other copies.
-    while let Some(reason) = unhealed(common) {
-        tell(&format!("draining {node}: {reason}"));
+    let left = Instant::now();
+    while let Some(reason) = unhealed(common, touched.then_some(left)) {
+        tell(&format!("draining {node}: {}", reason.lines().next().unwrap_or_default()));
         if Instant::now() >= until {
-            return Err(try_again(format!("{node} has no VM any more, but {reason}{undo}")));
+            return Err(try_again(format!("{node} has no VM any more, but: {reason}{undo}")));
         }
         std::thread::sleep(PAUSE);
     }
@@ -155,16 +157,14 @@ fn is_file() -> bool {
     std::env::var_os("CIB_file").is_some()
 }
 
-fn unhealed(common: &Common) -> Option<String> {
-    match host::storage(&common.root) {
-        Err(reason) => Some(reason),
-        Ok((_, age)) if age > gate::FRESH_SECONDS => Some(format!("the storage's report is {age} s old")),
-        Ok((storage, _)) => match storage.heal_pending {
-            Some(0) => None,
-            Some(count) => Some(format!("{count} entries wait for healing")),
-            None => Some("nobody knows what waits for healing".into()),
-        },
+/// Why the storage cannot miss the node; after moves (`left` is when the last VM had left) by a report that is newer than they.
+fn unhealed(common: &Common, left: Option<Instant>) -> Option<String> {
+    let mut storage = host::storage(&common.root);
+    if let Some(left) = left {
+        storage = gate::measured_within(storage, left.elapsed().as_secs());
     }
+    let reasons = gate::storage_reasons(&storage);
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// Lets a node take VMs again, and brings those home that were at home there.
@@ -189,6 +189,8 @@ pub fn refill(want: &Want, node: &str, stay: bool, patience: Duration) -> Result
     let started = Instant::now();
     host::engine()?;
     pacemaker::standby(node, false)?;
+    // That of a reboot which has not begun yet, or never will.
+    pacemaker::standby_until_boot(node, false)?;
     log::info(format_args!("{node} takes VMs again"));
     pacemaker::settle(patience)?;
     let engine = host::engine()?;

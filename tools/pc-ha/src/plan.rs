@@ -1,5 +1,6 @@
 //! The pure heart: what is wanted and what is there, in; steps, waits and faults, out.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::Result;
@@ -25,6 +26,11 @@ pub enum Action {
         device: String,
         /// How long it waits.
         watchdog_seconds: u64,
+    },
+    /// Have every boot load the driver of the watchdog.
+    WatchdogModule {
+        /// The kernel's module.
+        module: String,
     },
     /// A row of the CIB is made.
     CibCreate {
@@ -70,6 +76,7 @@ impl fmt::Display for Action {
             Action::SbdWrite { device, watchdog_seconds } => {
                 write!(f, "{}: watchdog {device}, {watchdog_seconds} s", sbd::PATH)
             }
+            Action::WatchdogModule { module } => write!(f, "{}: {module}", watchdog::MODULES),
             Action::CibCreate { row } => write!(f, "pacemaker: create {row}"),
             Action::CibChange { row, changes } => {
                 write!(f, "pacemaker: change {row}: {}", changes.join(", "))
@@ -108,6 +115,8 @@ pub struct Have {
     pub sbd: Option<String>,
     /// What the kernel has.
     pub watchdogs: Vec<Watchdog>,
+    /// Modules that every boot loads because a file says so.
+    pub boot_modules: BTreeSet<String>,
     /// The CIB; none while pacemaker does not run here.
     pub cib: Option<Cib>,
     /// VMs that pacemaker knows to be running (or does not know not to be), by resource.
@@ -207,6 +216,9 @@ fn watchdog_of(
         Ok(chosen) => chosen,
         Err(fault) => return faults.push(fault),
     };
+    if let Some(module) = chosen.module.as_ref().filter(|module| !have.boot_modules.contains(*module)) {
+        step("watchdog-module".into(), Action::WatchdogModule { module: module.clone() });
+    }
     if have.sbd.as_deref() != Some(sbd::render(want, chosen).as_str()) {
         if slower.watchdog && have.cib.is_none() {
             waiting.push(held(sbd::PATH));

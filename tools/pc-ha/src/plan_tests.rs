@@ -34,6 +34,7 @@ fn have(profile: &str, runs: u64) -> Have {
             shut_down: false,
         }),
         watchdogs: vec![chip],
+        boot_modules: BTreeSet::new(),
         active: Vec::new(),
     }
 }
@@ -110,6 +111,25 @@ fn a_node_tells_the_others_what_its_watchdog_does() {
     // Nobody has opened it: its number is its driver's.
     have.watchdogs[0].armed = false;
     assert_eq!(ids(&plan(&want("normal"), &have, false).unwrap()), Vec::<&str>::new());
+}
+
+#[test]
+fn the_driver_of_the_watchdog_is_there_after_a_boot() {
+    let mut have = have("normal", 5);
+    have.watchdogs[0].module = Some("i6300esb".into());
+    let outcome = plan(&want("normal"), &have, false).unwrap();
+    assert_eq!(ids(&outcome), ["watchdog-module"]);
+    let step = &outcome.plan.steps[0];
+    assert_eq!(step.action, Action::WatchdogModule { module: "i6300esb".into() });
+    assert_eq!(step.action.to_string(), "/etc/modules-load.d/personal-cluster-watchdog.conf: i6300esb");
+    have.boot_modules = ["softdog".into()].into();
+    assert_eq!(
+        ids(&plan(&want("normal"), &have, false).unwrap()),
+        ["watchdog-module"],
+        "that of another one"
+    );
+    have.boot_modules.insert("i6300esb".into());
+    assert_eq!(ids(&plan(&want("normal"), &have, false).unwrap()), Vec::<&str>::new(), "whoever says so");
 }
 
 #[test]

@@ -100,6 +100,8 @@ pub struct Seen {
     pub enabled: bool,
     /// What the kernel has, and which one is used.
     pub watchdog: Result<Watchdog, String>,
+    /// Why sbd, which runs, does not feed that one.
+    pub unfed: Option<String>,
     /// pacemaker's answer, or why there is none.
     pub engine: Result<Engine, String>,
     /// corosync's.
@@ -171,6 +173,12 @@ impl Status {
                 want.node
             ));
         }
+        problems.extend(
+            seen.unfed
+                .as_ref()
+                .filter(|_| seen.enabled)
+                .map(|reason| format!("{reason}\n  pc-ha drain {0} && ssh {0} systemctl reboot", want.node)),
+        );
         if want.one_switch {
             warnings.push(
                 "all nodes hang on one switch (or node.switch does not say otherwise): its reboot resets every node\n  \

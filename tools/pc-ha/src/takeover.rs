@@ -9,6 +9,9 @@ use crate::host::{self, files, siblings};
 use crate::want::Want;
 use crate::watchdog::{self, Watchdog};
 
+/// Nobody is fenced while it is on.
+const MAINTENANCE: &str = "maintenance mode is on";
+
 /// Why nobody could rely on this node's fencing yet; `None` when they can.
 fn unready(
     me: &str,
@@ -18,6 +21,7 @@ fn unready(
     sbd_runs: bool,
 ) -> Option<&'static str> {
     let reasons = [
+        (engine.maintenance, MAINTENANCE),
         (!sbd_runs, "sbd does not run"),
         (!watchdog.is_some_and(|watchdog| watchdog.armed), "the watchdog is not armed"),
         (!quorum.is_some_and(|quorum| quorum.quorate), "the cluster has no quorum"),
@@ -38,7 +42,12 @@ pub fn take_over(common: &Common, want: &Want) -> Result<()> {
     match unready(&want.node, &engine, quorum.as_ref(), chosen, files::sbd_runs(&common.root)) {
         None => siblings::adopt(),
         Some(reason) => Err(try_again(format!(
-            "the VMs that run here are not pacemaker's yet: {reason}\n  systemctl status corosync sbd pacemaker"
+            "the VMs that run here are not pacemaker's yet: {reason}\n  {}",
+            if reason == MAINTENANCE {
+                "pc-ha maintenance off"
+            } else {
+                "systemctl status corosync sbd pacemaker"
+            }
         ))),
     }
 }
@@ -65,6 +74,9 @@ mod tests {
         assert_eq!(why(true, true, false, "active", true), Some("the cluster has no quorum"));
         assert_eq!(why(false, true, true, "active", true), Some("pacemaker has not taken this node in"));
         assert_eq!(why(true, false, true, "active", true), Some("pacemaker was not told to fence"));
+        let maintenance = Engine { maintenance: true, ..engine(true, true) };
+        let told = unready("n1", &maintenance, None, None, false);
+        assert_eq!(told, Some("maintenance mode is on"), "whatever else is missing");
         let blind = unready("n1", &engine(true, true), None, None, true);
         assert_eq!(blind, Some("the watchdog is not armed"));
     }

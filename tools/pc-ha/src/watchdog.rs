@@ -21,6 +21,26 @@ pub struct Watchdog {
     pub min_seconds: Option<u64>,
     /// The longest one; none where the kernel does the waiting.
     pub max_seconds: Option<u64>,
+    /// The module of its driver; none where that is built into the kernel, or does not say.
+    pub module: Option<String>,
+}
+
+/// Read at each boot by systemd-modules-load, which sbd.service comes after. A driver that no device asks for, softdog before all
+/// others, is loaded by nobody else.
+pub const MODULES: &str = "/etc/modules-load.d/personal-cluster-watchdog.conf";
+
+/// Below a watchdog of the kernel's list: a link to the module that drives it.
+pub const DRIVER: &str = "device/driver/module";
+
+/// The whole file.
+pub fn modules_file(module: &str) -> String {
+    format!("# Made by pc-ha: the driver of the watchdog that resets this node.\n{module}\n")
+}
+
+/// The modules that a file of modules-load.d(5) names. The kernel takes `-` and `_` for the same.
+pub fn modules_of(text: &str) -> impl Iterator<Item = String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']));
+    lines.map(|line| line.replace('-', "_"))
 }
 
 /// `WDIOF_ALARMONLY` of linux/watchdog.h: "Watchdog triggers a management or other external alarm not a reboot".
@@ -29,21 +49,25 @@ const ALARM_ONLY: u64 = 0x0400;
 const AMT: &str = "iamt_wdt";
 
 impl Watchdog {
-    /// One of the kernel's list; `read` gives its attributes (Documentation/ABI/testing/sysfs-class-watchdog).
+    /// One of the kernel's list; `read` gives its attributes (Documentation/ABI/testing/sysfs-class-watchdog), and of `DRIVER` the
+    /// name that it leads to.
     pub fn new(device: String, read: impl Fn(&str) -> Option<String>) -> Watchdog {
         let identity = read("identity").unwrap_or_default();
         let number = |name: &str| read(name)?.parse::<u64>().ok();
         let options =
             read("options").and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok());
+        // drivers/watchdog/softdog.c
+        let hardware = identity != "Software Watchdog";
         Watchdog {
             device,
-            // drivers/watchdog/softdog.c
-            hardware: identity != "Software Watchdog",
+            hardware,
             resets: identity != AMT && options.unwrap_or(0) & ALARM_ONLY == 0,
             armed: read("state").is_some_and(|state| state == "active"),
             seconds: number("timeout"),
             min_seconds: number("min_timeout"),
             max_seconds: number("max_timeout").filter(|most| *most > 0),
+            // softdog hangs on no device.
+            module: if hardware { read(DRIVER) } else { Some("softdog".into()) },
             identity,
         }
     }
@@ -89,9 +113,23 @@ pub fn choose<'a>(wanted: &str, found: &'a [Watchdog]) -> Result<&'a Watchdog, S
         let unfit = if found.is_empty() { String::new() } else { format!(" that resets it ({} does not)", list(found)) };
         format!(
             "this node has no watchdog{unfit}, so that nothing resets it when it is lost: its VMs would run twice\n  \
-             enable the mainboard's watchdog and load its driver (iTCO_wdt, sp5100_tco), or as a makeshift: modprobe softdog"
+             enable the mainboard's watchdog (modprobe iTCO_wdt, sp5100_tco), or as a makeshift: modprobe softdog; every boot loads it \
+             from then on (NixOS: boot.kernelModules)"
         )
     })
+}
+
+/// Why a running sbd does not feed the watchdog that was chosen, as far as the kernel tells.
+pub fn unfed(chosen: &Watchdog, found: &[Watchdog]) -> Option<String> {
+    if chosen.armed {
+        return None;
+    }
+    let armed: Vec<Watchdog> = found.iter().filter(|watchdog| watchdog.armed).cloned().collect();
+    let (device, identity) = (&chosen.device, &chosen.identity);
+    Some(format!(
+        "{device} {identity} is to reset this node, and sbd, which runs, has not armed it (armed: {}): it reads which one when it starts",
+        if armed.is_empty() { "none".into() } else { list(&armed) }
+    ))
 }
 
 fn list(found: &[Watchdog]) -> String {
@@ -154,6 +192,24 @@ mod tests {
     }
 
     #[test]
+    fn the_module_is_the_driver_s_and_softdog_has_no_driver() {
+        let module = |identity: &str, driver: &[(&str, &str)]| {
+            watchdog("/dev/watchdog0", &[&[("identity", identity)], driver].concat()).module
+        };
+        assert_eq!(module("iTCO_wdt", &[(DRIVER, "iTCO_wdt")]).as_deref(), Some("iTCO_wdt"));
+        assert_eq!(module("iTCO_wdt", &[]), None, "it is built into the kernel");
+        assert_eq!(module("Software Watchdog", &[]).as_deref(), Some("softdog"));
+    }
+
+    /// modules-load.d(5).
+    #[test]
+    fn the_modules_of_a_boot_are_read_as_systemd_reads_them() {
+        let modules = |text: &str| modules_of(text).collect::<Vec<_>>();
+        assert_eq!(modules("# softdog\n; ib700wdt\n\n  iTCO_wdt \nsp5100-tco\n"), ["iTCO_wdt", "sp5100_tco"]);
+        assert_eq!(modules(&modules_file("i6300esb")), ["i6300esb"]);
+    }
+
+    #[test]
     fn a_time_that_the_device_cannot_wait_is_refused() {
         let chip = |least: &str, most: &str| {
             watchdog(
@@ -169,6 +225,25 @@ mod tests {
             "ha.watchdog_seconds: /dev/watchdog0 (iTCO_wdt) cannot be told to wait 3 s\n  write 4 or more, on every node the same"
         );
         assert!(chip("1", "63").takes(64).unwrap_err().contains("write 63 or less"));
+    }
+
+    /// It was chosen when sbd ran already: a chip whose driver was loaded later, another line in the file.
+    #[test]
+    fn another_watchdog_than_the_chosen_one_is_noticed() {
+        let of = |device: &str, identity: &str, state: &str| {
+            watchdog(device, &[("identity", identity), ("state", state)])
+        };
+        let found = |chip: &str, soft: &str| {
+            [of("/dev/watchdog0", "iTCO_wdt", chip), of("/dev/watchdog1", "Software Watchdog", soft)]
+        };
+        let why = |found: &[Watchdog]| unfed(&found[0], found);
+        assert_eq!(why(&found("active", "inactive")), None);
+        let told = why(&found("inactive", "active")).unwrap();
+        let armed =
+            "has not armed it (armed: /dev/watchdog1 Software Watchdog): it reads which one when it starts";
+        assert!(told.starts_with("/dev/watchdog0 iTCO_wdt is to") && told.ends_with(armed), "{told}");
+        let told = why(&found("inactive", "inactive")).unwrap();
+        assert!(told.contains(" has not armed it (armed: none): "), "{told}");
     }
 
     #[test]

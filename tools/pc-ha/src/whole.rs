@@ -1,21 +1,25 @@
 //! The whole cluster at once: maintenance, and its end of the day.
 //!
 //! Maintenance mode alone would not do: a node without quorum is reset by its own sbd, whatever pacemaker was told. Once
-//! pacemaker has been stopped, with the guests left running, sbd takes that for intention and feeds the watchdog on.
+//! pacemaker has been stopped, with the guests left running, sbd takes that for intention and feeds the watchdog on. So from
+//! then on nobody is fenced, and silence proves nothing: the records of the VMs stop saying that pacemaker's word is enough.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use pc_cli::{Common, Exit, emit, log, together, try_again};
 
 use crate::cib::SHUTDOWN;
 use crate::engine::Engine as Members;
-use crate::host::{self, pacemaker, peers, systemd, tell, upgrade};
-use crate::want::Want;
+use crate::host::{self, pacemaker, peers, siblings, systemd, tell, upgrade};
+use crate::rows::vm_resource;
+use crate::want::{Vm, Want};
 use crate::{claim, moving};
 
 const MAINTENANCE: &str = "cib-bootstrap-options-maintenance-mode";
 const PACEMAKER: &str = "pacemaker.service";
+/// `pc-ha apply`: among others it notes whose the VMs are.
+const ADOPTS: &str = "pc-ha.service";
 /// pacemaker.service has half an hour.
 const STOP: Duration = Duration::from_secs(1900);
 /// Pacemaker starts, joins and elects.
@@ -24,6 +28,10 @@ const START: Duration = Duration::from_secs(300);
 /// What a node may be asked to do to its own engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
+    /// Have the VMs' records say that they are not pacemaker's.
+    Release,
+    /// Have the records of the VMs that run here say that they are pacemaker's, now or as soon as this node can be fenced.
+    Adopt,
     /// Stop pacemaker; whatever it does not manage runs on.
     Stop,
     /// Start pacemaker.
@@ -43,6 +51,8 @@ pub enum Engine {
 /// `pc-ha engine`: on this node.
 pub fn engine(common: &Common, verb: Engine) -> Result<Exit> {
     match verb {
+        Engine::Release => release()?,
+        Engine::Adopt => adopt()?,
         Engine::Stop => systemd::stop(PACEMAKER, STOP)?,
         Engine::Start => systemd::start(PACEMAKER, START)?,
         Engine::PowerOff => systemd::power_off()?,
@@ -68,19 +78,85 @@ fn peers_of(want: &Want) -> Vec<String> {
     others.map(|member| member.name.clone()).collect()
 }
 
-/// Nothing is restarted and nobody is fenced: the guests run on, pacemaker does not.
-pub fn maintenance_on(common: &Common, want: &Want) -> Result<Exit> {
+fn online(want: &Want, engine: &Members) -> Vec<String> {
+    let mut peers = peers_of(want);
+    peers.retain(|name| engine.node(name).is_some_and(|node| node.online));
+    peers
+}
+
+/// The unit first: it would adopt again what is released here.
+fn release() -> Result<()> {
+    systemd::stop(ADOPTS, START)?;
+    siblings::release()
+}
+
+/// By the unit, which asks again by itself while the node cannot be fenced.
+fn adopt() -> Result<()> {
+    systemd::restart(ADOPTS, START)
+}
+
+fn adopt_everywhere(common: &Common, peers: &[String]) -> Result<()> {
+    let both = [others(common, peers, "adopt"), adopt()];
+    together(both.into_iter().filter_map(Result::err)).map_err(|error| {
+        try_again(format!(
+            "the VMs are not all noted as pacemaker's yet: a node that dies keeps those down; {ADOPTS} asks again: {error:#}"
+        ))
+    })
+}
+
+/// An error in the middle of all nodes, with what to do about all of them.
+fn and_then(error: &anyhow::Error, remedy: &str) -> anyhow::Error {
+    let text = format!("{error:#}\n  {remedy}");
+    if Exit::of(error) == Exit::TryAgain { try_again(text) } else { anyhow!(text) }
+}
+
+/// Nothing is restarted and nobody is fenced: the guests run on, pacemaker does not. Nodes that are away are to be `dead`.
+pub fn maintenance_on(common: &Common, want: &Want, dead: &[String]) -> Result<Exit> {
+    for node in dead {
+        moving::known(want, node)?;
+    }
     let engine = host::engine()?;
+    claim::check(want, &engine, "--dead", dead)?;
+    if let Some(lost) = engine.nodes.iter().find(|node| node.unclean) {
+        return Err(try_again(format!(
+            "{} was lost and is not yet known to be dead\n  pc-ha status",
+            lost.name
+        )));
+    }
+    let away = missing(want, &engine, dead);
+    if !away.is_empty() {
+        return Err(try_again(out_of_reach(&away)));
+    }
+    let there = online(want, &engine);
     pacemaker::option(MAINTENANCE, "maintenance-mode", Some("true"))?;
     pacemaker::settle(Duration::from_secs(600))?;
-    let there: Vec<String> =
-        peers_of(want).into_iter().filter(|name| engine.node(name).is_some_and(|node| node.online)).collect();
-    others(common, &there, "stop")?;
-    systemd::stop(PACEMAKER, STOP)?;
+    let both = [others(common, &there, "release"), release()];
+    if let Err(error) = together(both.into_iter().filter_map(Result::err)) {
+        // Pacemaker still runs on all of them: as if nobody had asked.
+        pacemaker::option(MAINTENANCE, "maintenance-mode", None)?;
+        if let Err(error) = adopt_everywhere(common, &there) {
+            log::warning(format_args!("{error:#}"));
+        }
+        return Err(error.context("maintenance did not begin"));
+    }
+    let both = || others(common, &there, "stop").and_then(|()| systemd::stop(PACEMAKER, STOP));
+    both().map_err(|error| and_then(&error, "to go back: pc-ha maintenance off"))?;
     log::info(
         "maintenance: guests run on, nothing is restarted, nobody is fenced; end it with: pc-ha maintenance off",
     );
     Ok(Exit::Done)
+}
+
+/// Why maintenance does not begin without nodes that pacemaker does not reach.
+fn out_of_reach(away: &[String]) -> String {
+    let are = if away.len() == 1 { "is" } else { "are" };
+    let claims: Vec<String> = away.iter().map(|node| format!("--dead {node}")).collect();
+    format!(
+        "{} {are} away: maintenance would not reach what is not there, and when it comes back it knows nothing of it, restarts and fences\n  \
+         switched off until maintenance is over, for certain: pc-ha maintenance on {}",
+        away.join(", "),
+        claims.join(" ")
+    )
 }
 
 /// Nodes of the file that have not come back; nobody waits for the dead.
@@ -90,8 +166,8 @@ fn missing(want: &Want, engine: &Members, dead: &[String]) -> Vec<String> {
     names.filter(away).cloned().collect()
 }
 
-/// Pacemaker comes back, finds the guests as they are, and is in charge again: it fences whoever is `dead`, and starts
-/// their guests elsewhere.
+/// Pacemaker comes back, finds the guests as they are, and is in charge again; the guests of whoever is `dead` start elsewhere,
+/// by the word of the person who says so: what fences in maintenance is nothing.
 pub fn maintenance_off(common: &Common, want: &Want, dead: &[String]) -> Result<Exit> {
     for node in dead {
         moving::known(want, node)?;
@@ -119,17 +195,39 @@ pub fn maintenance_off(common: &Common, want: &Want, dead: &[String]) -> Result<
         tell(&format!("ending maintenance: {reason}"));
         std::thread::sleep(Duration::from_secs(1));
     }
+    // What was under way on the nodes that are back is known by then.
+    pacemaker::settle(START)?;
+    let claimed = disown(want, &host::engine()?, dead);
     pacemaker::option(MAINTENANCE, "maintenance-mode", None)?;
     pacemaker::settle(START)?;
     log::info("maintenance is over");
-    Ok(Exit::Done)
+    let adopted = adopt_everywhere(common, &peers);
+    together([claimed, adopted].into_iter().filter_map(Result::err)).map(|()| Exit::Done)
+}
+
+/// In maintenance nobody was fenced: that the dead do not run a VM is what a person has said, and is noted of each VM that runs
+/// nowhere else. One that is tied to its home waits for it.
+fn disown(want: &Want, engine: &Members, dead: &[String]) -> Result<()> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    let lost = lost(want, engine, dead);
+    together(lost.into_iter().filter_map(|vm| siblings::disown(vm, dead).err()))
+}
+
+/// VMs that run on nobody but the dead, as far as anybody knows.
+fn lost<'a>(want: &'a Want, engine: &Members, dead: &[String]) -> Vec<&'a str> {
+    let runs = |vm: &Vm| {
+        let at = engine.vm(&vm_resource(&vm.name));
+        at.is_some_and(|at| at.nodes.iter().any(|node| !dead.contains(node)))
+    };
+    want.vms.iter().filter(|vm| !vm.pinned && !runs(vm)).map(|vm| vm.name.as_str()).collect()
 }
 
 /// Guests first, then pacemaker everywhere, then power: no watchdog fires, for nobody loses anything that he holds.
 pub fn shutdown(common: &Common, want: &Want, patience: Duration) -> Result<Exit> {
     let engine = host::engine()?;
-    let there: Vec<String> =
-        peers_of(want).into_iter().filter(|name| engine.node(name).is_some_and(|node| node.online)).collect();
+    let there = online(want, &engine);
     tell("stopping all guests");
     pacemaker::option(SHUTDOWN, "stop-all-resources", Some("true"))?;
     pacemaker::settle(patience)?;
@@ -137,34 +235,24 @@ pub fn shutdown(common: &Common, want: &Want, patience: Duration) -> Result<Exit
         host::engine()?.vms.iter().filter(|vm| vm.is_active()).map(|vm| vm.id.clone()).collect();
     if !left.is_empty() {
         pacemaker::option(SHUTDOWN, "stop-all-resources", None)?;
-        return Err(try_again(format!("{} did not stop: nothing is switched off", left.join(", "))));
+        return Err(try_again(format!(
+            "{} did not stop: nothing is switched off, and all guests may run again\n  \
+             pc-ha status; when it is known why: pc-ha shutdown --all",
+            left.join(", ")
+        )));
     }
-    others(common, &there, "stop")?;
-    systemd::stop(PACEMAKER, STOP)?;
-    others(common, &there, "power-off")?;
+    let stopped = others(common, &there, "stop").and_then(|()| systemd::stop(PACEMAKER, STOP));
+    stopped.map_err(|error| {
+        and_then(&error, "every guest has stopped, and some engines: on every node systemctl start pacemaker, then pc-ha apply has them run again, or pc-ha shutdown --all goes on")
+    })?;
+    others(common, &there, "power-off").map_err(|error| {
+        and_then(&error, "every guest has stopped: switch off by hand what is still on, this node last")
+    })?;
     log::info("every guest has stopped: switching off");
     systemd::power_off()?;
     Ok(Exit::Done)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::NodeState;
-
-    #[test]
-    fn the_end_of_maintenance_waits_for_everyone_but_the_dead() {
-        let file = "schema = \"personal-cluster/1\"\nname = \"home\"\nha = {}\n\
-            [[node]]\nname = \"n1\"\naddress = \"192.0.2.51/24\"\n\
-            [[node]]\nname = \"n2\"\naddress = \"192.0.2.52/24\"\n\
-            [[node]]\nname = \"n3\"\naddress = \"192.0.2.53/24\"\n";
-        let cluster = cluster::parse("test", file).unwrap();
-        let want = crate::want::want(&cluster.view("n1").unwrap()).unwrap();
-        let state =
-            |name: &str, online| NodeState { name: name.into(), online, drained: false, unclean: false };
-        let engine = Members { nodes: vec![state("n1", true), state("n2", false)], ..Members::default() };
-        assert_eq!(missing(&want, &engine, &[]), ["n2", "n3"]);
-        assert_eq!(missing(&want, &engine, &["n3".into()]), ["n2"]);
-        assert_eq!(missing(&want, &engine, &["n3".into(), "n2".into()]), Vec::<String>::new());
-    }
-}
+#[path = "whole_tests.rs"]
+mod tests;

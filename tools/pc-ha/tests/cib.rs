@@ -220,47 +220,6 @@ fn without_quorum_everything_stops() {
 }
 
 #[test]
-fn a_node_that_is_drained_gives_its_vms_away_and_gets_them_back() {
-    let stage = Stage::running();
-    // With a CIB in a file nobody moves anything: the mark is set, and 75 says that the VM is still there.
-    let output = stage.pc_ha(&["drain", "node2"]);
-    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
-    assert!(said(&output).contains("mail still on node2"), "{}", said(&output));
-    let drained = stage.simulate(&[]);
-    assert!(!line(&drained, "pc-vm-mail").contains("node2"), "{drained}");
-    let answer = stage.json(&["drain", "node2"]);
-    assert_eq!((&answer["drained"], &answer["moved"]), (&true.into(), &serde_json::json!([])));
-    let answer = stage.json(&["undrain", "node2", "--stay"]);
-    assert_eq!(answer["drained"], false);
-    // It takes VMs again, and is asked for this one: the constraint that sends it is gone when the verb ends.
-    let output = stage.pc_ha(&["move", "mail", "node2"]);
-    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
-    assert!(!stage.read("cib.xml").contains("cli-prefer"), "no constraint is left behind");
-}
-
-#[test]
-fn a_drain_that_would_hurt_is_refused() {
-    let stage = Stage::running();
-    let why = || {
-        let output = stage.pc_ha(&["drain", "node2"]);
-        assert_eq!(output.status.code(), Some(75), "{}", said(&output));
-        assert!(!stage.read("cib.xml").contains("standby"), "nothing was touched");
-        said(&output)
-    };
-    stage.storage(12, true);
-    assert!(why().contains("12 entries wait for healing"));
-    stage.storage(0, true);
-    stage.quorum(2);
-    assert!(why().contains("would lose its quorum: 2 of 3 votes are there, 2 are needed"));
-    stage.quorum(1);
-    assert!(why().contains("has no quorum"));
-    std::fs::remove_file(stage.at("run/personal-cluster/storage.json")).unwrap();
-    assert!(why().contains("nobody knows how the storage is"));
-    let output = stage.pc_ha(&["drain", "node9"]);
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-}
-
-#[test]
 fn a_vm_is_moved_where_it_can_run_only() {
     let stage = Stage::running();
     for (arguments, code, told) in [

@@ -94,7 +94,7 @@ fn the_vms_of_a_node_become_pacemaker_s_when_it_can_be_fenced() {
 }
 
 #[test]
-fn maintenance_does_not_end_without_a_node_that_is_alive() {
+fn maintenance_neither_begins_nor_ends_without_a_node_that_is_alive() {
     let stage = Stage::running();
     stage.simulate(&["--node-down", "node2"]);
     for (address, arguments, told) in [
@@ -105,7 +105,8 @@ fn maintenance_does_not_end_without_a_node_that_is_alive() {
         ),
         ("", ["maintenance", "off", "--dead", "node3"], "node3 is alive: pacemaker runs there"),
         ("", ["maintenance", "off", "--dead", "node9"], "no [[node]] is called \"node9\""),
-        ("", ["maintenance", "on", "--dead", "node2"], "--dead belongs to the end of maintenance"),
+        ("", ["maintenance", "on", "--dead", "node3"], "node3 is alive: pacemaker runs there"),
+        ("", ["maintenance", "on", "--dead", "node9"], "no [[node]] is called \"node9\""),
     ] {
         let before = stage.read("cib.xml");
         let output = stage.pc_ha_in_network(address, &arguments);

@@ -30,6 +30,69 @@ fn no_watchdog_is_refused_and_softdog_is_warned_of() {
 }
 
 #[test]
+fn a_watchdog_that_sbd_does_not_feed_is_a_problem() {
+    let stage = Stage::running();
+    stage.write("var/lib/personal-cluster/ha-enabled", "");
+    stage.write("sys/class/watchdog/watchdog0/state", "inactive\n");
+    stage.write("sys/class/watchdog/watchdog1/identity", "Software Watchdog\n");
+    stage.write("sys/class/watchdog/watchdog1/state", "active\n");
+    let problems = || stage.json(&["status"])["problems"].to_string();
+    assert!(!problems().contains("sbd, which runs"), "it does not");
+    stage.write("proc/77/comm", "sbd\n");
+    let told = "sbd, which runs, has not armed it (armed: /dev/watchdog1 Software Watchdog): ";
+    assert!(problems().contains(told), "{}", problems());
+    assert!(problems().contains("pc-ha drain node1 && ssh node1 systemctl reboot"), "{}", problems());
+    stage.write("sys/class/watchdog/watchdog0/state", "active\n");
+    assert_eq!(problems(), "[]");
+}
+
+/// A driver that was loaded by hand is not there after the next boot: sbd would fail, and nothing start.
+#[test]
+fn every_boot_loads_the_driver_of_the_watchdog() {
+    const FILE: &str = "etc/modules-load.d/personal-cluster-watchdog.conf";
+    let loaded = |stage: &Stage| {
+        assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+        std::fs::read_to_string(stage.at(FILE)).ok()
+    };
+    let stage = Stage::new();
+    assert_eq!(loaded(&stage), None, "a driver that names no module is built into the kernel");
+    let device = stage.at("sys/class/watchdog/watchdog0/device/driver");
+    std::fs::create_dir_all(&device).unwrap();
+    std::os::unix::fs::symlink("../../../../module/i6300esb", device.join("module")).unwrap();
+    assert_eq!(stage.steps(), ["watchdog-module"]);
+    let text = "# Made by pc-ha: the driver of the watchdog that resets this node.\ni6300esb\n";
+    assert_eq!(loaded(&stage).as_deref(), Some(text));
+    assert_eq!(stage.steps(), Vec::<String>::new());
+    // softdog hangs on no device. Whoever else has it loaded is enough.
+    let stage = Stage::new();
+    stage.write("sys/class/watchdog/watchdog0/identity", "Software Watchdog\n");
+    let softdog = text.replace("i6300esb", "softdog");
+    assert_eq!(loaded(&stage), Some(softdog));
+    std::fs::remove_file(stage.at(FILE)).unwrap();
+    stage.write("usr/lib/modules-load.d/own.conf", "softdog\n");
+    assert_eq!(loaded(&stage), None);
+    // A file of the same name in /etc hides the other one.
+    stage.write("etc/modules-load.d/own.conf", "# not any more\n");
+    assert_eq!(stage.steps(), ["watchdog-module"]);
+}
+
+#[test]
+fn where_etc_is_the_system_s_own_the_module_is_named_there() {
+    let stage = Stage::new();
+    stage.write("sys/class/watchdog/watchdog0/identity", "Software Watchdog\n");
+    std::fs::create_dir_all(stage.at("etc/modules-load.d")).unwrap();
+    let output = stage.pc_ha_read_only("etc/modules-load.d", &["apply"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(
+        said(&output).ends_with("\n  NixOS: boot.kernelModules = [ \"softdog\" ];\n"),
+        "{}",
+        said(&output)
+    );
+    stage.write("etc/modules-load.d/nixos.conf", "bridge\nsoftdog\n");
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+}
+
+#[test]
 fn unsafe_numbers_are_refused_with_the_computation() {
     let stage = Stage::new();
     stage.write("cluster.toml", &stage::FILE.replace("[ha]", "[ha]\nfencing_seconds = 15"));

@@ -33,6 +33,8 @@ const TABLE: &[&str] = &[
     "pc-verify --json",
     "pc-verify --json --patient",
     // pc-ha maintenance and pc-ha shutdown: the engine of all nodes, in order.
+    "pc-ha engine release",
+    "pc-ha engine adopt",
     "pc-ha engine stop",
     "pc-ha engine start",
     "pc-ha engine power-off",

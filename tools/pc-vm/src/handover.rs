@@ -53,6 +53,35 @@ pub fn adopt(site: &Site) -> Result<Exit> {
     together(failed.collect::<Vec<_>>()).map(|()| Exit::Done)
 }
 
+/// Notes that no VM is pacemaker's any more: a node whose pacemaker has been stopped is fenced by nobody, however silent it is. Of
+/// every record that is seen here, wherever its VM runs; the other nodes see the same ones, or their own.
+pub fn release(site: &Site) -> Result<Exit> {
+    let guests = site.guests();
+    let failed = guests.iter().filter_map(|guest| {
+        let released = release_one(site, guest);
+        released.with_context(|| format!("vm {} is still noted as pacemaker's", guest.name)).err()
+    });
+    together(failed.collect::<Vec<_>>()).map(|()| Exit::Done)
+}
+
+fn release_one(site: &Site, guest: &Guest) -> Result<()> {
+    let store = site.store(guest);
+    if let Err(reason) = store.require_mounted() {
+        // Whoever has its volume sees its record, and a VM that runs here has it here.
+        let nowhere_here = probe::process(site, &guest.uuid()).is_ok_and(|process| process.is_none());
+        return if nowhere_here { Ok(()) } else { Err(reason) };
+    }
+    let pacemaker_s = || -> Result<Option<Owner>> { Ok(store.owner()?.filter(|owner| owner.pacemaker)) };
+    if pacemaker_s()?.is_none() {
+        return Ok(());
+    }
+    let _lock = store.lock_within(LOOK)?;
+    let Some(owner) = pacemaker_s()? else { return Ok(()) };
+    store.set_owner(&Owner { pacemaker: false, ..owner })?;
+    log::info(format_args!("vm {} is not pacemaker's any more", guest.name));
+    Ok(())
+}
+
 fn adopt_one(site: &Site, guest: &Guest) -> Result<()> {
     let (name, me) = (guest.name.as_str(), site.nodes.me());
     // The kernel's word: what libvirt calls running, or a record, may be of yesterday.

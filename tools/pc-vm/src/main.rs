@@ -154,6 +154,9 @@ enum Verb {
     /// Note that the VMs that run on this node are pacemaker's (pc-ha apply, once the node can be fenced)
     #[command(hide = true)]
     Adopt,
+    /// Note that no VM is pacemaker's any more: a node that is silent has to be asked again (pc-ha maintenance on)
+    #[command(hide = true)]
+    Release,
     /// Have a VM of this node go on that was paused for an I/O error, when its volume answers (pacemaker's agent)
     #[command(hide = true)]
     Resume {
@@ -278,6 +281,11 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
             require_root()?;
             site.require_self()?;
             handover::adopt(site)
+        }
+        Verb::Release => {
+            require_root()?;
+            site.require_self()?;
+            handover::release(site)
         }
         Verb::Resume { name, exit_code } => {
             require_root()?;

@@ -46,7 +46,7 @@ pub struct Options {
 /// Starts a VM on this node.
 pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let guest = site.guest(name)?;
-    site.leave_to_pacemaker(options.by_pacemaker, "pc-ha status")?;
+    site.leave_to_pacemaker(options.by_pacemaker, &site.start_of(name))?;
     check_place(site, &guest, options)?;
     // Before libvirt is asked: after a blackout this is tried for as long as the disks stay locked, and must cost nothing.
     let store = site.store(&guest);

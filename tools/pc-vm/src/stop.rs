@@ -54,14 +54,14 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let local = site.nodes.local()?;
     if local.live(&uuid, QUICK)?.is_some_and(|live| live.active) {
         // ExecStop= of pc-vm@ comes here too, with --here: a unit stops what it started, whoever manages now.
-        site.leave_to_pacemaker(options.by_pacemaker || options.here, "pc-ha status")?;
+        site.leave_to_pacemaker(options.by_pacemaker || options.here, &site.stop_of(name))?;
         end(&local, name, &uuid, Duration::from_secs(options.timeout))?;
         return after(site, &guest, &local, site.nodes.me(), options);
     }
     if options.here {
         return Ok(Exit::Done);
     }
-    site.leave_to_pacemaker(options.by_pacemaker, "pc-ha status")?;
+    site.leave_to_pacemaker(options.by_pacemaker, &site.stop_of(name))?;
     let Some(node) = site.nodes.runs_on(&uuid).with_context(|| format!("vm {name}"))? else {
         log::debug(format_args!("vm {name} runs nowhere"));
         return Ok(Exit::Done);

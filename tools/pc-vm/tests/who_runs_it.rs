@@ -269,6 +269,52 @@ fn what_runs_here_becomes_pacemaker_s_when_nobody_else_runs_it() {
     assert_eq!((adopt().0, record.exists()), (0, true));
 }
 
+/// In maintenance nobody is fenced: whoever a record names has to answer again, and nobody is asked for that.
+#[test]
+fn in_maintenance_no_vm_is_pacemaker_s() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    let root = scene.root("shared");
+    let release = || scene.pc_vm("n1", &root, &["release"]);
+    assert_eq!(release(), (0, String::new()), "there is no record");
+    let moving = serde_json::json!({"node": "n2", "moving_to": "n3", "boot_id": "b1", "pacemaker": true});
+    set_owner(&root, &moving);
+    let mut expected = owner(&root);
+    expected.as_object_mut().unwrap().remove("pacemaker");
+    // No libvirt answers, and it runs on another node.
+    assert_eq!(release(), (0, "vm mail is not pacemaker's any more\n".into()));
+    assert_eq!(owner(&root), expected);
+    assert_eq!(release(), (0, String::new()));
+    scene.libvirt("n1", Some(""));
+    let start = || scene.pc_vm("n1", &root, &["start", "mail", "--by-pacemaker"]);
+    let (exit, said) = start();
+    assert_eq!((exit, said.contains("n2 owns it and does not answer")), (75, true), "{said}");
+    // Whoever has not got its volume sees no record, unless it runs there.
+    set_owner(&root, &moving);
+    fs::write(root.join("proc/self/mountinfo"), "").unwrap();
+    assert_eq!(release(), (0, String::new()));
+    qemu(&root);
+    let (exit, said) = release();
+    let says = "vm mail is still noted as pacemaker's: vm mail: /mnt/vms is not mounted\n";
+    assert_eq!((exit, said.contains(says)), (75, true), "{said}");
+    assert_eq!(owner(&root)["pacemaker"], true);
+}
+
+#[test]
+fn where_pacemaker_is_the_starter_its_verb_is_named() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    let file = fs::read_to_string(scene.path("cluster.toml")).unwrap();
+    fs::write(scene.path("cluster.toml"), file + "[ha]\n").unwrap();
+    let root = scene.root("shared");
+    fs::create_dir_all(root.join("var/lib/personal-cluster")).unwrap();
+    fs::write(root.join("var/lib/personal-cluster/ha-enabled"), "").unwrap();
+    for (n1, verb) in [(running("mail", UUID), "stop"), (String::new(), "stop"), (String::new(), "start")] {
+        scene.libvirt("n1", Some(&n1));
+        let (exit, said) = scene.pc_vm("n1", &root, &[verb, "mail"]);
+        let says = format!("[ha] is enabled: pacemaker is the only starter\n  pc-ha {verb} mail\n");
+        assert_eq!((exit, said.ends_with(&says)), (2, true), "{said}");
+    }
+}
+
 /// A disk that grows, or a snapshot that goes, has the VM's lock while it runs: a move that gave up at once would be made by
 /// pacemaker as a stop and a start.
 #[test]

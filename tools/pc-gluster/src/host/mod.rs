@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pc_cli::try_again;
+use time::OffsetDateTime;
 
 use crate::action::Action;
 use crate::have::{Have, Mount};
@@ -44,6 +45,8 @@ pub fn has_certificates(root: &Path) -> bool {
 /// What was seen, also when glusterd does not answer.
 #[derive(Debug)]
 pub struct Seen {
+    /// When the look began: whatever is in it is no older.
+    pub since: OffsetDateTime,
     /// Pool and volumes are empty when glusterd does not answer.
     pub have: Have,
     /// Why glusterd does not answer.
@@ -52,6 +55,7 @@ pub struct Seen {
 
 /// Looks at everything the plan needs.
 pub fn look(want: &Want) -> Seen {
+    let since = OffsetDateTime::now_utc();
     let processes = bricks::processes();
     let own = want
         .volumes
@@ -76,7 +80,7 @@ pub fn look(want: &Want) -> Seen {
     }
     have.online = online(want, &have);
     lost::mark(&mut have);
-    Seen { have, glusterd }
+    Seen { since, have, glusterd }
 }
 
 /// Bricks that are known to be online: a mounted client knows best and cannot hang on glusterd; without one

@@ -1,5 +1,6 @@
 //! Files of this node: configuration, marker, the kernel's watchdogs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use pc_cli::{log, write_atomic};
 
-use crate::watchdog::Watchdog;
+use crate::watchdog::{DRIVER, Watchdog, modules_of};
 
 /// A text file; `None` when there is none.
 pub fn read(path: &Path) -> Result<Option<String>> {
@@ -29,6 +30,12 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
         write_atomic(&kept, old.as_bytes(), 0o644).with_context(|| format!("keeping {}", kept.display()))?;
     }
     write_atomic(path, text.as_bytes(), 0o644)
+}
+
+/// Whether a file could not be written because its file system is not for writing.
+pub fn is_read_only(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.any(|cause| cause.kind() == ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Takes a file away, if it is there.
@@ -54,11 +61,43 @@ pub fn watchdogs(root: &Path) -> Result<Vec<Watchdog>> {
         let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
         let device = format!("/dev/{}", entry.file_name().to_string_lossy());
         // A driver need not have all attributes, and a kernel need not show them.
-        let read = |name: &str| fs::read_to_string(entry.path().join(name)).ok();
+        let read = |name: &str| match name {
+            DRIVER => {
+                let module = fs::read_link(entry.path().join(name)).ok()?;
+                Some(module.file_name()?.to_string_lossy().into_owned())
+            }
+            _ => fs::read_to_string(entry.path().join(name)).ok(),
+        };
         found.push(Watchdog::new(device, |name| read(name).map(|text| text.trim().to_string())));
     }
     found.sort();
     Ok(found)
+}
+
+/// Directories of modules-load.d(5) that outlast a boot; a file in one hides those of its name in the next ones.
+const MODULES: [&str; 4] =
+    ["etc/modules-load.d", "usr/local/lib/modules-load.d", "usr/lib/modules-load.d", "lib/modules-load.d"];
+
+/// The modules that every boot loads because a file says so.
+pub fn boot_modules(root: &Path) -> Result<BTreeSet<String>> {
+    let mut files = BTreeMap::new();
+    for directory in MODULES.map(|directory| root.join(directory)) {
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| format!("reading {}", directory.display())),
+        };
+        for entry in entries {
+            let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
+            files.entry(entry.file_name()).or_insert(entry.path());
+        }
+    }
+    let mut modules = BTreeSet::new();
+    for path in files.values().filter(|path| path.extension().is_some_and(|end| end == "conf")) {
+        // A link that leads nowhere names nothing.
+        modules.extend(read(path)?.iter().flat_map(|text| modules_of(text)));
+    }
+    Ok(modules)
 }
 
 /// A process of sbd's is there, by the kernel's word.

@@ -42,6 +42,7 @@ pub fn look(common: &Common) -> Result<Have> {
         corosync_runs: quorum.is_some_and(|text| crate::engine::read_quorum(&text).is_ok()),
         sbd: files::read(&common.under_root(sbd::PATH))?,
         watchdogs: files::watchdogs(&common.root)?,
+        boot_modules: files::boot_modules(&common.root)?,
         cib,
         active: active.unwrap_or_default(),
     })

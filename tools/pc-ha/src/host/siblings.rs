@@ -28,6 +28,13 @@ pub fn adopt() -> Result<()> {
     call.output().map(drop).map_err(|error| told(&error))
 }
 
+/// Notes that no VM is pacemaker's any more.
+pub fn release() -> Result<()> {
+    let sh = Shell::new()?;
+    let call = run(cmd!(sh, "pc-vm --applied release")).deadline(DEADLINE);
+    call.output().map(drop).map_err(|error| told(&error))
+}
+
 /// What pc-verify finds, on every node; `None` where it is not installed. 3 says that something is wrong.
 pub fn verdict() -> Result<Option<Verdict>> {
     let sh = Shell::new()?;

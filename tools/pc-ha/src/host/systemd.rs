@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use pc_cli::try_again;
 use systemd_jobs::{Manager, within};
 pub use systemd_jobs::{start, stop};
 
@@ -10,6 +11,16 @@ use super::logind::go_down;
 
 /// For whatever is no job.
 const QUICK: Duration = Duration::from_secs(90);
+
+/// Stops a unit if it runs, starts it, and waits for the end of the job.
+pub fn restart(unit: &str, deadline: Duration) -> Result<()> {
+    let name = unit.to_string();
+    let begin = move |manager: &Manager<'_>| manager.restart_unit(&name, "replace");
+    match systemd_jobs::job("restart", unit, deadline, begin)?.as_str() {
+        "done" => Ok(()),
+        ended => Err(try_again(format!("{unit}: its job ended as {ended}\n  systemctl status {unit}"))),
+    }
+}
 
 /// Reads unit files again: generators run.
 pub fn reload() -> Result<()> {

@@ -30,9 +30,6 @@ pub fn in_the_way(
 fn others_away(want: &Want, node: &str, engine: &Engine) -> Vec<String> {
     let others = want.members.iter().map(|member| &member.name).filter(|name| *name != node);
     let away = |name: &String| match engine.node(name) {
-        Some(state) if state.online && state.drained => {
-            Some(format!("{name} is drained: one node at a time\n  pc-ha undrain {name}"))
-        }
         Some(state) if state.online => None,
         _ => Some(format!("{name} is away: one node at a time\n  pc-ha status")),
     };
@@ -57,6 +54,7 @@ pub fn unsettled(
     storage: &Known,
 ) -> Vec<String> {
     let mut reasons = others_away(want, node, engine);
+    reasons.extend(gate::others_drained(node, engine));
     match engine.node(node) {
         Some(state) if state.unclean => reasons.push(format!("{node} was lost, not yet known to be dead")),
         Some(state) if state.online => {}

@@ -6,8 +6,11 @@ pub mod children;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use children::fed;
 
@@ -68,11 +71,13 @@ pub const QUORUM: &str = include_str!("../recorded/quorumtool.txt");
 
 pub struct Stage {
     root: tempfile::TempDir,
+    /// Where systemd, or who stands for it, is asked.
+    pub bus: Option<String>,
 }
 
 impl Stage {
     pub fn new() -> Stage {
-        let stage = Stage { root: tempfile::tempdir().unwrap() };
+        let stage = Stage { root: tempfile::tempdir().unwrap(), bus: None };
         stage.write("cluster.toml", FILE);
         stage.write("cib.xml", CIB);
         stage.write("sys/class/watchdog/watchdog0/identity", "i6300ESB timer\n");
@@ -141,7 +146,26 @@ impl Stage {
             r#"{{"schema":"pc.storage/1","measured_at":"{}","healthy":{healthy},"quorum":true,"heal_pending":{heal_pending},"volumes":[]}}"#,
             now.trim()
         );
-        self.write("run/personal-cluster/storage.json", &text);
+        self.write("run/personal-cluster/storage.new", &text);
+        let [new, known] = ["new", "json"].map(|end| self.at(&format!("run/personal-cluster/storage.{end}")));
+        fs::rename(new, known).unwrap();
+    }
+
+    /// While this runs pc-gluster measures, more often than it would.
+    pub fn measured<T>(&self, healthy: bool, run: impl FnOnce() -> T) -> T {
+        let over = AtomicBool::new(false);
+        self.storage(0, healthy);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(500));
+                    self.storage(0, healthy);
+                }
+            });
+            let end = std::panic::catch_unwind(AssertUnwindSafe(run));
+            over.store(true, Ordering::Relaxed);
+            end.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     fn path(&self) -> String {
@@ -165,6 +189,17 @@ impl Stage {
         self.run(command, arguments, "")
     }
 
+    /// With a directory of the machine that nothing can be written to.
+    pub fn pc_ha_read_only(&self, directory: &str, arguments: &[&str]) -> Output {
+        let script = "mount -t tmpfs -o ro none \"$0\" && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", script])
+            .arg(self.at(directory))
+            .arg(env!("CARGO_BIN_EXE_pc-ha"));
+        self.run(command, arguments, "")
+    }
+
     fn run(&self, mut command: Command, arguments: &[&str], stdin: &str) -> Output {
         command
             .arg("--root")
@@ -176,6 +211,9 @@ impl Stage {
             .env("PATH", self.path())
             .env("CIB_file", self.at("cib.xml"))
             .env_remove("JOURNAL_STREAM");
+        if let Some(bus) = &self.bus {
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
+        }
         fed(&mut command, stdin)
     }
 
