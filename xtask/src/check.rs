@@ -27,6 +27,7 @@ const TEST: &[&str] = &[
     "glusterfs-client",
     "glusterfs-server",
     "iproute2",
+    "iptables",
     "jose",
     "jq",
     "libtss2-tcti-swtpm0",

@@ -154,3 +154,31 @@ fn the_connections_to_a_lost_member_are_closed_long_before_gluster_would() {
     drop(scene.corosyncs.remove(0));
     assert_eq!(members.0.wait().unwrap().code(), Some(75));
 }
+
+/// A bad cable or port: every third packet from and to one machine is lost. With corosync's own numbers all three leave and
+/// come again until their watchdogs end them.
+#[test]
+fn a_machine_that_loses_every_third_packet_takes_nobody_s_quorum() {
+    let scene = Scene::new();
+    let told = || {
+        let ask = || Command::new("corosync-quorumtool").arg("-s").output().unwrap().stdout;
+        let text = String::from_utf8(scene.machine(1).run(ask)).unwrap();
+        let line =
+            |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_string();
+        [line("Ring ID:"), line("Nodes:"), line("Quorate:")]
+    };
+    let before = told();
+    for chain in ["INPUT", "OUTPUT"] {
+        scene.machine(3).run(|| networks::loses(chain, 0.3));
+    }
+    let mut rings = vec![before];
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        let now = told();
+        if rings.last() != Some(&now) {
+            rings.push(now);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(rings.iter().all(|[_, _, quorate]| quorate.ends_with("Yes")), "{rings:#?}");
+}

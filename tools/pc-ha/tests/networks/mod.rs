@@ -35,6 +35,13 @@ fn ip(words: &str) {
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Of the packets that come to this machine, or go, this part is lost.
+pub fn loses(chain: &str, part: f64) {
+    let words = format!("-A {chain} -p udp -m statistic --mode random --probability {part} -j DROP");
+    let output = Command::new("iptables").args(words.split(' ')).output().unwrap();
+    assert!(output.status.success(), "iptables {words}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Gives this thread, and all that it starts from now on, shared memory of their own: corosync's stays behind when it is killed.
 pub fn own_memory() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace: this needs root");
