@@ -120,6 +120,7 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) ->
     store.require_mounted()?;
     let _lock = store.lock_within(OTHERS)?;
     store.require_whole()?;
+    site.leave_what_it_started(name, store.owner()?.as_ref(), pacemaker)?;
     let during = Owner { moving_to: Some(to.name.to_string()), pacemaker, ..record(site, name, from)? };
     store.set_owner(&during)?;
     let moved = source.migrate(&uuid, &site.nodes.destination(to)?);

@@ -159,6 +159,7 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     let name = guest.name.as_str();
     let me = site.nodes.me();
     let owner = store.owner()?;
+    site.leave_what_it_started(name, owner.as_ref(), options.by_pacemaker)?;
     let mut dead = options.owner_is_dead.clone();
     dead.extend(owner.iter().flat_map(|owner| owner.fenced(options.by_pacemaker)));
     runs_nowhere_else(site, store, guest, owner.as_ref(), &dead, options.by_pacemaker)?;

@@ -177,6 +177,42 @@ fn a_claim_for_a_local_volume_is_made_at_home() {
     assert!(said.ends_with("on n1: pc-ha start mail --owner-is-dead n3\n"), "{said}");
 }
 
+/// Installed anew, restored, or its marker lost: the file says [ha], and pacemaker does not run here.
+#[test]
+fn what_pacemaker_started_is_left_to_it_where_it_has_not_taken_over() {
+    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
+    let root = scene.root("shared");
+    let file = fs::read_to_string(scene.path("cluster.toml")).unwrap();
+    let with_ha = file.replace("[volume.vms]", "[ha]\n[volume.vms]");
+    fs::write(scene.path("cluster.toml"), &with_ha).unwrap();
+    for node in NODES {
+        scene.libvirt(node, Some(""));
+    }
+    let says = "vm mail: pacemaker started it last, and has not taken over on this node\n  pc-ha enable ";
+    for node in ["n1", "n2"] {
+        let record = serde_json::json!({"node": node, "pacemaker": true});
+        set_owner(&root, &record);
+        let before = owner(&root);
+        let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+        assert_eq!((exit, said.contains(says)), (2, true), "{said}");
+        assert_eq!(owner(&root), before);
+    }
+    scene.libvirt("n2", Some(&running("mail", UUID)));
+    let (exit, said) = scene.pc_vm("n1", &root, &["migrate", "mail", "n1"]);
+    assert_eq!((exit, said.contains(says)), (2, true), "{said}");
+    scene.libvirt("n2", Some(""));
+    // Pacemaker itself; a first evening, before anybody enabled it; and where [ha] is no more.
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail", "--by-pacemaker"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    set_owner(&root, &serde_json::json!({"node": "n1"}));
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    set_owner(&root, &serde_json::json!({"node": "n1", "pacemaker": true}));
+    fs::write(scene.path("cluster.toml"), &file).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+}
+
 /// A QEMU of `mail` in a machine's /proc.
 fn qemu(root: &Path) {
     fs::create_dir_all(root.join("proc/4711/task/4711")).unwrap();
