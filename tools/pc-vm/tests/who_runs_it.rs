@@ -6,10 +6,9 @@ mod scene;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use scene::{NODES, Scene, UUID, owner, running, set_owner};
+use scene::{NODES, Scene, UUID, owner, qemu, running, set_owner};
 
 /// libvirt carries a move to its end when `pc-vm migrate` has died: a guest that is gone from one end has not stopped.
 #[test]
@@ -210,50 +209,6 @@ fn what_pacemaker_started_is_left_to_it_where_it_has_not_taken_over() {
     set_owner(&root, &serde_json::json!({"node": "n1", "pacemaker": true}));
     fs::write(scene.path("cluster.toml"), &file).unwrap();
     let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
-    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
-}
-
-/// A QEMU of `mail` in a machine's /proc.
-fn qemu(root: &Path) {
-    fs::create_dir_all(root.join("proc/4711/task/4711")).unwrap();
-    let arguments = format!("/usr/bin/qemu-system-x86_64\0-name\0guest=mail\0-uuid\0{UUID}\0");
-    fs::write(root.join("proc/4711/cmdline"), arguments).unwrap();
-}
-
-/// libvirt has forgotten it, and the kernel has not.
-#[test]
-fn what_the_kernel_shows_here_is_not_started_again() {
-    let scene = Scene::new("use = \"vm\"\nreplicas = 3");
-    let root = scene.root("shared");
-    for node in NODES {
-        scene.libvirt(node, Some(""));
-    }
-    qemu(&root);
-    let start = || scene.pc_vm("n1", &root, &["start", "mail"]);
-    let (exit, said) = start();
-    assert_eq!(exit, 2, "{said}");
-    let says =
-        "vm mail: runs here, process 4711, and libvirt does not know it\n  systemctl restart libvirtd ";
-    assert!(said.contains(says), "{said}");
-    let directory = root.join("mnt/vms/vms/mail");
-    assert!(!directory.join("disk.img").exists() && !directory.join("owner.json").exists());
-    // Nobody can tell whose it is.
-    fs::remove_file(root.join("proc/4711/cmdline")).unwrap();
-    fs::create_dir(root.join("proc/4711/cmdline")).unwrap();
-    let (exit, said) = start();
-    assert_eq!(exit, 75, "{said}");
-    assert!(
-        said.contains(
-            "vm mail: whether it runs here is not known: reading the command line of process 4711: "
-        ),
-        "{said}"
-    );
-    // libvirt has found it again.
-    scene.libvirt("n1", Some(&running("mail", UUID)));
-    assert_eq!(start(), (0, String::new()));
-    scene.libvirt("n1", Some(""));
-    fs::remove_dir_all(root.join("proc/4711")).unwrap();
-    let (exit, said) = start();
     assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
 }
 
