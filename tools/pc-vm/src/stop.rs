@@ -64,6 +64,9 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     if !options.by_pacemaker {
         match probe::process(site, &uuid) {
             Ok(None) => {}
+            Ok(Some(_)) if local.live(&uuid, QUICK)?.is_some_and(|live| live.active) => {
+                return Err(try_again(format!("vm {name}: was started meanwhile\n  {}", site.stop_of(name))));
+            }
             Ok(Some(pid)) => return Err(probe::forgotten(name, pid)),
             Err(reason) if options.here => log::debug(format_args!("vm {name}: {reason}")),
             Err(reason) => return Err(try_again(format!("vm {name}: {reason}"))),
