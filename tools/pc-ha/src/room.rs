@@ -122,17 +122,22 @@ pub fn placement(want: &Want, have: &Have, cib: &Cib) -> Placement {
     match in_the_way(want, have, counted) {
         None => Placement { strategy: Some(COUNTS), note: None },
         Some(why) => {
-            let is_on = counted.strategy.as_ref().is_some_and(|strategy| strategy != NOT);
             let note = format!("pacemaker does not count the memory of VMs: {why}");
-            Placement { strategy: is_on.then_some(NOT), note: Some(note) }
+            Placement { strategy: is_on(counted).then_some(NOT), note: Some(note) }
         }
     }
 }
 
+fn is_on(counted: &Counted) -> bool {
+    counted.strategy.as_ref().is_some_and(|strategy| strategy != NOT)
+}
+
 fn in_the_way(want: &Want, have: &Have, counted: &Counted) -> Option<String> {
+    // One that moves is on two nodes for a while: where pacemaker counts, it has seen to it that there is room.
+    let counts = |nodes: &[String]| nodes.len() == 1 || !is_on(counted);
     let runs_on = |node: &str| {
         let at = |(resource, nodes): (&String, &Vec<String>)| {
-            nodes.iter().any(|at| at == node).then(|| resource.clone())
+            (nodes.iter().any(|at| at == node) && counts(nodes)).then(|| resource.clone())
         };
         have.active.iter().filter_map(at).collect::<Vec<_>>()
     };

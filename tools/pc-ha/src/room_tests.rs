@@ -86,6 +86,14 @@ fn memory_is_counted_once_nothing_would_stop_for_it() {
         r#"<crm_config><cluster_property_set id="cib-bootstrap-options"><nvpair id="p" name="placement-strategy" value="balanced"/></cluster_property_set></crm_config>"#,
     );
     assert_eq!(of(&[("mail", "n2")], &on).0, Some("default"), "a VM that grew while it runs is not stopped");
+    // On its way to a node that both it and what gives way to it do not fit on.
+    let moving = |cib: &str| {
+        let read = crate::cib::read(cib).unwrap();
+        let mut have = have(&[("web", "n3")], None);
+        have.active.insert(vm_resource("mail"), vec!["n1".into(), "n3".into()]);
+        placement(&want("n1"), &have, &read).strategy
+    };
+    assert_eq!((moving(&on), moving(CIB)), (Some("balanced"), None));
     // Nobody has told the memory of n2.
     let unsaid = CIB.replace("name=\"memory\" value=\"2048\"", "name=\"cpu\" value=\"4\"");
     assert!(of(&[], &unsaid).1.contains("nobody has said how much n2 has\n  on n2: pc-ha apply"));
