@@ -10,6 +10,7 @@ pkgs: {
   crm_diff = pkgs.pacemaker;
   crm_mon = pkgs.pacemaker;
   crm_resource = pkgs.pacemaker;
+  crm_simulate = pkgs.pacemaker;
   crm_verify = pkgs.pacemaker;
   cryptsetup = pkgs.cryptsetup;
   curl = pkgs.curl;

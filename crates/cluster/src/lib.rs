@@ -11,6 +11,7 @@ pub mod model;
 pub mod names;
 pub mod net;
 mod read;
+pub mod room;
 mod schema;
 mod sense;
 pub mod sets;

@@ -8,7 +8,7 @@ use crate::host::pacemaker::{Commit, Draft};
 use crate::host::{self, files, pacemaker};
 use crate::plan::{self, Action, Have, Outcome};
 use crate::want::Want;
-use crate::{cib, corosync, sbd, watchdog};
+use crate::{cib, corosync, room, sbd, watchdog};
 
 /// Pacemaker writes its own state all the time: a patch that came too late is made anew.
 const ATTEMPTS: usize = 10;
@@ -36,6 +36,7 @@ pub fn apply(
         match carry(common, want, &have, lower, &steps, done)? {
             Commit::Stale => {}
             Commit::Done => {
+                outcome.notes.iter().for_each(log::warning);
                 let faults = outcome.faults.into_iter().map(refused);
                 return together(faults.chain(outcome.waiting.into_iter().map(try_again)));
             }
@@ -73,7 +74,7 @@ fn carry(
 
 fn commit(want: &Want, have: &Have, lower: bool, steps: &[Step<Action>]) -> Result<Commit> {
     let (Some(seen), false) = (&have.cib, steps.is_empty()) else { return Ok(Commit::Done) };
-    let wanted = plan::wanted_rows(want, seen, lower);
+    let wanted = plan::wanted_rows(want, have, seen, lower);
     let draft = Draft::new(&pacemaker::query()?)?;
     for step in steps {
         match &step.action {
@@ -82,6 +83,10 @@ fn commit(want: &Want, have: &Have, lower: bool, steps: &[Step<Action>]) -> Resu
                 let found = found.with_context(|| format!("the file asks for no {row}"))?;
                 let there = seen.objects.get(row).map(String::as_str);
                 draft.put(found.scope, &cib::patch(found, there)?)?;
+            }
+            Action::NodeMemory { of, memory_mib } => {
+                let row = room::row(&seen.counted, of, *memory_mib);
+                draft.put("nodes", &row.with_context(|| format!("pacemaker does not know {of}"))?)?;
             }
             Action::CibRemove { row } => draft.remove(row)?,
             Action::ShutdownOver => draft.remove(cib::SHUTDOWN)?,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use roxmltree::{Document, Node};
 use serde::Serialize;
 
+use crate::room::{self, Counted};
 use crate::rows::{OPTIONS, PROVIDER, Row};
 
 /// What the plan is made from: every object that carries an id of ours, and nothing that changes by itself.
@@ -21,6 +22,8 @@ pub struct Cib {
     pub watchdogs: BTreeMap<String, u64>,
     /// The row that `shutdown --all` left, when the last thing the cluster did was to shut down.
     pub shut_down: bool,
+    /// What pacemaker counts.
+    pub counted: Counted,
 }
 
 /// Id of the option that `shutdown --all` sets, and the next start takes away.
@@ -56,6 +59,7 @@ pub fn read(xml: &str) -> Result<Cib> {
         fencing_seconds: option("stonith-watchdog-timeout").and_then(seconds),
         watchdogs: watchdogs(&document),
         shut_down: document.descendants().any(|node| node.attribute("id") == Some(SHUTDOWN)),
+        counted: room::read(&configuration),
         objects,
     })
 }

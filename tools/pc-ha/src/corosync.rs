@@ -44,9 +44,13 @@ pub fn render(want: &Want) -> String {
         ("knet_ping_timeout", timing.token_ms / 2),
     ];
     section(&mut text, 0, "totem", |text| {
-        totem.iter().for_each(|(key, value)| line(text, 1, key, value));
+        for (key, value) in &totem {
+            line(text, 1, key, value);
+        }
         section(text, 1, "interface", |text| {
-            link.iter().for_each(|(key, value)| line(text, 2, key, &value.to_string()));
+            for (key, value) in &link {
+                line(text, 2, key, &value.to_string());
+            }
         });
     });
     section(&mut text, 0, "nodelist", |text| {

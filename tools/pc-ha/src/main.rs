@@ -15,6 +15,7 @@ mod inhibit;
 mod members;
 mod moving;
 mod plan;
+mod room;
 mod rows;
 mod sbd;
 mod status;

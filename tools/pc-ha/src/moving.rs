@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::engine::Engine;
 use crate::gate;
 use crate::host::{self, pacemaker, tell};
+use crate::room;
 use crate::rows::vm_resource;
 use crate::upgrade;
 use crate::want::Want;
@@ -119,6 +120,10 @@ pub fn empty(common: &Common, want: &Want, node: &str, patience: Duration) -> Re
         ));
     }
     let moved = engine.vms_on(node);
+    if !engine.node(node).is_some_and(|node| node.drained) {
+        room::no_room(want, node, &engine, &host::without(node)?)
+            .map_or(Ok(()), |why| Err(try_again(why)))?;
+    }
     pacemaker::standby(node, true)?;
     tell(&format!("draining {node}: {} to move", moved.len()));
     let until = started + patience;

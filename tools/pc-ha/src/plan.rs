@@ -1,6 +1,6 @@
 //! The pure heart: what is wanted and what is there, in; steps, waits and faults, out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::Result;
@@ -11,7 +11,7 @@ use crate::cib::{self, Cib};
 use crate::rows::Row;
 use crate::want::Want;
 use crate::watchdog::{self, Watchdog};
-use crate::{corosync, rows, sbd};
+use crate::{corosync, room, rows, sbd};
 
 /// Schema of a printed plan.
 pub const SCHEMA: &str = "pc.ha.plan/1";
@@ -49,6 +49,13 @@ pub enum Action {
         /// Its id.
         row: String,
     },
+    /// Pacemaker is told how much of a node's memory is its guests'.
+    NodeMemory {
+        /// The node, which need not be this one. Not `node`: a plan has one of that name.
+        of: String,
+        /// How much.
+        memory_mib: u64,
+    },
     /// The option that `shutdown --all` left goes: guests may start again.
     ShutdownOver,
     /// Tell the other nodes how long the watchdog that runs here waits.
@@ -82,6 +89,9 @@ impl fmt::Display for Action {
                 write!(f, "pacemaker: change {row}: {}", changes.join(", "))
             }
             Action::CibRemove { row } => write!(f, "pacemaker: remove {row}"),
+            Action::NodeMemory { of, memory_mib } => {
+                write!(f, "pacemaker: guests of {of} may have {memory_mib} MiB")
+            }
             Action::ShutdownOver => {
                 write!(f, "pacemaker: the shutdown of the cluster is over, guests may start")
             }
@@ -119,8 +129,10 @@ pub struct Have {
     pub boot_modules: BTreeSet<String>,
     /// The CIB; none while pacemaker does not run here.
     pub cib: Option<Cib>,
-    /// VMs that pacemaker knows to be running (or does not know not to be), by resource.
-    pub active: Vec<String>,
+    /// VMs that pacemaker knows to be running (or does not know not to be), by resource, and where.
+    pub active: BTreeMap<String, Vec<String>>,
+    /// The memory that this node's kernel has.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What there is to do, and what cannot be done now.
@@ -133,13 +145,17 @@ pub struct Outcome {
     pub waiting: Vec<String>,
     /// What needs a person; nothing of it is touched.
     pub faults: Vec<String>,
+    /// What is left as it is, for it would cost VMs that run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.plan)?;
         self.waiting.iter().try_for_each(|line| writeln!(f, "waiting: {line}"))?;
-        self.faults.iter().try_for_each(|line| writeln!(f, "fault: {line}"))
+        self.faults.iter().try_for_each(|line| writeln!(f, "fault: {line}"))?;
+        self.notes.iter().try_for_each(|line| writeln!(f, "note: {line}"))
     }
 }
 
@@ -157,6 +173,10 @@ pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
     corosync_of(want, have, &slower, &mut step, &mut waiting, &mut faults);
     quorum_device_of(want, have, &mut step);
     let options = format!("cib/{}", rows::OPTIONS);
+    // Counted without a node's memory, none of its VMs would have room.
+    let memory: Vec<String> =
+        steps.iter().map(|step| step.id.clone()).filter(|id| id.starts_with("cib/memory-")).collect();
+    let notes = have.cib.as_ref().and_then(|cib| room::placement(want, have, cib).note).into_iter().collect();
     let wait_changes = steps.iter().any(|step| step.id == options);
     // It reads the host of the third vote from the corosync that runs.
     let before_device: Vec<String> = ["quorum-device", "corosync-reload"]
@@ -166,6 +186,7 @@ pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
         .collect();
     for step in &mut steps {
         match step.action {
+            _ if step.id == options => step.needs.extend(memory.iter().cloned()),
             Action::CorosyncReload => step.needs.push("corosync".into()),
             Action::QuorumDeviceStart => step.needs.extend(before_device.iter().cloned()),
             Action::SbdWrite { .. } if wait_changes && slower.watchdog => step.needs.push(options.clone()),
@@ -173,7 +194,7 @@ pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
             _ => {}
         }
     }
-    Ok(Outcome { plan: Plan::new(SCHEMA, &want.node, have, steps), waiting, faults })
+    Ok(Outcome { plan: Plan::new(SCHEMA, &want.node, have, steps), waiting, faults, notes })
 }
 
 /// What the file wants slower than the files that were written before: this node would reset itself later.
@@ -285,9 +306,11 @@ fn unproven(want: &Want, cib: &Cib) -> Vec<String> {
     each.collect()
 }
 
-/// The rows that can be put in force now: all that the file asks for, except that fencing gets no faster by itself.
-pub fn wanted_rows(want: &Want, cib: &Cib, lower: bool) -> Vec<Row> {
-    let mut want = want.clone();
+/// The rows that can be put in force now: all that the file asks for, except that fencing gets no faster by itself, and that
+/// memory is not counted while that would stop what runs.
+pub fn wanted_rows(want: &Want, have: &Have, cib: &Cib, lower: bool) -> Vec<Row> {
+    let placement = room::placement(want, have, cib).strategy;
+    let mut want = Want { placement, ..want.clone() };
     if let Some(seconds) = kept(&want, cib, lower) {
         want.timing.fencing_ms = seconds * 1000;
     }
@@ -302,7 +325,10 @@ fn rows_of(
     step: &mut impl FnMut(String, Action),
     faults: &mut Vec<String>,
 ) -> Result<()> {
-    let wanted = wanted_rows(want, cib, lower);
+    let wanted = wanted_rows(want, have, cib, lower);
+    for (of, memory_mib) in room::changed(want, have, &cib.counted) {
+        step(format!("cib/memory-{of}"), Action::NodeMemory { of, memory_mib });
+    }
     let fencing = want.timing.fencing_ms / 1000;
     if let Some(now) = kept(want, cib, lower) {
         let stays = format!("stonith-watchdog-timeout stays {now} s, the file asks for {fencing} s");
@@ -337,7 +363,7 @@ fn rows_of(
     }
     let stale: Vec<&String> =
         cib.objects.keys().filter(|id| !wanted.iter().any(|row| row.id == **id)).collect();
-    let runs = |id: &str| have.active.iter().any(|active| active == id);
+    let runs = |id: &str| have.active.contains_key(id);
     // A VM that has left the file while it runs: its agent would no longer know how to stop it well, and nobody asked to.
     let running: Vec<&String> =
         stale.iter().copied().filter(|id| id.starts_with("pc-vm-") && runs(id)).collect();

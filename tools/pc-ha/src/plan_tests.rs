@@ -32,10 +32,12 @@ fn have(profile: &str, runs: u64) -> Have {
             fencing_seconds: Some(want.timing.fencing_ms / 1000),
             watchdogs: ["n1", "n2", "n3"].map(|node| (node.to_string(), runs)).into(),
             shut_down: false,
+            counted: room::Counted::default(),
         }),
         watchdogs: vec![chip],
         boot_modules: BTreeSet::new(),
-        active: Vec::new(),
+        active: BTreeMap::new(),
+        memory_bytes: None,
     }
 }
 

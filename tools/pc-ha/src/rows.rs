@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use cluster::timing::Timing;
 
+use crate::room::MEMORY;
 use crate::want::{Vm, Volume, Want};
 
 /// Pacemaker's own set: of several, this one counts.
@@ -120,7 +121,7 @@ fn options(want: &Want) -> Row {
     let fencing = format!("{}s", want.timing.fencing_ms / 1000);
     // Pacemaker ends a fencing that takes longer than 1.2 times this, and would never call the node dead.
     let patience = format!("{}s", (want.timing.fencing_ms / 1000 * 2).max(60));
-    let wanted = [
+    let mut wanted = vec![
         ("stonith-enabled", "true"),
         ("no-quorum-policy", "stop"),
         ("stonith-watchdog-timeout", &fencing),
@@ -128,6 +129,7 @@ fn options(want: &Want) -> Row {
         // A node that comes back and hears that it was declared dead resets at once: the others start its VMs already.
         ("fence-reaction", "panic"),
     ];
+    wanted.extend(want.placement.map(|strategy| ("placement-strategy", strategy)));
     let pairs = pairs(OPTIONS, &wanted);
     Row {
         id: OPTIONS.into(),
@@ -210,11 +212,12 @@ fn guest(vm: &Vm, timing: Timing) -> Row {
         ("migrate_from", "0", "120s"),
     ];
     let ops = operations(&id, &ops);
+    let needs = pairs(&format!("{id}.utilization"), &[(MEMORY, &vm.memory_mib().to_string())]);
     Row {
         id: id.clone(),
         scope: "resources",
         xml: format!(
-            r#"<primitive id="{id}" class="ocf" provider="{PROVIDER}" type="pc-vm"><instance_attributes id="{id}.parameters">{parameters}</instance_attributes><meta_attributes id="{id}.meta">{meta}</meta_attributes>{ops}</primitive>"#
+            r#"<primitive id="{id}" class="ocf" provider="{PROVIDER}" type="pc-vm"><instance_attributes id="{id}.parameters">{parameters}</instance_attributes><meta_attributes id="{id}.meta">{meta}</meta_attributes>{ops}<utilization id="{id}.utilization">{needs}</utilization></primitive>"#
         ),
     }
 }

@@ -153,6 +153,7 @@ impl Status {
             warnings.push("not enabled: VMs start on their home node only\n  pc-ha enable".into());
         }
         problems.extend(seen.outcome.faults.iter().cloned());
+        warnings.extend(seen.outcome.notes.iter().cloned());
         problems.extend(seen.second_starters.iter().map(|unit| {
             format!("{unit} is active beside pacemaker: a second starter\n  systemctl disable {unit}; pc-ha enable")
         }));

@@ -1,5 +1,6 @@
 //! What the cluster file asks of corosync, sbd and pacemaker.
 
+use cluster::room::for_guests;
 use cluster::timing::Timing;
 use cluster::{Cluster, Name, NodeView, Use};
 use sha2::{Digest, Sha256};
@@ -13,6 +14,8 @@ pub struct Member {
     pub id: u16,
     /// The address of its only link: a second network card is the bond's.
     pub address: String,
+    /// MiB of its memory that guests may have, when the file says how much it has.
+    pub memory_mib: Option<u64>,
 }
 
 /// A volume that VMs live on.
@@ -47,6 +50,13 @@ pub struct Vm {
     pub apart: Option<String>,
 }
 
+impl Vm {
+    /// Its memory as pacemaker counts it.
+    pub fn memory_mib(&self) -> u64 {
+        self.memory_bytes.div_ceil(1 << 20)
+    }
+}
+
 /// Everything this tool wants, seen from one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Want {
@@ -66,6 +76,8 @@ pub struct Want {
     pub volumes: Vec<Volume>,
     /// The VMs.
     pub vms: Vec<Vm>,
+    /// Whether pacemaker counts memory, `placement-strategy`; none: what stands in the CIB stays.
+    pub placement: Option<&'static str>,
     /// Every node hangs on one switch, or nobody said that there are two.
     pub one_switch: bool,
 }
@@ -86,7 +98,8 @@ pub fn want(view: &NodeView<'_>) -> Result<Want, String> {
         let address =
             node.ip().ok_or_else(|| format!("node {}: {:?} is no address", node.name, node.address))?;
         let id = node_id(&file.name, &node.name);
-        members.push(Member { name: node.name.to_string(), id, address: address.to_string() });
+        let memory_mib = node.memory.map(|memory| for_guests(memory.0) >> 20);
+        members.push(Member { name: node.name.to_string(), id, address: address.to_string(), memory_mib });
     }
     for (index, member) in members.iter().enumerate() {
         if let Some(twin) = members[..index].iter().find(|other| other.id == member.id) {
@@ -106,6 +119,7 @@ pub fn want(view: &NodeView<'_>) -> Result<Want, String> {
         quorum_device: (file.nodes.len() == 2).then(|| ha.quorum_device.clone()).flatten(),
         volumes: volumes(file, &vms),
         vms,
+        placement: None,
         one_switch: file.nodes.iter().all(|node| node.switch == file.nodes[0].switch),
     })
 }

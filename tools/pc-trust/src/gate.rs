@@ -28,6 +28,8 @@ const TABLE: &[&str] = &[
     "pc-vm status --json",
     "pc-vm plan --json",
     "pc-vm list --json",
+    // Whoever starts a VM: what this node's kernel shows, whatever its libvirt has lost.
+    "pc-vm probe --all --json",
     "pc-ha status --json",
     "pc-ha plan --json",
     "pc-verify --json",
@@ -114,6 +116,8 @@ mod tests {
             "pc-ha engine upgrade-here",
             "pc-ha engine upgrade apt-get",
             "pc-ha upgrade",
+            "pc-vm probe mail --json",
+            "pc-vm start mail",
             "pc-unlock unseal node.key",
             "PC-CONFIG put --signed -",
             "pc-config\tput\t--signed\t-",

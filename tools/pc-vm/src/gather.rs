@@ -1,14 +1,17 @@
 //! Gathers what `list` and `status` print.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use cluster::Node;
+use pc_cli::log;
 
 use crate::disk::resize;
 use crate::domain::Guest;
 use crate::hypervisor::{Hypervisor, LOOK, Live};
 use crate::plan::Action;
+use crate::probe::{self, Process};
 use crate::report::{List, ListedNode, ListedVm, Status, StatusVm};
 use crate::site::{Site, now};
 use crate::spare;
@@ -103,11 +106,16 @@ fn uptime(site: &Site, name: &str) -> Option<u64> {
 /// This node. A libvirt that does not answer is an answer too: a problem, and nothing is known of the VMs.
 pub fn status(site: &Site) -> Result<Status> {
     let (mut problems, volumes) = (Vec::new(), Volumes::default());
-    let (reachable_by_peers, vms) = match seen(site, &volumes, &mut problems) {
+    // One that ends just now is no news.
+    let (processes, unread) = probe::processes(site.common, Duration::ZERO);
+    if let Some(reason) = unread {
+        log::debug(format_args!("looking for what runs here: {reason}"));
+    }
+    let (reachable_by_peers, vms) = match seen(site, &volumes, &processes, &mut problems) {
         Ok(seen) => seen,
         Err(error) => {
             problems.push(format!("{error:#}"));
-            (false, site.guests().iter().map(|guest| unknown(site, &volumes, guest)).collect())
+            (false, site.guests().iter().map(|guest| unknown(site, &volumes, guest, &processes)).collect())
         }
     };
     if systemd::is_active("libvirt-guests.service").unwrap_or(false) {
@@ -129,7 +137,12 @@ pub fn status(site: &Site) -> Result<Status> {
 }
 
 /// Whether other nodes reach this libvirt, and each VM as it sees it.
-fn seen(site: &Site, volumes: &Volumes, problems: &mut Vec<String>) -> Result<(bool, Vec<StatusVm>)> {
+fn seen(
+    site: &Site,
+    volumes: &Volumes,
+    processes: &[Process],
+    problems: &mut Vec<String>,
+) -> Result<(bool, Vec<StatusVm>)> {
     let host = site.host_within(LOOK)?;
     let outcome = host.outcome()?;
     let guests = site.guests();
@@ -151,7 +164,14 @@ fn seen(site: &Site, volumes: &Volumes, problems: &mut Vec<String>) -> Result<(b
         StatusVm {
             pending,
             disk_locked,
-            ..on_this_node(site, volumes, guest, live.as_ref(), current, problems)
+            ..on_this_node(
+                site,
+                volumes,
+                guest,
+                (live.as_ref(), process_of(guest, processes)),
+                current,
+                problems,
+            )
         }
     });
     Ok((reachable, vms.collect()))
@@ -171,8 +191,13 @@ fn runs(live: &Live) -> bool {
     live.state == "running"
 }
 
-/// A VM of which this node's libvirt says nothing: it may run here.
-fn unknown(site: &Site, volumes: &Volumes, guest: &Guest) -> StatusVm {
+fn process_of(guest: &Guest, processes: &[Process]) -> Option<u32> {
+    let uuid = guest.uuid();
+    processes.iter().find(|found| found.uuid.eq_ignore_ascii_case(&uuid)).map(|found| found.pid)
+}
+
+/// A VM of which this node's libvirt says nothing: the kernel shows whether it runs here.
+fn unknown(site: &Site, volumes: &Volumes, guest: &Guest, processes: &[Process]) -> StatusVm {
     StatusVm {
         name: guest.name.to_string(),
         defined: false,
@@ -180,7 +205,7 @@ fn unknown(site: &Site, volumes: &Volumes, guest: &Guest) -> StatusVm {
         pending: false,
         state: "unknown".into(),
         reason: Some("libvirt does not answer".into()),
-        here: false,
+        here: process_of(guest, processes).is_some(),
         should_run_here: (!site.has_pacemaker()).then(|| site.home_of(guest) == site.nodes.me()),
         owner: on_volume(site, volumes, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node),
         disk_locked: None,
@@ -191,12 +216,16 @@ fn on_this_node(
     site: &Site,
     volumes: &Volumes,
     guest: &Guest,
-    live: Option<&Live>,
+    (live, process): (Option<&Live>, Option<u32>),
     current: bool,
     problems: &mut Vec<String>,
 ) -> StatusVm {
     let (name, me) = (guest.name, site.nodes.me());
-    let here = live.is_some_and(|live| live.active);
+    let known = live.is_some_and(|live| live.active);
+    let here = known || process.is_some();
+    if let Some(pid) = process.filter(|_| !known && still_lost(site, guest)) {
+        problems.push(format!("{:#}", probe::forgotten(name.as_str(), pid)));
+    }
     let owner = on_volume(site, volumes, guest, |store| store.owner().ok().flatten()).map(|owner| owner.node);
     let should = (!site.has_pacemaker()).then(|| site.home_of(guest) == me);
     if here && owner.as_deref().is_some_and(|owner| owner != me) {
@@ -229,6 +258,15 @@ fn on_this_node(
     }
 }
 
+/// Whether a QEMU that libvirt did not know when it was asked, before or after, is one that it has lost, and not one that has just
+/// been started or is just being ended.
+fn still_lost(site: &Site, guest: &Guest) -> bool {
+    let uuid = guest.uuid();
+    let known = site.nodes.local_within(LOOK).and_then(|local| local.live(&uuid, LOOK));
+    known.is_ok_and(|live| !live.is_some_and(|live| live.active))
+        && matches!(probe::process(site, &uuid), Ok(Some(_)))
+}
+
 /// Leaves the status for siblings; a node that is going down needs none.
 pub fn leave_status(site: &Site) {
     if systemd::is_stopping() {
@@ -236,6 +274,6 @@ pub fn leave_status(site: &Site) {
     }
     let written = status(site).and_then(|status| pc_cli::write_status(&site.common.root, "vm", &status));
     if let Err(error) = written {
-        pc_cli::log::debug(format_args!("leaving the status: {error:#}"));
+        log::debug(format_args!("leaving the status: {error:#}"));
     }
 }

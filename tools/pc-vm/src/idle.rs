@@ -90,7 +90,7 @@ pub fn runs_nowhere(
         return Err(running(site.nodes.me()));
     }
     let owner = store.owner()?;
-    match whereabouts(site, store, uuid, own_volume, owner.as_ref(), &claims.owner_is_dead) {
+    match whereabouts(site, store, uuid, own_volume, owner.as_ref(), &claims.owner_is_dead, false) {
         (Verdict::Start, _) => Ok(()),
         (Verdict::RunsOn(node), _) => Err(running(&node)),
         (Verdict::Unknown(silent), clue) => Err(unreachable_for(name, clue, &silent, command)),

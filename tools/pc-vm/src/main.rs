@@ -19,6 +19,7 @@ mod hypervisor;
 mod idle;
 mod image;
 mod image_lock;
+mod kernel;
 mod listen;
 mod machine;
 mod migrate;
@@ -127,7 +128,8 @@ enum Verb {
     /// Say whether a VM's QEMU is on this node, also while libvirt hangs; 75 when that is not known
     Probe {
         /// The VM
-        name: String,
+        #[arg(required_unless_present = "all")]
+        name: Option<String>,
         #[command(flatten)]
         options: probe::Options,
     },
@@ -196,6 +198,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<Exit> {
     let common = cli.common;
     pc_cli::log::set_verbosity(common.verbose);
+    if matches!(cli.verb, Verb::Probe { name: None, .. }) {
+        require_root()?;
+        return probe::all(&common);
+    }
     let path = common.cluster_file();
     let file = if common.applied { cluster::load_applied(&path) } else { cluster::load(&path) };
     let file = file.map_err(refused)?;
@@ -265,7 +271,7 @@ fn verb(site: &Site, verb: Verb) -> Result<Exit> {
         }
         Verb::Probe { name, options } => {
             require_root()?;
-            probe::probe(site, &name, options)
+            probe::probe(site, &name.unwrap_or_default(), options)
         }
         Verb::Migrate { name, to, options } => {
             require_root()?;

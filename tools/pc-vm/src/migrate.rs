@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::domain::Guest;
 use crate::hypervisor::QUICK;
+use crate::kernel;
 use crate::owner::{Answer, Owner};
 use crate::site::{Site, now, tell};
 use crate::store::Store;
@@ -120,6 +121,7 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) ->
     store.require_mounted()?;
     let _lock = store.lock_within(OTHERS)?;
     store.require_whole()?;
+    site.leave_what_it_started(name, store.owner()?.as_ref(), pacemaker)?;
     let during = Owner { moving_to: Some(to.name.to_string()), pacemaker, ..record(site, name, from)? };
     store.set_owner(&during)?;
     let moved = source.migrate(&uuid, &site.nodes.destination(to)?);
@@ -132,7 +134,10 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) ->
 fn settle(site: &Site, store: &Store, guest: &Guest, [from, to]: [&Node; 2], pacemaker: bool) -> Result<()> {
     let name = guest.name.as_str();
     let uuid = guest.uuid();
-    let runs = |node: &Node| match site.nodes.ask(node, &uuid) {
+    // Pacemaker asks both kernels by itself.
+    let ask =
+        |node: &Node| if pacemaker { site.nodes.ask(node, &uuid) } else { kernel::sure(site, node, &uuid) };
+    let runs = |node: &Node| match ask(node) {
         Answer::Runs => Some(true),
         Answer::Idle => Some(false),
         Answer::Silent(_) => None,

@@ -103,18 +103,19 @@ impl<'a> Nodes<'a> {
         self.of(node)?.live(uuid, CONNECT)
     }
 
-    /// Whether a domain runs on the other nodes of the file, by name; all are asked at once.
-    pub fn answers(&self, uuid: &str) -> BTreeMap<&'a str, Answer> {
+    /// What the other nodes of the file say, by name; all are asked at once.
+    pub fn answers(&self, ask: impl Fn(&Node) -> Answer + Sync) -> BTreeMap<&'a str, Answer> {
+        let ask = &ask;
         let others = self.view.cluster.nodes.iter().filter(|node| node.name != self.view.node.name);
         std::thread::scope(|scope| {
             let asked: Vec<_> =
-                others.map(|node| (node.name.as_str(), scope.spawn(|| self.ask(node, uuid)))).collect();
+                others.map(|node| (node.name.as_str(), scope.spawn(move || ask(node)))).collect();
             let lost = |_| Answer::Silent("asking it ended badly".into());
             asked.into_iter().map(|(name, thread)| (name, thread.join().unwrap_or_else(lost))).collect()
         })
     }
 
-    /// Whether a domain runs on a node.
+    /// Whether a domain runs on a node, as its libvirt says, which may have lost one.
     pub fn ask(&self, node: &Node, uuid: &str) -> Answer {
         match self.live_on(node, uuid) {
             Ok(Some(live)) if live.active => Answer::Runs,

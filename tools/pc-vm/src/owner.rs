@@ -60,12 +60,12 @@ impl Owner {
     }
 }
 
-/// What a node's libvirt said about a VM.
+/// What a node said about a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It runs there (paused counts).
     Runs,
-    /// It does not.
+    /// It does not: its libvirt's word, and that of its kernel where the VM may be.
     Idle,
     /// No answer, and why.
     Silent(String),

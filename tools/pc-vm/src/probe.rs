@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use pc_cli::{Exit, emit, try_again};
-use serde::Serialize;
+use pc_cli::{Common, Exit, emit, refused, try_again};
+use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::LOOK;
 use crate::site::Site;
@@ -25,12 +25,44 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// What was asked for.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct Options {
+    /// Every QEMU of a VM that the kernel shows, whatever the file says: what another node asks before it starts one
+    #[arg(long, conflicts_with_all = ["name", "libvirt", "exit_code"])]
+    pub all: bool,
     /// Ask libvirt as well: it is gone only when both say so
     #[arg(long)]
     pub libvirt: bool,
     /// Exit with 3 when it is not here
     #[arg(long)]
     pub exit_code: bool,
+}
+
+/// A QEMU that the kernel shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its process.
+    pub pid: u32,
+    /// The VM's UUID, as it was started with.
+    pub uuid: String,
+}
+
+/// Schema of [`Shown`].
+pub const PROCESSES: &str = "pc.vm.processes/1";
+
+/// `pc.vm.processes/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// `pc.vm.processes/1`.
+    pub schema: String,
+    /// Every QEMU of a VM that could be told.
+    pub processes: Vec<Process>,
+    /// Why there may be more.
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.processes.iter().try_for_each(|found| writeln!(f, "process {}: {}", found.pid, found.uuid))
+    }
 }
 
 /// `pc.vm.probe/1`.
@@ -80,6 +112,26 @@ pub fn probe(site: &Site, name: &str, options: Options) -> Result<Exit> {
     }
 }
 
+/// Every QEMU on this node; 75 when there may be more. The file is not asked: while somebody edits it, it may be none.
+pub fn all(common: &Common) -> Result<Exit> {
+    let (processes, reason) = processes(common, LINGERING);
+    let answer = Shown { schema: PROCESSES.into(), processes, reason };
+    emit(common.json, &answer)?;
+    answer.reason.map_or(Ok(Exit::Done), |reason| Err(try_again(reason)))
+}
+
+/// A QEMU that libvirt has lost: it can neither be stopped nor moved, and must not be started beside itself.
+pub fn forgotten(vm: &str, pid: u32) -> anyhow::Error {
+    refused(format!("vm {vm}: runs here, process {pid}, and libvirt does not know it\n  {}", remedy(pid)))
+}
+
+/// What to do about it.
+pub fn remedy(pid: u32) -> String {
+    format!(
+        "systemctl restart libvirtd    (finds what it has lost, as a rule; kill {pid} is pulling the plug)"
+    )
+}
+
 type Asked = Option<Result<Option<crate::hypervisor::Live>, String>>;
 
 fn judge(name: &str, uuid: String, process: Result<Option<u32>, String>, asked: Asked) -> Probe {
@@ -108,73 +160,111 @@ fn judge(name: &str, uuid: String, process: Result<Option<u32>, String>, asked: 
 
 /// The process of a VM on this node, or why that is not known.
 pub fn process(site: &Site, uuid: &str) -> Result<Option<u32>, String> {
-    within_deadline(site.common.under_root("/proc"), uuid.into())
+    let uuid = uuid.to_string();
+    within_deadline(site.common.under_root("/proc"), move |proc| find(proc, &uuid, LINGERING))?
+}
+
+/// Every QEMU of this node, and why there may be more; one that ends is waited for within `patience`.
+pub fn processes(common: &Common, patience: Duration) -> (Vec<Process>, Option<String>) {
+    let looked = within_deadline(common.under_root("/proc"), move |proc| watch(proc, None, patience));
+    looked.unwrap_or_else(|reason| (Vec::new(), Some(reason)))
 }
 
 /// Looks on a thread of its own.
-fn within_deadline(proc: PathBuf, uuid: String) -> Result<Option<u32>, String> {
+fn within_deadline<T: Send + 'static>(
+    proc: PathBuf,
+    look: impl FnOnce(&Path) -> T + Send + 'static,
+) -> Result<T, String> {
     let (sender, receiver) = mpsc::channel();
     // Nobody listens any more after the deadline.
-    std::thread::spawn(move || drop(sender.send(find(&proc, &uuid, LINGERING))));
-    receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
-        Err(format!("a process did not let itself be looked at within {} s", DEADLINE.as_secs()))
-    })
-}
-
-/// What a look at the processes shows.
-enum Seen {
-    Here(u32),
-    /// A QEMU without a command line: whose it was cannot be told any more.
-    Lingers(u32),
-    Nowhere,
+    std::thread::spawn(move || drop(sender.send(look(&proc))));
+    receiver
+        .recv_timeout(DEADLINE)
+        .map_err(|_| format!("a process did not let itself be looked at within {} s", DEADLINE.as_secs()))
 }
 
 /// The process of a VM, once no QEMU lingers or `patience` is over.
 fn find(proc: &Path, uuid: &str, patience: Duration) -> Result<Option<u32>, String> {
+    let (found, reason) = watch(proc, Some(uuid), patience);
+    match (found.iter().find(|found| found.uuid.eq_ignore_ascii_case(uuid)), reason) {
+        (Some(found), _) => Ok(Some(found.pid)),
+        (None, Some(reason)) => Err(reason),
+        (None, None) => Ok(None),
+    }
+}
+
+/// What a look at the processes shows.
+#[derive(Debug, Default)]
+struct Seen {
+    found: Vec<Process>,
+    /// A QEMU without a command line: whose it was cannot be told any more.
+    lingers: Option<u32>,
+    /// Why another process may be one.
+    unread: Option<String>,
+}
+
+/// All QEMUs and why there may be more, once none lingers, the one that is wanted is there, or `patience` is over.
+fn watch(proc: &Path, wanted: Option<&str>, patience: Duration) -> (Vec<Process>, Option<String>) {
     let since = Instant::now();
     loop {
-        match look(proc, uuid)? {
-            Seen::Here(pid) => return Ok(Some(pid)),
-            Seen::Nowhere => return Ok(None),
-            Seen::Lingers(_) if since.elapsed() < patience => std::thread::sleep(AGAIN),
-            Seen::Lingers(pid) => {
-                return Err(format!(
-                    "a QEMU (process {pid}) was killed and still waits for its disk: it may be this one"
-                ));
+        let Seen { found, lingers, unread } = look(proc);
+        let is_wanted = |found: &Process| wanted.is_some_and(|uuid| found.uuid.eq_ignore_ascii_case(uuid));
+        match lingers {
+            Some(_) if unread.is_none() && !found.iter().any(is_wanted) && since.elapsed() < patience => {
+                std::thread::sleep(AGAIN);
             }
+            Some(pid) if unread.is_none() => {
+                let why = "was killed and still waits for its disk: it may be this one";
+                return (found, Some(format!("a QEMU (process {pid}) {why}")));
+            }
+            _ => return (found, unread),
         }
     }
 }
 
 /// libvirt starts QEMU with `-uuid`, and proc(5) shows a process's arguments.
-fn look(proc: &Path, uuid: &str) -> Result<Seen, String> {
-    let entries = fs::read_dir(proc).map_err(|error| format!("reading {}: {error}", proc.display()))?;
-    let mut seen = Seen::Nowhere;
+fn look(proc: &Path) -> Seen {
+    let mut seen = Seen::default();
+    let unread = |error: std::io::Error| Some(format!("reading {}: {error}", proc.display()));
+    let entries = match fs::read_dir(proc) {
+        Ok(entries) => entries,
+        Err(error) => return Seen { unread: unread(error), ..seen },
+    };
     for entry in entries {
-        let entry = entry.map_err(|error| format!("reading {}: {error}", proc.display()))?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                seen.unread = unread(error);
+                break;
+            }
+        };
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         match fs::read(entry.path().join("cmdline")) {
             Ok(arguments) if arguments.is_empty() => {
                 if lingers(&entry.path()) {
-                    seen = Seen::Lingers(pid);
+                    seen.lingers = Some(pid);
                 }
             }
-            Ok(arguments) if is_its(&arguments, uuid) => return Ok(Seen::Here(pid)),
-            Ok(_) => {}
+            Ok(arguments) => seen.found.extend(uuid_of(&arguments).map(|uuid| Process { pid, uuid })),
             // It ended while we looked: ENOENT, or ESRCH from a file that was open already.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => {
             }
-            Err(error) => return Err(format!("reading the command line of process {pid}: {error}")),
+            Err(error) => {
+                seen.unread = Some(format!("reading the command line of process {pid}: {error}"));
+            }
         }
     }
-    Ok(seen)
+    seen
 }
 
-fn is_its(arguments: &[u8], uuid: &str) -> bool {
+/// The UUID that a process was started with, when it is one.
+fn uuid_of(arguments: &[u8]) -> Option<String> {
     let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
-    words.windows(2).any(|pair| pair[0] == b"-uuid" && pair[1].eq_ignore_ascii_case(uuid.as_bytes()))
+    let value = words.windows(2).find(|pair| pair[0] == b"-uuid")?[1];
+    let plain = value.len() == 36 && value.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
+    plain.then(|| String::from_utf8_lossy(value).to_ascii_lowercase())
 }
 
 /// A QEMU whose first thread has ended while another still hangs in the kernel, with a write that may yet be carried out.

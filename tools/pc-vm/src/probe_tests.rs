@@ -56,6 +56,31 @@ fn a_qemu_that_cannot_die_may_be_this_one() {
     assert!(find(&proc.path().join("nothing"), UUID, Duration::ZERO).is_err(), "no /proc is no answer");
 }
 
+fn in_proc() -> Result<Option<u32>, String> {
+    within_deadline("/proc".into(), |proc| find(proc, UUID, LINGERING)).unwrap()
+}
+
+/// A neighbour's question: all of them, and whether there may be more.
+#[test]
+fn all_are_told_and_whether_there_may_be_more() {
+    let proc = tempfile::tempdir().unwrap();
+    let qemu = |uuid: &str| format!("/usr/bin/qemu-system-x86_64 -name guest=mail -uuid {uuid} -S");
+    process(proc.path(), 50, &qemu(UUID), "", 4);
+    process(proc.path(), 51, "sh -uuid nonsense", "", 1);
+    process(proc.path(), 52, "sh -uuid", "", 1);
+    let found = vec![Process { pid: 50, uuid: UUID.into() }];
+    assert_eq!(watch(proc.path(), None, Duration::ZERO), (found.clone(), None));
+    process(proc.path(), 61, "", "61 (qemu-system-x86) Z 1", 3);
+    let (seen, reason) = watch(proc.path(), None, Duration::ZERO);
+    assert_eq!((seen, reason.unwrap().contains("process 61")), (found.clone(), true));
+    assert_eq!(find(proc.path(), UUID, Duration::from_secs(60)), Ok(Some(50)), "it is not waited for");
+    // Somebody's arguments that cannot be read hide nothing that can.
+    fs::create_dir_all(proc.path().join("7/cmdline")).unwrap();
+    let (seen, reason) = watch(proc.path(), None, Duration::from_secs(60));
+    assert_eq!((seen, reason.unwrap().contains("of process 7")), (found, true));
+    assert_eq!(find(proc.path(), UUID, Duration::ZERO), Ok(Some(50)));
+}
+
 /// A real process with the arguments of a QEMU, found in the real /proc in far less than a monitor's second.
 #[test]
 fn the_kernel_shows_it_at_once() {
@@ -68,13 +93,13 @@ fn the_kernel_shows_it_at_once() {
     // It has its arguments once it has begun: for a moment of execve(2) a process has none.
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
     let started = std::time::Instant::now();
-    let found = within_deadline("/proc".into(), UUID.into());
+    let found = in_proc();
     let took = started.elapsed();
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(found, Ok(Some(child.id())));
     assert!(took < Duration::from_secs(5), "{took:?}");
-    assert_eq!(within_deadline("/proc".into(), UUID.into()), Ok(None));
+    assert_eq!(in_proc(), Ok(None));
 }
 
 #[test]
@@ -111,4 +136,13 @@ fn the_answer_is_as_recorded() {
     let text = serde_json::to_string_pretty(&answer).unwrap() + "\n";
     assert_eq!(text, include_str!("../tests/golden/probe.json"));
     assert_eq!(answer.to_string(), "vm mail is here: process 4711\n");
+}
+
+#[test]
+fn the_answer_to_a_neighbour_is_as_recorded() {
+    let processes = vec![Process { pid: 4711, uuid: UUID.into() }];
+    let answer = Shown { schema: PROCESSES.into(), processes, reason: None };
+    let text = serde_json::to_string_pretty(&answer).unwrap() + "\n";
+    assert_eq!(text, include_str!("../tests/golden/processes.json"));
+    assert_eq!(answer.to_string(), format!("process 4711: {UUID}\n"));
 }

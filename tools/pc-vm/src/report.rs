@@ -143,7 +143,7 @@ pub struct StatusVm {
     pub state: String,
     /// Why, when it is paused or unknown.
     pub reason: Option<String>,
-    /// It runs on this node, as far as libvirt tells: false while the state is `unknown`.
+    /// It runs on this node: libvirt says so, or the kernel shows its QEMU.
     pub here: bool,
     /// It should run on this node; null when pacemaker decides.
     pub should_run_here: Option<bool>,

@@ -12,6 +12,7 @@ use crate::domain::Guest;
 use crate::host::Host;
 use crate::hypervisor::QUICK;
 use crate::nodes::Nodes;
+use crate::owner::Owner;
 use crate::store::{Carrier, Store};
 
 /// Everything a verb needs to begin.
@@ -98,6 +99,18 @@ impl<'a> Site<'a> {
             return Ok(());
         }
         Err(refused(format!("[ha] is enabled: pacemaker is the only starter\n  {instead}")))
+    }
+
+    /// What pacemaker started is not started or moved beside it on a node where it has not taken over: one that was installed
+    /// anew, or whose marker was lost. Another node's pacemaker may start it at any time.
+    pub fn leave_what_it_started(&self, vm: &str, owner: Option<&Owner>, by_pacemaker: bool) -> Result<()> {
+        if by_pacemaker || self.cluster().ha.is_none() || !owner.is_some_and(|owner| owner.pacemaker) {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "vm {vm}: pacemaker started it last, and has not taken over on this node\n  \
+             pc-ha enable    (to go on without pacemaker: [ha] out of the file, then pc-config push)"
+        )))
     }
 
     /// The command that starts a VM.

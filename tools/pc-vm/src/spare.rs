@@ -1,8 +1,9 @@
-//! Whether the other nodes have room for the VMs of one that is lost. Pure, by the sizes in the file: what daemons and QEMU
-//! itself need is not in them.
+//! Whether the other nodes have room for the VMs of one that is lost. Pure, by the sizes in the file, and counted as pacemaker
+//! does: of each node's memory what its guests may have.
 
 use std::collections::BTreeMap;
 
+use cluster::room::for_guests;
 use cluster::{Bytes, Cluster};
 use serde::Serialize;
 
@@ -31,8 +32,11 @@ pub fn misfits(cluster: &Cluster) -> Vec<Misfit> {
 /// VMs of a lost node that find no room, the others staying where they are: the most important first, and of those the
 /// largest, each to the node with most room left.
 fn homeless(cluster: &Cluster, memory: &BTreeMap<&str, Bytes>, lost: &str) -> Vec<String> {
-    let mut room: BTreeMap<&str, u64> =
-        memory.iter().filter(|(node, _)| **node != lost).map(|(node, bytes)| (*node, bytes.0)).collect();
+    let mut room: BTreeMap<&str, u64> = memory
+        .iter()
+        .filter(|(node, _)| **node != lost)
+        .map(|(node, bytes)| (*node, for_guests(bytes.0)))
+        .collect();
     let mut moving = Vec::new();
     for (name, vm) in &cluster.vms {
         let home = cluster.home_of(vm).map_or("", |node| node.name.as_str());
@@ -61,11 +65,11 @@ fn homeless(cluster: &Cluster, memory: &BTreeMap<&str, Bytes>, lost: &str) -> Ve
 mod tests {
     use super::*;
 
-    /// Three nodes of 8 GiB; VMs by home, memory in GiB and priority.
+    /// Three nodes with 8 GiB for guests; VMs by home, memory in GiB and priority.
     fn cluster(ha: &str, volume: &str, vms: &[(&str, &str, u32, u32)]) -> Cluster {
         let node = |number| {
             format!(
-                "[[node]]\nname = \"n{number}\"\naddress = \"192.0.2.{number}/24\"\nmemory = \"8GiB\"\n\
+                "[[node]]\nname = \"n{number}\"\naddress = \"192.0.2.{number}/24\"\nmemory = \"8739MiB\"\n\
                  disks.vms = [\"/dev/disk/by-id/virtio-n{number}\"]\n"
             )
         };

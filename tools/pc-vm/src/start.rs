@@ -12,6 +12,7 @@ use crate::had;
 use crate::host::Host;
 use crate::hypervisor::QUICK;
 use crate::image::{Source, create_disk};
+use crate::kernel;
 use crate::one_disk::{only_disk, only_layout, only_volume};
 use crate::order;
 use crate::owner::{Answer, Owner, Verdict, decide};
@@ -114,10 +115,7 @@ fn runs_here(site: &Site, host: &Host, name: &str, uuid: &str) -> Result<bool> {
     if host.hypervisor.live(uuid, QUICK)?.is_some_and(|live| live.active) {
         return Ok(true);
     }
-    Err(refused(format!(
-        "vm {name}: runs here, process {pid}, and libvirt does not know it\n  \
-         systemctl restart libvirtd    (finds what it has lost, as a rule; kill {pid} is pulling the plug)"
-    )))
+    Err(probe::forgotten(name, pid))
 }
 
 fn check_place(site: &Site, guest: &Guest, options: &Options) -> Result<()> {
@@ -159,6 +157,7 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     let name = guest.name.as_str();
     let me = site.nodes.me();
     let owner = store.owner()?;
+    site.leave_what_it_started(name, owner.as_ref(), options.by_pacemaker)?;
     let mut dead = options.owner_is_dead.clone();
     dead.extend(owner.iter().flat_map(|owner| owner.fenced(options.by_pacemaker)));
     runs_nowhere_else(site, store, guest, owner.as_ref(), &dead, options.by_pacemaker)?;
@@ -191,7 +190,7 @@ pub fn runs_nowhere_else(
     let name = guest.name.as_str();
     // Pacemaker knows where it started a VM whose volume every node has for itself.
     let own_volume = site.is_local(guest) && !by_pacemaker;
-    match whereabouts(site, store, &guest.uuid(), own_volume, owner, dead) {
+    match whereabouts(site, store, &guest.uuid(), own_volume, owner, dead, by_pacemaker) {
         (Verdict::Start, _) => Ok(()),
         (Verdict::RunsOn(node), _) => {
             let remedy = if by_pacemaker {
@@ -207,7 +206,8 @@ pub fn runs_nowhere_else(
     }
 }
 
-/// Asks all other nodes whether they run a VM, and weighs what the silent ones may do.
+/// Asks all other nodes whether they run a VM, and weighs what the silent ones may do. Of those that it may run on, for all
+/// that is recorded, the kernel is asked as well, unless it is pacemaker that asks for what it started: its agent did.
 pub fn whereabouts(
     site: &Site,
     store: &Store,
@@ -215,6 +215,7 @@ pub fn whereabouts(
     own_volume: bool,
     owner: Option<&Owner>,
     dead: &[String],
+    by_pacemaker: bool,
 ) -> (Verdict, Clue) {
     let me = site.nodes.me();
     let mut all: Vec<&str> = site.cluster().nodes.iter().map(|node| node.name.as_str()).collect();
@@ -227,7 +228,16 @@ pub fn whereabouts(
         all.extend(named);
     }
     let record = owner.filter(|_| !alone);
-    let told = site.nodes.answers(uuid);
+    let is_managed = by_pacemaker && record.is_some_and(|record| record.pacemaker);
+    let may_run_on =
+        |node: &str| !is_managed && record.is_none_or(|record| record.nodes().any(|named| named == node));
+    let told = site.nodes.answers(|node| {
+        if may_run_on(node.name.as_str()) {
+            kernel::sure(site, node, uuid)
+        } else {
+            site.nodes.ask(node, uuid)
+        }
+    });
     let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);
     let clue = match (alone, owner) {
         (true, _) => Clue::OwnVolumes,

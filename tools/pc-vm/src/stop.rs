@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use pc_cli::{Exit, log, try_again};
+use pc_cli::{Exit, log, refused, try_again};
 
 use crate::domain::Guest;
 use crate::hypervisor::{Hypervisor, QUICK};
+use crate::kernel;
 use crate::others;
 use crate::owner::{Answer, Owner};
+use crate::probe;
 use crate::site::{Site, now, tell};
 use crate::systemd;
 
@@ -58,17 +60,64 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         end(&local, name, &uuid, Duration::from_secs(options.timeout))?;
         return after(site, &guest, &local, site.nodes.me(), options);
     }
+    // Pacemaker's agent looks at /proc itself.
+    if !options.by_pacemaker {
+        match probe::process(site, &uuid) {
+            Ok(None) => {}
+            Ok(Some(_)) if local.live(&uuid, QUICK)?.is_some_and(|live| live.active) => {
+                return Err(try_again(format!("vm {name}: was started meanwhile\n  {}", site.stop_of(name))));
+            }
+            Ok(Some(pid)) => return Err(probe::forgotten(name, pid)),
+            Err(reason) if options.here => log::debug(format_args!("vm {name}: {reason}")),
+            Err(reason) => return Err(try_again(format!("vm {name}: {reason}"))),
+        }
+    }
     if options.here {
         return Ok(Exit::Done);
     }
     site.leave_to_pacemaker(options.by_pacemaker, &site.stop_of(name))?;
     let Some(node) = site.nodes.runs_on(&uuid).with_context(|| format!("vm {name}"))? else {
-        log::debug(format_args!("vm {name} runs nowhere"));
-        return Ok(Exit::Done);
+        return lost(site, &guest);
     };
     let there = site.nodes.of(node)?;
     end(&there, name, &uuid, Duration::from_secs(options.timeout))?;
     after(site, &guest, &there, node.name.as_str(), options)
+}
+
+/// No libvirt runs it. The kernel of who has it by its record is asked before that is believed.
+fn lost(site: &Site, guest: &Guest) -> Result<Exit> {
+    let name = guest.name;
+    let owner = recorded(site, guest).filter(|owner| !owner.stopped);
+    let others = owner.iter().flat_map(Owner::nodes).filter_map(|node| site.nodes.named(node));
+    for node in others.filter(|node| node.name.as_str() != site.nodes.me()) {
+        match kernel::sure(site, node, &guest.uuid()) {
+            Answer::Idle => {}
+            Answer::Runs => {
+                return Err(refused(format!(
+                    "vm {name}: runs on {0}, and libvirt there does not know it\n  on {0}: systemctl restart libvirtd",
+                    node.name
+                )));
+            }
+            Answer::Silent(reason) => {
+                return Err(try_again(format!(
+                    "vm {name}: may run on {0}, which its record names: {reason}\n  on {0}: pc-vm probe {name}",
+                    node.name
+                )));
+            }
+        }
+    }
+    log::debug(format_args!("vm {name} runs nowhere"));
+    Ok(Exit::Done)
+}
+
+/// The record, as far as it can be read.
+fn recorded(site: &Site, guest: &Guest) -> Option<Owner> {
+    let store = site.store(guest);
+    let owner = store.require_mounted().and_then(|()| store.owner());
+    owner.unwrap_or_else(|error| {
+        log::debug(format_args!("vm {}: {error:#}", guest.name));
+        None
+    })
 }
 
 /// Whether a unit that is put down leaves its guest running: pacemaker takes over, and the machine stays up.
@@ -143,14 +192,9 @@ fn after(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str, option
         log::info(format_args!("vm {name}: gone from {node}"));
         return Ok(Exit::Done);
     }
-    let store = site.store(guest);
     // Without the lock: a migration that goes on holds it, and its record names both ends until it is over.
     let seen = site.sees_record(guest, node);
-    let owner = if seen { store.require_mounted().and_then(|()| store.owner()) } else { Ok(None) };
-    let owner = owner.unwrap_or_else(|error| {
-        log::debug(format_args!("vm {name}: {error:#}"));
-        None
-    });
+    let owner = if seen { recorded(site, guest) } else { None };
     match owner.and_then(|owner| elsewhere(site, guest, &owner, node)) {
         // Gone from here is all that was asked for.
         Some(reason) if options.here => log::warning(format_args!("vm {name}: {reason}")),
@@ -169,8 +213,9 @@ fn after(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str, option
 /// that is gone from one end has arrived at the other one.
 fn elsewhere(site: &Site, guest: &Guest, owner: &Owner, node: &str) -> Option<String> {
     let (name, uuid) = (guest.name, guest.uuid());
-    let ask =
-        |end| site.nodes.named(end).map_or_else(Answer::not_in_the_file, |end| site.nodes.ask(end, &uuid));
+    let ask = |end| {
+        site.nodes.named(end).map_or_else(Answer::not_in_the_file, |end| kernel::sure(site, end, &uuid))
+    };
     owner.nodes().filter(|end| *end != node && !owner.stopped).find_map(|end| match ask(end) {
         Answer::Idle => None,
         Answer::Runs => Some(format!("gone from {node}, and runs on {end}\n  pc-vm stop {name}")),
@@ -192,6 +237,11 @@ fn release(site: &Site, guest: &Guest, hypervisor: &Hypervisor, node: &str) {
         // Between its end and our lock somebody may have started it again.
         if hypervisor.live(&guest.uuid(), QUICK)?.is_some_and(|live| live.active) {
             bail!("it runs again");
+        }
+        // libvirt may have lost it before it ended.
+        let there = site.nodes.named(node).map(|node| kernel::shows(site, node, &guest.uuid()));
+        if there != Some(Answer::Idle) {
+            bail!("its QEMU may still be on {node}");
         }
         match store.owner()? {
             Some(mut owner) if owner.node == node => {

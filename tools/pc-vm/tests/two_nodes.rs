@@ -51,6 +51,8 @@ fn starts_on_its_home(nodes: &Nodes) {
     }
     assert_eq!(nodes.owner()["node"], "n1");
     assert!(nodes.volume("vms/mail/domain.xml").exists());
+    let seen = &nodes.json("n1", &["probe", "--all"])["processes"];
+    assert_eq!(seen.as_array().map(Vec::len), Some(1), "{seen}");
     // Again: nothing to do, nothing said.
     assert_eq!(nodes.expect(0, "n1", &["start", "mail"]), "");
     let error = nodes.expect(2, "n2", &["start", "mail", "--here"]);

@@ -6,10 +6,9 @@ mod scene;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use scene::{NODES, Scene, UUID, owner, running, set_owner};
+use scene::{NODES, Scene, UUID, owner, qemu, running, set_owner};
 
 /// libvirt carries a move to its end when `pc-vm migrate` has died: a guest that is gone from one end has not stopped.
 #[test]
@@ -177,47 +176,39 @@ fn a_claim_for_a_local_volume_is_made_at_home() {
     assert!(said.ends_with("on n1: pc-ha start mail --owner-is-dead n3\n"), "{said}");
 }
 
-/// A QEMU of `mail` in a machine's /proc.
-fn qemu(root: &Path) {
-    fs::create_dir_all(root.join("proc/4711/task/4711")).unwrap();
-    let arguments = format!("/usr/bin/qemu-system-x86_64\0-name\0guest=mail\0-uuid\0{UUID}\0");
-    fs::write(root.join("proc/4711/cmdline"), arguments).unwrap();
-}
-
-/// libvirt has forgotten it, and the kernel has not.
+/// Installed anew, restored, or its marker lost: the file says [ha], and pacemaker does not run here.
 #[test]
-fn what_the_kernel_shows_here_is_not_started_again() {
+fn what_pacemaker_started_is_left_to_it_where_it_has_not_taken_over() {
     let scene = Scene::new("use = \"vm\"\nreplicas = 3");
     let root = scene.root("shared");
+    let file = fs::read_to_string(scene.path("cluster.toml")).unwrap();
+    let with_ha = file.replace("[volume.vms]", "[ha]\n[volume.vms]");
+    fs::write(scene.path("cluster.toml"), &with_ha).unwrap();
     for node in NODES {
         scene.libvirt(node, Some(""));
     }
-    qemu(&root);
-    let start = || scene.pc_vm("n1", &root, &["start", "mail"]);
-    let (exit, said) = start();
-    assert_eq!(exit, 2, "{said}");
-    let says =
-        "vm mail: runs here, process 4711, and libvirt does not know it\n  systemctl restart libvirtd ";
-    assert!(said.contains(says), "{said}");
-    let directory = root.join("mnt/vms/vms/mail");
-    assert!(!directory.join("disk.img").exists() && !directory.join("owner.json").exists());
-    // Nobody can tell whose it is.
-    fs::remove_file(root.join("proc/4711/cmdline")).unwrap();
-    fs::create_dir(root.join("proc/4711/cmdline")).unwrap();
-    let (exit, said) = start();
-    assert_eq!(exit, 75, "{said}");
-    assert!(
-        said.contains(
-            "vm mail: whether it runs here is not known: reading the command line of process 4711: "
-        ),
-        "{said}"
-    );
-    // libvirt has found it again.
-    scene.libvirt("n1", Some(&running("mail", UUID)));
-    assert_eq!(start(), (0, String::new()));
-    scene.libvirt("n1", Some(""));
-    fs::remove_dir_all(root.join("proc/4711")).unwrap();
-    let (exit, said) = start();
+    let says = "vm mail: pacemaker started it last, and has not taken over on this node\n  pc-ha enable ";
+    for node in ["n1", "n2"] {
+        let record = serde_json::json!({"node": node, "pacemaker": true});
+        set_owner(&root, &record);
+        let before = owner(&root);
+        let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+        assert_eq!((exit, said.contains(says)), (2, true), "{said}");
+        assert_eq!(owner(&root), before);
+    }
+    scene.libvirt("n2", Some(&running("mail", UUID)));
+    let (exit, said) = scene.pc_vm("n1", &root, &["migrate", "mail", "n1"]);
+    assert_eq!((exit, said.contains(says)), (2, true), "{said}");
+    scene.libvirt("n2", Some(""));
+    // Pacemaker itself; a first evening, before anybody enabled it; and where [ha] is no more.
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail", "--by-pacemaker"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    set_owner(&root, &serde_json::json!({"node": "n1"}));
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
+    assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
+    set_owner(&root, &serde_json::json!({"node": "n1", "pacemaker": true}));
+    fs::write(scene.path("cluster.toml"), &file).unwrap();
+    let (exit, said) = scene.pc_vm("n1", &root, &["start", "mail"]);
     assert_eq!((exit, said.contains("started vm mail\n")), (0, true), "{said}");
 }
 

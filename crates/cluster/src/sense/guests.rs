@@ -10,6 +10,7 @@ use super::nodes::of_nobody;
 use crate::model::{Cpu, Firmware, Network, Use, Vm};
 use crate::names::Name;
 use crate::net::is_end;
+use crate::room::for_guests;
 use crate::tree::{Step, at};
 use crate::units::Bytes;
 use crate::zones::Gateway;
@@ -91,8 +92,15 @@ impl<'a> Sense<'a> {
             let own = self.cluster.vms.values().filter(|vm| Some(vm.memory) <= largest);
             let own = own.filter(|vm| self.cluster.home_of(vm).is_some_and(|home| home.name == node.name));
             let wanted = own.fold(0_u64, |sum, vm| sum.saturating_add(vm.memory.0));
-            if wanted > memory.0 {
-                let fault = format!("the VMs that it starts want {} together", Bytes(wanted));
+            // Pacemaker starts none beyond that.
+            let room = if self.cluster.ha.is_some() { for_guests(memory.0) } else { memory.0 };
+            if wanted > room {
+                let of = if wanted > memory.0 {
+                    String::new()
+                } else {
+                    format!(", and may have {}", Bytes(room >> 20 << 20))
+                };
+                let fault = format!("the VMs that it starts want {} together{of}", Bytes(wanted));
                 let remedy = "give some of them another home, or less memory";
                 self.warn(&at!["node", index, "memory"], fault, remedy);
             }
@@ -120,6 +128,18 @@ impl<'a> Sense<'a> {
         if let Some(largest) = largest.filter(|largest| vm.memory > *largest) {
             let remedy = format!("write less than {largest}, or correct the nodes' memory");
             self.error(&memory, format!("is more than any node has (at most {largest})"), remedy);
+        } else if let Some(room) =
+            largest.map(|largest| for_guests(largest.0)).filter(|room| vm.memory.0 > *room)
+        {
+            if self.cluster.ha.is_some() {
+                let room = Bytes(room >> 20 << 20);
+                let fault = format!(
+                    "is more than any node has for guests (at most {room}): pacemaker starts it nowhere"
+                );
+                let remedy =
+                    format!("write at most {room}: a sixteenth of a node, at least 512MiB, stays the host's");
+                self.warn(&memory, fault, remedy);
+            }
         }
     }
 

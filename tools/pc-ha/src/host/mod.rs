@@ -19,7 +19,7 @@ use pc_cli::Common;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::engine::{Engine, Quorum};
+use crate::engine::{Engine, Quorum, Resource};
 use crate::gate::{Known, Storage};
 use crate::plan::Have;
 use crate::{corosync, sbd};
@@ -32,7 +32,7 @@ pub fn look(common: &Common) -> Result<Have> {
         None => None,
     };
     let active = engine.map(|engine| {
-        engine.vms.iter().filter(|vm| vm.is_active()).map(|vm| vm.id.clone()).collect::<Vec<_>>()
+        engine.vms.into_iter().filter(Resource::is_active).map(|vm| (vm.id, vm.nodes)).collect()
     });
     let quorum = pacemaker::quorum().ok();
     Ok(Have {
@@ -45,12 +45,22 @@ pub fn look(common: &Common) -> Result<Have> {
         boot_modules: files::boot_modules(&common.root)?,
         cib,
         active: active.unwrap_or_default(),
+        memory_bytes: upgrade::memory(common).ok(),
     })
 }
 
 /// The cluster as pacemaker sees it.
 pub fn engine() -> Result<Engine> {
     crate::engine::read(&pacemaker::monitor()?)
+}
+
+/// The cluster as pacemaker would have it if a node were drained; nothing is touched.
+pub fn without(node: &str) -> Result<Engine> {
+    let draft = pacemaker::Draft::new(&pacemaker::query()?)?;
+    draft.standby(node)?;
+    let answer = draft.simulate()?;
+    let state = crate::room::revised(&answer).context("reading crm_simulate's answer: it has no end")?;
+    crate::engine::read(state)
 }
 
 /// The same, with the fencing that failed, as far as anybody can be asked for it.

@@ -129,6 +129,25 @@ impl Draft {
         Ok(())
     }
 
+    /// Marks a node of the copy as drained.
+    pub fn standby(&self, node: &str) -> Result<()> {
+        let sh = shell()?;
+        let command = cmd!(sh, "crm_attribute --node {node} --name standby --update on");
+        let command = command.env("CIB_file", self.at("want.xml"));
+        run(command).deadline(QUICK).output().context("editing the CIB's copy")?;
+        Ok(())
+    }
+
+    /// What pacemaker would make of the copy, and where that ends.
+    pub fn simulate(&self) -> Result<String> {
+        let sh = shell()?;
+        let want = self.at("want.xml");
+        // Whoever asks has looked at the quorum.
+        let command = cmd!(sh, "crm_simulate --xml-file {want} --simulate --quorum 1 --output-as=xml");
+        let call = run(command.env_remove("CIB_file")).deadline(QUICK);
+        call.read().map_err(|error| away("asking what pacemaker would do", &error))
+    }
+
     /// Checks the copy, and applies the difference, and only that, if the CIB is still what it was.
     pub fn commit(&self) -> Result<Commit> {
         let sh = shell()?;

@@ -3,16 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use cluster::room::for_guests;
 use serde::Deserialize;
 
 use crate::engine::{Engine, Quorum};
 use crate::gate::{self, Known};
 use crate::rows::vm_resource;
 use crate::want::Want;
-
-/// Of a node's memory this share stays the host's own, and no less than the other: Gluster, libvirt, Open vSwitch, QEMU itself.
-const RESERVE_SHARE: u64 = 16;
-const RESERVE_LEAST: u64 = 512 << 20;
 
 /// Why `node` cannot be missed: two nodes are never away at once, whatever the quorum would allow.
 pub fn in_the_way(
@@ -86,9 +83,8 @@ pub fn no_room(want: &Want, node: &str, engine: &Engine, memory: &BTreeMap<Strin
     let size = |vm: &String| want.vm(vm).map_or(0, |vm| vm.memory_bytes);
     let mut free: BTreeMap<&str, u64> = BTreeMap::new();
     for (name, total) in memory.iter().filter(|(name, _)| *name != node) {
-        let reserve = (total / RESERVE_SHARE).max(RESERVE_LEAST);
         let used: u64 = engine.vms_on(name).iter().map(size).sum();
-        free.insert(name, total.saturating_sub(reserve).saturating_sub(used));
+        free.insert(name, for_guests(*total).saturating_sub(used));
     }
     let stays = |vm: &String| want.vm(vm).is_some_and(|vm| vm.pinned);
     let mut leaving: Vec<String> = engine.vms_on(node).into_iter().filter(|vm| !stays(vm)).collect();

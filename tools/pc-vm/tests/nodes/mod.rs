@@ -59,6 +59,7 @@ impl Node {
 fn ground(work: &Path) -> Node {
     let script = "mount --make-rprivate /; mkdir brick volume
                   bindfs -f -o subtype=glusterfs brick volume &
+                  mkdir host; mount --bind /proc host
                   ip link set lo up; ip address add 192.168.51.1/24 dev lo; ip address add 192.168.51.2/24 dev lo
                   until mountpoint -q volume; do kill -0 $!; sleep 0.1; done
                   echo ready; cat > /dev/null; kill $!";
@@ -82,6 +83,16 @@ impl Nodes {
         std::fs::write(work.path().join("hosts"), "127.0.0.1 localhost\n192.168.51.1 n1\n192.168.51.2 n2\n")
             .unwrap();
         make_certificates(work.path());
+        let ssh = work.path().join("bin/ssh");
+        std::fs::create_dir(work.path().join("bin")).unwrap();
+        let gate = format!(
+            "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\n\
+             exec nsenter --mount={0}/host/$(cat {0}/$2.pid)/ns/mnt {1} probe --all --json\n",
+            work.path().display(),
+            env!("CARGO_BIN_EXE_pc-vm")
+        );
+        std::fs::write(&ssh, gate).unwrap();
+        std::fs::set_permissions(ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let ground = ground(work.path());
         let mut nodes = Nodes { work, booted: Vec::new(), ground };
         for (name, address) in [("n1", "192.168.51.1"), ("n2", "192.168.51.2")] {
@@ -99,6 +110,8 @@ impl Nodes {
         command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", script]);
         command.arg(self.work.path()).args([name, address]);
         self.booted.push(Node::spawn(name, command));
+        let pid = self.booted.last().map(|node| node.process.id().to_string()).unwrap();
+        std::fs::write(self.work.path().join(format!("{name}.pid")), pid).unwrap();
         let started = Instant::now();
         while !self
             .on(name, &["virsh", "-c", &format!("qemu+tls://{name}/system"), "version"])
@@ -117,6 +130,7 @@ impl Nodes {
             .args(["--mount", "--net", "--target", &pid, &format!("--pid=/proc/{pid}/ns/pid_for_children")])
             .args(["--", "timeout", "300"])
             .args(argv)
+            .env("PATH", format!("{}/bin:{}", self.work.path().display(), std::env::var("PATH").unwrap()))
             .stdin(Stdio::null())
             .output()
             .unwrap()

@@ -23,6 +23,12 @@ mount --bind "$work/hosts" /etc/hosts
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/vms
 mount --bind "$work/volume" /mnt/vms
+# What pc-trust would place. The gate of the other node is its mount namespace, whose /proc shows its processes.
+mkdir -p /run/personal-cluster/secrets /etc/personal-cluster
+mount -t tmpfs tmpfs /etc/personal-cluster
+mkdir /etc/personal-cluster/trust
+: > /etc/personal-cluster/trust/ssh_config
+: > /run/personal-cluster/secrets/ssh-user.key
 uuid=$(cat /proc/sys/kernel/random/uuid)
 cat > /etc/libvirt/libvirtd.conf <<CONF
 listen_tls = 1

@@ -11,6 +11,16 @@ pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// Of `mail`.
 pub const UUID: &str = "32bb3f29-f1f3-8955-8093-5b31b9c88b6c";
 
+/// A node of which nothing else is said shows no QEMU; `kernels/NODE` that leads nowhere is one that does not answer.
+const SSH: &str = r#"
+while [ "$1" != -- ]; do shift; done
+[ "$3" = "pc-vm probe --all --json" ] || exit 2
+node=$2
+if [ -d "$KERNELS/$node" ]; then exec "$PC_VM" --root "$KERNELS/$node" probe --all --json; fi
+if [ -L "$KERNELS/$node" ]; then echo "ssh: connect to host $node port 22: No route to host" >&2; exit 255; fi
+echo '{"schema":"pc.vm.processes/1","processes":[],"reason":null}'
+"#;
+
 /// Three nodes on one directory.
 pub struct Scene {
     directory: tempfile::TempDir,
@@ -32,6 +42,8 @@ impl Scene {
         };
         let nodes: Vec<String> = (1..).zip(NODES).map(node).collect();
         fs::write(scene.path("cluster.toml"), file + &nodes.concat()).unwrap();
+        // As pc-trust's gate would: `ssh -F FILE OPTIONS -- NODE pc-vm probe --all --json`.
+        scene.program("ssh", SSH);
         scene
     }
 
@@ -56,11 +68,25 @@ impl Scene {
         }
     }
 
+    /// The QEMUs that a node's kernel shows to the others: the machine of this root; by itself none.
+    pub fn kernel(&self, node: &str, root: Option<&Path>) {
+        let link = self.path("kernels").join(node);
+        fs::create_dir_all(self.path("kernels")).unwrap();
+        fs::remove_file(&link).unwrap_or_default();
+        if let Some(root) = root {
+            std::os::unix::fs::symlink(root, link).unwrap();
+        }
+    }
+
     /// A machine's root with the volume mounted.
     pub fn root(&self, name: &str) -> PathBuf {
         let root = self.path(name);
         fs::create_dir_all(root.join("proc/self")).unwrap();
         fs::create_dir_all(root.join("mnt/vms/vms/mail")).unwrap();
+        for file in ["etc/personal-cluster/trust/ssh_config", "run/personal-cluster/secrets/ssh-user.key"] {
+            fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            fs::write(root.join(file), "").unwrap();
+        }
         fs::write(root.join("proc/self/mountinfo"), "61 24 0:51 / /mnt/vms rw - ext4 /dev/a rw\n").unwrap();
         root
     }
@@ -95,6 +121,8 @@ impl Scene {
             .args(arguments)
             .env("PATH", format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap()))
             .env("LOG", self.path("called"))
+            .env("KERNELS", self.path("kernels"))
+            .env("PC_VM", env!("CARGO_BIN_EXE_pc-vm"))
             .env_remove("JOURNAL_STREAM");
         command
     }
@@ -117,4 +145,11 @@ pub fn set_owner(root: &Path, more: &serde_json::Value) {
         serde_json::json!({"schema": "pc.vm.owner/1", "vm": "mail", "since": "2026-01-01T00:00:00Z"});
     owner.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     fs::write(root.join("mnt/vms/vms/mail/owner.json"), owner.to_string()).unwrap();
+}
+
+/// A QEMU of `mail` in a machine's /proc.
+pub fn qemu(root: &Path) {
+    fs::create_dir_all(root.join("proc/4711/task/4711")).unwrap();
+    let arguments = format!("/usr/bin/qemu-system-x86_64\0-name\0guest=mail\0-uuid\0{UUID}\0");
+    fs::write(root.join("proc/4711/cmdline"), arguments).unwrap();
 }
