@@ -4,11 +4,13 @@
 //! salt "personal-cluster", info "luks-header", so that openssl and jose open it without us. It holds cryptsetup's image of
 //! the header up to the last keyslot in use: truncate(1) makes it as long as luksHeaderRestore wants it.
 
+use std::io::Cursor;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use hkdf::Hkdf;
 use pc_cli::{Common, log, refused};
+use recovery_key::Key;
 use serde_json::Map;
 use sha2::Sha256;
 use tang_client::Jwe;
@@ -19,12 +21,12 @@ use crate::cryptsetup;
 use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::scratch::Scratch;
-use crate::{image, lock, places, proof, recover, settings, target, worse};
+use crate::{image, lock, places, recover, reencrypted, settings, target, worse};
 
 /// The key of all backups.
-pub fn derive(recovery_key: &str) -> Result<Cek> {
+pub fn derive(recovery_key: &Key) -> Result<Cek> {
     let mut cek = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::new(Some(b"personal-cluster"), recovery_key.as_bytes())
+    Hkdf::<Sha256>::new(Some(b"personal-cluster"), recovery_key.bytes())
         .expand(b"luks-header", cek.as_mut())
         .map_err(|_| anyhow!("deriving the key of the header backup"))?;
     Ok(cek)
@@ -56,7 +58,7 @@ pub fn backup(
     common: &Common,
     device: &Device,
     directories: &[PathBuf],
-    recovery_key: &str,
+    recovery_key: &Key,
     trust: Trust,
 ) -> Result<()> {
     device.require_present()?;
@@ -65,6 +67,7 @@ pub fn backup(
     cryptsetup::backup_header(&device.path, &saved)?;
     let header = image::cut(Zeroizing::new(std::fs::read(&saved).context("reading the header's image")?));
     let key = derive(recovery_key)?;
+    tell_of_older_key(common, device, &key);
     // One directory that cannot be read or written must not keep the backup from the others.
     let mut failed = Vec::new();
     let mut stale = Vec::new();
@@ -103,15 +106,12 @@ pub fn backup(
         ));
         return pc_cli::together(failed);
     }
-    if !shown && !proof::fits(device, None, recovery_key.as_bytes())? {
+    if !shown && !recover::opens(device, None, recovery_key)? {
         return Err(refused(format!(
             "the recovery key opens neither {} nor an older backup of its header: was it mistyped?\n  \
              add --new-recovery-key when it is the right one all the same",
             device.name
         )));
-    }
-    if trust.recovery_key {
-        tell_of_older_key(common, device, &key);
     }
     let text = sealed(&key, &header)?;
     for directory in stale {
@@ -130,7 +130,7 @@ fn worse_than(
     device: &Device,
     old: Option<&[u8]>,
     new: &[u8],
-    recovery_key: &str,
+    recovery_key: &Key,
 ) -> Result<Option<String>> {
     let (before, now) = (old.and_then(worse::uuid), worse::uuid(new));
     match (before, now) {
@@ -140,17 +140,29 @@ fn worse_than(
             }
             Ok(Some(format!("carries the header of another LUKS device ({now}, the backup is of {before})")))
         }
-        _ => Ok(match worse::than(old, new) {
-            // Whoever may write to the disk may put a header of his own there, under the same UUID.
-            None if old.is_some_and(|old| worse::is_another(old, new)) => {
-                let opens = proof::fits(device, None, recovery_key.as_bytes())?;
-                (!opens).then(|| {
-                    "its header has nothing in common with the backup, and the recovery key does not open it".into()
-                })
-            }
-            why => why,
-        }),
+        _ => match (worse::than(old, new), old) {
+            (None, Some(old)) => opens_less(device, old, new, recovery_key),
+            (why, _) => Ok(why),
+        },
     }
+}
+
+/// Whoever may write to the disk may change a header so that it looks as good, and opens nothing; so does a byte that rotted in
+/// one of version 1, which has no checksum. What the recovery key opens is what the backup is for.
+fn opens_less(device: &Device, old: &[u8], new: &[u8], recovery_key: &Key) -> Result<Option<String>> {
+    // What keeps cryptsetup from finding out says nothing about either.
+    let opens = |device: &Device| recover::opens(device, None, recovery_key).unwrap_or(false);
+    if opens(device) {
+        return Ok(None);
+    }
+    let scratch = Scratch::new()?;
+    let saved = Device { path: scratch.write("saved", &image::whole(old))?, ..device.clone() };
+    if opens(&saved) {
+        return Ok(Some("the recovery key opens its backup, and not its header".into()));
+    }
+    let since = reencrypted::since(&mut Cursor::new(new), &mut Cursor::new(old))?;
+    Ok(since
+        .map(|what| format!("its header holds {what} than the backup, and the recovery key opens neither")))
 }
 
 /// A header that was replaced under an older recovery key is still opened by that one.
@@ -196,7 +208,7 @@ pub fn change(common: &Common, device: &Device, work: impl FnOnce() -> Result<()
 fn refresh(common: &Common, device: &Device) {
     let directories = directories(common);
     let made = match recover::at_hand(common) {
-        Some(key) => key.and_then(|key| backup(common, device, &directories, key.text(), Trust::default())),
+        Some(key) => key.and_then(|key| backup(common, device, &directories, &key, Trust::default())),
         None if directories.iter().any(|directory| places::is_there(directory.join(file_name(device)))) => {
             Err(anyhow!("the recovery key is not at hand"))
         }

@@ -335,8 +335,13 @@ impl Metadata {
 
     /// The slots whose passphrase opens the data.
     pub fn opening_slots(&self) -> BTreeSet<&str> {
-        let digests = self.digests.values().filter(|digest| !digest.segments.is_empty());
-        let slots = digests.flat_map(|digest| digest.keyslots.iter().map(String::as_str));
+        let digests = || self.digests.values().filter(|digest| !digest.segments.is_empty());
+        // Two keys for one piece: nobody can say which of them opens it, and cryptsetup makes no such header.
+        let segments: Vec<&String> = digests().flat_map(|digest| &digest.segments).collect();
+        if segments.iter().collect::<BTreeSet<_>>().len() != segments.len() {
+            return BTreeSet::new();
+        }
+        let slots = digests().flat_map(|digest| digest.keyslots.iter().map(String::as_str));
         slots.filter(|slot| self.keyslots.contains_key(*slot)).collect()
     }
 
@@ -363,6 +368,23 @@ pub mod tests {
         let digest = Sha256::digest(&whole);
         whole[448..480].copy_from_slice(&digest);
         std::io::Cursor::new(whole)
+    }
+
+    /// The second one with a passphrase that anybody could add.
+    #[test]
+    fn two_keys_for_one_piece_of_the_data_open_nothing() {
+        let slots = |second: &str| {
+            let json = format!(
+                r#"{{"keyslots":{{"0":{{}},"5":{{}}}},"digests":{{"0":{{"keyslots":["0"],"segments":["0"]}},
+                    "1":{{"keyslots":["5"],"segments":[{second}]}}}}}}"#
+            );
+            let Header::Luks2(metadata) = parse(&mut header(&json)).unwrap() else { panic!("no LUKS2") };
+            metadata.opening_slots().into_iter().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(slots(""), ["0"]);
+        assert_eq!(slots("\"0\""), Vec::<String>::new());
+        // As a re-encryption has them.
+        assert_eq!(slots("\"1\""), ["0", "5"]);
     }
 
     #[test]

@@ -73,6 +73,14 @@ pub fn open(device: &Device, key: &Key) -> Result<()> {
     Ok(())
 }
 
+/// Whether it opens the device, by this slot if one is named; as it was written too, see [`fitting`].
+pub fn opens(device: &Device, slot: Option<u32>, key: &Key) -> Result<bool> {
+    if proof::fits(device, slot, key.bytes())? {
+        return Ok(true);
+    }
+    key.as_written().map_or(Ok(false), |written| proof::fits(device, slot, written.as_bytes()))
+}
+
 /// The key, or the line as it was given when only that opens the device: pc-brick once formatted disks with the very text of
 /// a key file, in capitals or with blanks.
 fn fitting<'k>(device: &Device, key: &'k Key) -> Result<&'k [u8]> {

@@ -43,7 +43,7 @@ fn differ(present: &Metadata, saved: &Metadata) -> Option<&'static str> {
 }
 
 /// The digests of the keys that the data is under, with the pieces. Which keyslots give them changes with every binding.
-pub fn keys(metadata: &Metadata) -> Vec<(&[String], &serde_json::Map<String, serde_json::Value>)> {
+fn keys(metadata: &Metadata) -> Vec<(&[String], &serde_json::Map<String, serde_json::Value>)> {
     let of_data = metadata.digests.values().filter(|digest| !digest.segments.is_empty());
     of_data.map(|digest| (digest.segments.as_slice(), &digest.key)).collect()
 }

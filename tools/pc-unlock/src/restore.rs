@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use pc_cli::{Common, Exit, log, refused, try_again};
+use recovery_key::Key;
 use sha2::{Digest, Sha256};
 use tang_client::jwe::Cek;
 use tang_client::{Client, Jwe};
@@ -18,7 +19,7 @@ use crate::luks2::{self, Header};
 use crate::proof::{self, Proof};
 use crate::scratch::Scratch;
 use crate::target::{self, Leave};
-use crate::{cryptsetup, given, header, image, lock, places};
+use crate::{cryptsetup, given, header, image, lock, places, recover, reencrypted, worse};
 
 /// A backup of a whole LUKS2 header (16 MiB) fits, in base64.
 const LARGEST: u64 = 24 << 20;
@@ -32,7 +33,7 @@ pub fn restore(
     client: &Client,
     device: &Device,
     path: &Path,
-    recovery_key: &str,
+    recovery_key: &Key,
     leave: Leave,
 ) -> Result<()> {
     if device.is_open() {
@@ -61,7 +62,7 @@ pub fn restore(
     if !leave.unproven {
         opens(client, device, &image, recovery_key)?;
     }
-    keep(common, device, &key, &present, leave)?;
+    keep(common, device, &key, &present, &saved)?;
     cryptsetup::restore_header(&device.path, &image)?;
     log::info(format_args!("{}: header restored from {}", device.name, path.display()));
     Ok(())
@@ -82,7 +83,7 @@ fn present(device: &Device, file: &mut File, saved: &[u8]) -> Result<Zeroizing<V
 
 /// Refuses a backup that nobody here can open: an older one, of before a rotation or without the recovery key, would lock the
 /// disk for good, and what is there may still be mended.
-fn opens(client: &Client, device: &Device, image: &Path, recovery_key: &str) -> Result<()> {
+fn opens(client: &Client, device: &Device, image: &Path, recovery_key: &Key) -> Result<()> {
     let saved = Device { path: image.into(), ..device.clone() };
     let mut reasons = Vec::new();
     let mut later = false;
@@ -90,7 +91,7 @@ fn opens(client: &Client, device: &Device, image: &Path, recovery_key: &str) -> 
         later |= Exit::of(error) == Exit::TryAgain;
         format!("{error:#}")
     };
-    reasons.push(match proof::fits(&saved, None, recovery_key.as_bytes()) {
+    reasons.push(match recover::opens(&saved, None, recovery_key) {
         Ok(true) => return Ok(()),
         Ok(false) => "the recovery key opens no keyslot of it".into(),
         Err(error) => told(&error),
@@ -112,22 +113,41 @@ fn opens(client: &Client, device: &Device, image: &Path, recovery_key: &str) -> 
 }
 
 /// Beside the local backup, which the next run of the timer makes of what is restored now; under a name of its own, so that
-/// none takes the place of another one.
-fn keep(common: &Common, device: &Device, key: &Cek, present: &[u8], leave: Leave) -> Result<()> {
+/// none takes the place of another one. An OS disk that is full or damaged keeps no data disk from being mended.
+fn keep(common: &Common, device: &Device, key: &Cek, present: &[u8], saved: &[u8]) -> Result<()> {
     if present.iter().all(|byte| *byte == 0) {
         return Ok(());
     }
     let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(present)[..9]);
     let name = format!("{}{digest}.jwe", header::replaced(device));
-    let path = places::write(places::local(common), &name, header::sealed(key, present)?)?;
+    let text = header::sealed(key, present)?;
+    let mut failed = Vec::new();
+    let memory = common.under_root("/run/personal-cluster");
+    let places = header::directories(common).into_iter().chain([memory.clone()]);
+    let path = places.into_iter().find_map(|directory| {
+        places::write(directory, &name, text.clone()).map_err(|error| failed.push(error)).ok()
+    });
+    let Some(path) = path else { return pc_cli::together(failed) };
+    for error in &failed {
+        log::warning(format_args!("{}: {error:#}", device.name));
+    }
+    let until = if path.starts_with(&memory) { " until the next boot" } else { "" };
     let path = path.display();
-    if luks2::copies(&mut Cursor::new(present))?.is_empty() {
-        log::info(format_args!("{}: what stood there is kept in {path}", device.name));
+    if luks2::parse(&mut Cursor::new(present)).is_err()
+        || luks2::copies(&mut Cursor::new(present))?.is_empty()
+    {
+        log::info(format_args!(
+            "{}: what stood there is kept{until} in {path}, to be taken out as docs/unlock.md shows for any backup",
+            device.name
+        ));
         return Ok(());
     }
-    let other = if leave.other_device { " --overwrite-other-device" } else { "" };
+    let differs = worse::uuid(present) != worse::uuid(saved)
+        || reencrypted::since(&mut Cursor::new(saved), &mut Cursor::new(present))?.is_some();
+    let other = if differs { " --overwrite-other-device" } else { "" };
     log::info(format_args!(
-        "{0}: the header that it had is kept\n  pc-unlock header restore {0} --from {path} --recovery-key-file -{other}    (brings it back)",
+        "{0}: the header that it had is kept{until}; to have it again:\n  \
+         pc-unlock header restore {0} --from {path} --recovery-key-file -{other}",
         device.name
     ));
     Ok(())

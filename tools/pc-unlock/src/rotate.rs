@@ -47,7 +47,6 @@ pub fn rotate(common: &Common, client: &Client, device: &Device, wanted: Option<
     // One whose server is gone keeps none of the others from the keys that are theirs.
     let mut failed = Vec::new();
     if let (Some(pin), false) = (wanted, network.is_empty()) {
-        tell_of_others(device, &network, pin);
         failed.extend(rebind(common, client, device, &network, Some(pin)).err());
     }
     let (kept, unreadable) = alike(if wanted.is_some() { kept } else { [network, kept].concat() });
@@ -64,15 +63,16 @@ fn of_token(device: &Device, token: u32, error: &anyhow::Error) -> anyhow::Error
     as_lasting_as(error, format!("{}: token {token}: {error:#}", device.name))
 }
 
-/// Names the bindings that are not to the file's servers before they go: somebody may have made one on purpose.
-fn tell_of_others(device: &Device, bindings: &[Binding], pin: &Pin) {
-    let servers = without_keys(pin.clone());
-    let policies = bindings.iter().filter_map(|binding| Some((binding.token, binding.policy.as_ref().ok()?)));
-    for (token, policy) in policies.filter(|(_, policy)| !policy.is_of(&servers)) {
+/// Names a binding that is not to the file's servers before it goes: somebody may have made it on purpose.
+fn tell_of_other(device: &Device, binding: &Binding, pin: &Pin) {
+    if let Some(policy) =
+        binding.policy.as_ref().ok().filter(|policy| !policy.is_of(&without_keys(pin.clone())))
+    {
         log::warning(format_args!(
-            "{}: token {token}, bound to {}, gives way to the servers that the file names\n  \
+            "{}: token {}, bound to {}, gives way to the servers that the file names\n  \
              put its server into [unlock], or bind it together with a TPM or a stick, when it is to stay",
             device.name,
+            binding.token,
             policy.describe()
         ));
     }
@@ -152,23 +152,35 @@ fn rebind(
                 "{}: token {} stays as it is: {error:#}",
                 device.name, binding.token
             )),
-            Proof::Unknown(error) => left.push(stays(device, binding, &error)),
-            proof => old.push((binding.clone(), proof)),
+            Proof::Unknown(error) => left.push(stays(device, binding, &error)?),
+            proof => {
+                if let Some(pin) = wanted {
+                    tell_of_other(device, binding, pin);
+                }
+                old.push((binding.clone(), proof));
+            }
         }
     }
     unbind::remove(device, old)?;
     pc_cli::together(left)
 }
 
-/// Its slot without its token would pass for a person's: both stay until its servers answer, or until somebody names it.
-fn stays(device: &Device, binding: &Binding, error: &anyhow::Error) -> anyhow::Error {
+/// Its slot without its token would pass for a person's: both stay until its servers answer, or until somebody names it. A slot
+/// that another token names as well is that one's, as far as anybody can tell.
+fn stays(device: &Device, binding: &Binding, error: &anyhow::Error) -> Result<anyhow::Error> {
     let (name, token, slot) = (&device.name, binding.token, binding.keyslot.unwrap_or_default());
+    let metadata = device.metadata()?;
+    let remedy = if unbind::other_name(&metadata, &[token].into(), slot).is_some() {
+        format!("cryptsetup token remove --token-id {token} {name}")
+    } else {
+        format!("pc-unlock unbind {name} --slot {slot}")
+    };
     let text = format!(
-        "{name}: the new binding is made, but token {token} and keyslot {slot} of the old one stay: {error:#}\n  \
+        "{name}: a binding to the file's servers is there, but token {token} and keyslot {slot} of an older one stay: {error:#}\n  \
          pc-unlock rotate {name}    (once more, when its servers answer)\n  \
-         pc-unlock unbind {name} --slot {slot}    (when they are gone for good)"
+         {remedy}    (when they are gone for good)"
     );
-    as_lasting_as(error, text)
+    Ok(as_lasting_as(error, text))
 }
 
 /// A new binding to the servers of one of these, the first whose keys they still vouch for, else the first, with the
@@ -194,7 +206,8 @@ fn again(client: &Client, device: &Device, bindings: &[Binding]) -> Result<u32> 
         }
     }
     let vouched = |(_, pin, known): &&(_, Pin, Vec<Key>)| client.encrypt(pin, b"", false, known).is_ok();
-    match open.iter().find(vouched).or(open.first()) {
+    let one = if open.len() > 1 { open.iter().find(vouched) } else { None };
+    match one.or(open.first()) {
         Some((passphrase, pin, known)) => bind::add(client, device, pin, passphrase, known),
         None => Err(last),
     }

@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use pc_cli::{log, refused};
+use pc_cli::{Common, log, refused};
 use tang_client::Client;
 
-use crate::cryptsetup;
 use crate::device::{Binding, Device};
 use crate::luks2::Metadata;
 use crate::proof::Proof;
 use crate::settings::as_lasting_as;
 use crate::ways::{self, Way, Ways};
+use crate::{cryptsetup, recover};
 
 /// Removes bindings, as far as each is proven.
 pub fn remove(device: &Device, mut work: Vec<(Binding, Proof)>) -> Result<()> {
@@ -65,7 +65,7 @@ fn tokens(work: &[(Binding, Proof)]) -> BTreeSet<u32> {
 }
 
 /// A token of any type, but none of these, that names the slot.
-fn other_name<'a>(metadata: &'a Metadata, tokens: &BTreeSet<u32>, slot: u32) -> Option<&'a str> {
+pub fn other_name<'a>(metadata: &'a Metadata, tokens: &BTreeSet<u32>, slot: u32) -> Option<&'a str> {
     let slot = slot.to_string();
     let is_ours = |number: &str| number.parse().is_ok_and(|number: u32| tokens.contains(&number));
     let mut others = metadata.tokens.iter().filter(|(number, _)| !is_ours(number));
@@ -92,7 +92,7 @@ fn nothing_else(device: &Device, token: u32, doubts: &[String]) -> anyhow::Error
 
 /// Removes all bindings, and what interrupted runs left; or those of one slot, which is then taken as the token's own when
 /// its servers cannot be asked: somebody has named it.
-pub fn unbind(client: &Client, device: &Device, only: Option<u32>) -> Result<()> {
+pub fn unbind(common: &Common, client: &Client, device: &Device, only: Option<u32>) -> Result<()> {
     let finished = ways::clean(device)?;
     let ways = Ways::of(client, device)?;
     let is_chosen = |way: &Way| only.is_none_or(|slot| way.names(slot));
@@ -104,7 +104,9 @@ pub fn unbind(client: &Client, device: &Device, only: Option<u32>) -> Result<()>
     // Everything that needs the network comes before the first change.
     for way in &chosen {
         device.require_one_slot(&way.binding)?;
-        way.proof(client, device);
+        if let (Some(slot), Proof::Unknown(_)) = (only, way.proof(client, device)) {
+            not_the_recovery_key_s(common, device, way.binding.token, slot)?;
+        }
     }
     let tokens: BTreeSet<u32> = chosen.iter().map(|way| way.binding.token).collect();
     // What may be nobody's any more when all of them are gone, and who knows its passphrase.
@@ -162,6 +164,18 @@ fn lost(ways: &Ways<'_>, way: &Way, tokens: &BTreeSet<u32>, named: bool) -> Resu
         log::warning(format_args!("{}: token {}: {error:#}", device.name, binding.token));
     }
     Ok(Some(slot))
+}
+
+/// A token may name any keyslot. One whose servers are silent is not taken at its word against the recovery key.
+fn not_the_recovery_key_s(common: &Common, device: &Device, token: u32, slot: u32) -> Result<()> {
+    match recover::at_hand(common) {
+        Some(Ok(key)) if recover::opens(device, Some(slot), &key)? => Err(refused(format!(
+            "{0}: keyslot {slot} is the recovery key's, whatever token {token} says\n  \
+             cryptsetup token remove --token-id {token} {0}",
+            device.name
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn no_binding(ways: &Ways<'_>, slot: u32) -> anyhow::Error {

@@ -71,7 +71,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
         Verb::Unbind { device, slot } => {
             let device = settings::device(common, device)?;
             accessible(std::slice::from_ref(&device))?;
-            header::change(common, &device, || unbind::unbind(client, &device, *slot))?;
+            header::change(common, &device, || unbind::unbind(common, client, &device, *slot))?;
             Ok(Exit::Done)
         }
         Verb::Rotate { devices } => rotate_all(cli, devices),
@@ -258,7 +258,7 @@ fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
             each(devices.iter().map(|device| {
                 // Whoever changes the header meanwhile has made a newer backup when this one is written.
                 let backed_up = lock::alone(common, device)
-                    .and_then(|_alone| header::backup(common, device, &to, key.text(), trust));
+                    .and_then(|_alone| header::backup(common, device, &to, &key, trust));
                 (device.name.as_str(), backed_up)
             }))
         }
@@ -278,7 +278,7 @@ fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
                 everything: *yes_destroy_all_data_on_it,
                 unproven: *unproven_backup,
             };
-            restore::restore(common, client, &device, &from, key.text(), leave)?;
+            restore::restore(common, client, &device, &from, &key, leave)?;
             Ok(Exit::Done)
         }
     }

@@ -6,8 +6,8 @@
 use std::io::Cursor;
 use std::ops::Range;
 
+use crate::image;
 use crate::luks2::{self, Header, Metadata};
-use crate::{image, reencrypted};
 
 /// A keyslot in the image of a header.
 struct Slot {
@@ -53,18 +53,6 @@ pub fn than(old: Option<&[u8]>, new: &[u8]) -> Option<String> {
             damaged.join(", ")
         )
     })
-}
-
-/// They share no key of the data, or no keyslot: one does not come out of the other by a change of passphrases.
-pub fn is_another(old: &[u8], new: &[u8]) -> bool {
-    let parsed = |image| luks2::parse(&mut Cursor::new(image)).ok();
-    if let (Some(Header::Luks2(before)), Some(Header::Luks2(now))) = (parsed(old), parsed(new)) {
-        if reencrypted::keys(&before) != reencrypted::keys(&now) {
-            return true;
-        }
-    }
-    let (Some(before), Some(now)) = (slots(old), slots(new)) else { return false };
-    !now.all.iter().any(|slot| before.all.iter().any(|other| other.salt == slot.salt))
 }
 
 fn slots(image: &[u8]) -> Option<Slots> {

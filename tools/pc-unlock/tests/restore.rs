@@ -118,6 +118,27 @@ fn ruins_of_the_header_are_written_over() {
     assert_eq!(restore(&machine, &["--overwrite-other-device"]).code, 0);
 }
 
+/// What a person has in hand when the OS disk is in trouble as well.
+#[test]
+fn an_os_disk_that_takes_no_file_keeps_no_disk_from_being_mended() {
+    let (machine, _) = saved();
+    let headers = machine.root.path().join("var/lib/personal-cluster/headers");
+    let saved = machine.root.path().join("saved.jwe");
+    std::fs::rename(headers.join("ata-A.jwe"), &saved).unwrap();
+    std::fs::remove_dir(&headers).unwrap();
+    std::fs::write(&headers, "a file").unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(machine.path("ata-A")).unwrap();
+    file.write_all_at(&vec![0x5c; 64 << 10], 32 << 10).unwrap();
+    let answer = restore(&machine, &["--from", saved.to_str().unwrap()]);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let told = format!(
+        "is kept until the next boot; to have it again:\n  pc-unlock header restore {}",
+        device("ata-A")
+    );
+    assert!(answer.err.contains(&told), "{}", answer.err);
+    assert!(machine.passphrase_fits("ata-A"));
+}
+
 /// The UUID stays, the volume key does not: with the older header the data would be lost.
 #[test]
 fn a_disk_that_was_reencrypted_is_not_given_back_its_old_key() {

@@ -271,6 +271,41 @@ fn a_token_that_somebody_has_put_there_is_given_no_keyslot() {
     }
 }
 
+/// It names the recovery key's own keyslot, and a server that is never there: no line that is printed takes that away.
+#[test]
+fn a_token_that_names_the_recovery_key_s_keyslot_takes_it_from_nobody() {
+    let (a, b, machine) = two();
+    let name = device("ata-A");
+    machine.file(1, &[&a], &["ata-A"]);
+    machine.ok(&["bind", &name], PASSPHRASE.as_bytes());
+    let secrets = machine.root.path().join("run/personal-cluster/secrets");
+    std::fs::create_dir_all(&secrets).unwrap();
+    std::fs::write(secrets.join("recovery-key"), PASSPHRASE).unwrap();
+    let whole = std::fs::read(machine.path("ata-A")).unwrap();
+    let jwe = support::unlock(&["encrypt", "tang", &b.config()], b"of the thief's");
+    let jwe = tang_client::Jwe::parse(text(&jwe.out).as_bytes()).unwrap().to_json();
+    drop(b);
+    for (slot, remedy) in
+        [("0", format!("pc-unlock unbind {name} --slot 0")), ("1", "token remove --token-id 7".into())]
+    {
+        let path = machine.path("ata-A");
+        std::fs::write(&path, &whole).unwrap();
+        let token = serde_json::json!({"type": "clevis", "keyslots": [slot], "jwe": jwe}).to_string();
+        let import = ["token", "import", "--token-id", "7", "--json-file", "-", path.to_str().unwrap()];
+        support::run("cryptsetup", &import, token.as_bytes());
+        let rotated = machine.unlock(&["rotate"], b"");
+        assert_eq!(rotated.code, 75, "{}", rotated.err);
+        assert!(rotated.err.contains(&remedy), "{slot}: {}", rotated.err);
+        let unbound = machine.unlock(&["unbind", &name, "--slot", "0"], b"");
+        assert_eq!(unbound.code, 2, "{}", unbound.err);
+        assert_eq!(
+            unbound.err.contains("keyslot 0 is the recovery key's, whatever token 7 says"),
+            slot == "0"
+        );
+        assert!(machine.passphrase_fits("ata-A"));
+    }
+}
+
 /// Its keyslot gives a key that nothing is under: anybody can add one without any passphrase.
 #[test]
 fn a_keyslot_that_opens_no_data_proves_nothing() {

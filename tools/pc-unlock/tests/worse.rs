@@ -106,10 +106,19 @@ fn a_header_of_another_key_under_the_same_uuid_replaces_no_backup() {
     let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-"];
     let format = ["luksFormat", "--batch-mode", "--uuid", uuid.trim(), path];
     run("cryptsetup", &[&format[..], &quick].concat(), b"the thief's");
-    kept(&machine, "its header has nothing in common with the backup, and the recovery key does not open it");
+    kept(&machine, "the recovery key opens its backup, and not its header");
     // The right one, made anew.
     run("cryptsetup", &[&format[..], &quick].concat(), KEY);
     replaced(&machine, &[]);
+    // As good as before, but for the recovery key.
+    let both = [KEY, b"another one"].concat();
+    let size = KEY.len().to_string();
+    let add = ["luksAddKey", "--batch-mode", "--keyfile-size", &size];
+    run("cryptsetup", &[&add[..], &quick, &[path, "-"]].concat(), &both);
+    replaced(&machine, &[]);
+    run("cryptsetup", &["luksKillSlot", "--batch-mode", path, "0"], b"");
+    kept(&machine, "the recovery key opens its backup, and not its header");
+    replaced(&machine, &["--overwrite-good-backup"]);
 }
 
 #[test]
@@ -150,5 +159,13 @@ fn version_1_is_judged_alike() {
     file.write_all_at(&vec![0x5c; 64 << 10], 4 << 10).unwrap();
     kept(&machine, "what keyslot 0 holds");
     machine.ok(&RESTORE, KEY);
+    assert!(machine.passphrase_fits("ata-A"));
+    // The digest of the volume key, by which a passphrase is known to be right: one bit.
+    let whole = std::fs::read(&path).unwrap();
+    file.write_all_at(&[whole[112] ^ 1], 112).unwrap();
+    kept(&machine, "the recovery key opens its backup, and not its header");
+    // Its own header holds another key, as far as it says.
+    let flags = [&RESTORE[..], &["--overwrite-other-device"]].concat();
+    machine.ok(&flags, KEY);
     assert!(machine.passphrase_fits("ata-A"));
 }
