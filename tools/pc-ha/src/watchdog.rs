@@ -91,6 +91,19 @@ impl Watchdog {
     }
 }
 
+/// Drivers that name no device as theirs (i6300esb, and `w83627hf_wdt`, which nothing loads by itself) tell no module either. The one
+/// that uses the kernel's watchdog core, and belongs to no other of these, is theirs; among several nobody can say.
+pub fn attribute(found: &mut [Watchdog], holders: &[String]) {
+    let known: Vec<_> = found.iter().filter_map(|watchdog| watchdog.module.clone()).collect();
+    let mut left = holders.iter().filter(|holder| *holder != "softdog" && !known.contains(holder));
+    let mut without = found.iter_mut().filter(|watchdog| watchdog.module.is_none());
+    if let (Some(watchdog), None, Some(holder), None) =
+        (without.next(), without.next(), left.next(), left.next())
+    {
+        watchdog.module = Some(holder.clone());
+    }
+}
+
 /// The watchdog that the file asks for: a device by name, or with `auto` the first chip, else softdog. None that resets nothing.
 pub fn choose<'a>(wanted: &str, found: &'a [Watchdog]) -> Result<&'a Watchdog, String> {
     if wanted != "auto" {
@@ -199,6 +212,29 @@ mod tests {
         assert_eq!(module("iTCO_wdt", &[(DRIVER, "iTCO_wdt")]).as_deref(), Some("iTCO_wdt"));
         assert_eq!(module("iTCO_wdt", &[]), None, "it is built into the kernel");
         assert_eq!(module("Software Watchdog", &[]).as_deref(), Some("softdog"));
+    }
+
+    #[test]
+    fn a_driver_that_names_no_device_is_the_one_that_is_left() {
+        let attributed = |found: &[(&str, Option<&str>)], holders: &[&str]| {
+            let one = |(identity, driver): &(&str, Option<&str>)| {
+                let driver = driver.map(|driver| (DRIVER, driver));
+                watchdog(
+                    "/dev/watchdog0",
+                    &driver.into_iter().chain([("identity", *identity)]).collect::<Vec<_>>(),
+                )
+            };
+            let mut found: Vec<_> = found.iter().map(one).collect();
+            attribute(&mut found, &holders.iter().map(ToString::to_string).collect::<Vec<_>>());
+            found.into_iter().map(|watchdog| watchdog.module.unwrap_or_default()).collect::<Vec<_>>()
+        };
+        // As the lab's nodes have it.
+        assert_eq!(attributed(&[("i6300ESB timer", None)], &["i6300esb"]), ["i6300esb"]);
+        let three = [("a", None), ("iTCO_wdt", Some("iTCO_wdt")), ("Software Watchdog", None)];
+        assert_eq!(attributed(&three, &["softdog", "iTCO_wdt", "w83627hf_wdt"])[0], "w83627hf_wdt");
+        assert_eq!(attributed(&three, &["iTCO_wdt"])[0], "", "built into the kernel");
+        assert_eq!(attributed(&[("a", None), ("b", None)], &["c", "d"]), ["", ""]);
+        assert_eq!(attributed(&[("a", None)], &["c", "d"]), [""]);
     }
 
     /// modules-load.d(5).

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use pc_cli::{log, write_atomic};
 
-use crate::watchdog::{DRIVER, Watchdog, modules_of};
+use crate::watchdog::{self, DRIVER, Watchdog, modules_of};
 
 /// A text file; `None` when there is none.
 pub fn read(path: &Path) -> Result<Option<String>> {
@@ -71,7 +71,14 @@ pub fn watchdogs(root: &Path) -> Result<Vec<Watchdog>> {
         found.push(Watchdog::new(device, |name| read(name).map(|text| text.trim().to_string())));
     }
     found.sort();
+    watchdog::attribute(&mut found, &names(&root.join("sys/module/watchdog/holders")));
     Ok(found)
+}
+
+/// What is in a directory; nothing where there is none.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Directories of modules-load.d(5) that outlast a boot; a file in one hides those of its name in the next ones.
