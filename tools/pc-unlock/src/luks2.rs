@@ -370,23 +370,6 @@ pub mod tests {
         std::io::Cursor::new(whole)
     }
 
-    /// The second one with a passphrase that anybody could add.
-    #[test]
-    fn two_keys_for_one_piece_of_the_data_open_nothing() {
-        let slots = |second: &str| {
-            let json = format!(
-                r#"{{"keyslots":{{"0":{{}},"5":{{}}}},"digests":{{"0":{{"keyslots":["0"],"segments":["0"]}},
-                    "1":{{"keyslots":["5"],"segments":[{second}]}}}}}}"#
-            );
-            let Header::Luks2(metadata) = parse(&mut header(&json)).unwrap() else { panic!("no LUKS2") };
-            metadata.opening_slots().into_iter().map(String::from).collect::<Vec<_>>()
-        };
-        assert_eq!(slots(""), ["0"]);
-        assert_eq!(slots("\"0\""), Vec::<String>::new());
-        // As a re-encryption has them.
-        assert_eq!(slots("\"1\""), ["0", "5"]);
-    }
-
     #[test]
     fn metadata_is_read_strictly() {
         let good = r#"{"keyslots":{"0":{}},"tokens":{"0":{"type":"clevis","keyslots":["0"],"jwe":{}}}}"#;

@@ -120,6 +120,25 @@ mod tests {
         image
     }
 
+    /// The second one with a passphrase that anybody could add.
+    #[test]
+    fn two_keys_for_one_piece_of_the_data_open_nothing() {
+        let slots = |second: &str| {
+            let json = format!(
+                r#"{{"keyslots":{{"0":{{}},"5":{{}}}},"digests":{{"0":{{"keyslots":["0"],"segments":["0"]}},
+                    "1":{{"keyslots":["5"],"segments":[{second}]}}}}}}"#
+            );
+            let Header::Luks2(metadata) = luks2::parse(&mut luks2::tests::header(&json)).unwrap() else {
+                panic!("no LUKS2")
+            };
+            metadata.opening_slots().into_iter().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(slots(""), ["0"]);
+        assert_eq!(slots("\"0\""), Vec::<String>::new());
+        // As a re-encryption has them.
+        assert_eq!(slots("\"1\""), ["0", "5"]);
+    }
+
     #[test]
     fn a_header_that_changed_is_no_worse_and_one_that_was_damaged_is() {
         let of = |slots: &[(u32, &str, u8)]| image(slots, "luks2", "\"0\"");
