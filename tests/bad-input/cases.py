@@ -135,10 +135,11 @@ def disks_that_take_nothing() -> list[Case]:
         cases.append(Case(fault, "pc-unlock", ["seal", "x"], 1, says, TANG + place, b"secret"))
     cases.append(Case("full disk", "pc-brick", ["apply"], 1, "No space left", f"{CLEAR_OF_NODE}; {FULL}"))
     there = ["--connect", "test:///default"]
-    # A VM without a record: every other node has to say that it does not run there.
+    # A VM without a record: every other node has to say that it does not run there, its kernel as well, or is called dead.
     idle = [*there, "--connect-peer", "test:///default"]
     cases.append(Case("full disk", "pc-vm", [*there, "apply"], 1, "No space left", FULL))
-    cases.append(Case("full volume", "pc-vm", [*idle, "start", "mail"], 1, "No space left", FULL_VOLUME))
+    dead = ["--here", "--owner-is-dead", "node2", "--owner-is-dead", "node3"]
+    cases.append(Case("full volume", "pc-vm", [*idle, "start", "mail", *dead], 1, "No space left", FULL_VOLUME))
     cases.append(Case("full disk", "pc-generator", ["units"], 0, "No space left", FULL_UNITS, changes=True, never="mount 644"))
     return cases
 
