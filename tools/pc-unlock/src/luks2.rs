@@ -260,7 +260,17 @@ pub fn unsound(file: &mut (impl Read + Seek)) -> std::io::Result<Vec<Option<Meta
 }
 
 fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> Result<Metadata> {
-    let mut whole = whole(file, offset, binary)?;
+    let field = |at: usize| -> Option<usize> {
+        let bytes: [u8; 8] = binary.get(at..at + 8)?.try_into().ok()?;
+        usize::try_from(u64::from_be_bytes(bytes)).ok()
+    };
+    let size = field(8).filter(|size| SIZES.contains(size));
+    let Some(size) = size else { bail!("its size is none of those that LUKS2 knows") };
+    if field(256) != Some(offset) {
+        bail!("it says that it stands elsewhere");
+    }
+    let mut whole = vec![0; size];
+    at(file, offset, &mut whole).map_err(cut_short)?;
     let stored: Vec<u8> = whole[CHECKSUM].to_vec();
     whole[CHECKSUM].fill(0);
     let name: Vec<u8> = binary[72..104].iter().copied().take_while(|byte| *byte != 0).collect();
@@ -273,22 +283,6 @@ fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> 
         bail!("its checksum is wrong");
     }
     metadata(&whole[BINARY..])
-}
-
-/// All bytes of a copy.
-fn whole(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> Result<Vec<u8>> {
-    let field = |at: usize| -> Option<usize> {
-        let bytes: [u8; 8] = binary.get(at..at + 8)?.try_into().ok()?;
-        usize::try_from(u64::from_be_bytes(bytes)).ok()
-    };
-    let size = field(8).filter(|size| SIZES.contains(size));
-    let Some(size) = size else { bail!("its size is none of those that LUKS2 knows") };
-    if field(256) != Some(offset) {
-        bail!("it says that it stands elsewhere");
-    }
-    let mut whole = vec![0; size];
-    at(file, offset, &mut whole).map_err(cut_short)?;
-    Ok(whole)
 }
 
 /// What the JSON area of a copy says.

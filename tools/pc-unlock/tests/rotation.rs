@@ -228,6 +228,14 @@ fn bindings_to_servers_that_the_file_does_not_name_are_told_before_they_go() {
     assert_eq!(machine.ok(&["rotate"], b"").err, "");
 }
 
+/// A token that names this keyslot, as anybody may write it who has the disk.
+fn plant(machine: &Machine, token: &str, slot: &str, jwe: &Value) {
+    let path = machine.path("ata-A");
+    let text = serde_json::json!({"type": "clevis", "keyslots": [slot], "jwe": jwe}).to_string();
+    let import = ["token", "import", "--token-id", token, "--json-file", "-", path.to_str().unwrap()];
+    support::run("cryptsetup", &import, text.as_bytes());
+}
+
 /// Whoever may write to the disk plants a token with servers of his own: its passphrase fits nothing, so it gets none.
 #[test]
 fn a_token_that_somebody_has_put_there_is_given_no_keyslot() {
@@ -253,10 +261,7 @@ fn a_token_that_somebody_has_put_there_is_given_no_keyslot() {
         // As Clevis did it by hand: the token names a keyslot of somebody else's.
         let jwe = text(&jwe.out);
         let jwe = tang_client::Jwe::parse(jwe.as_bytes()).unwrap().to_json();
-        let token = serde_json::json!({"type": "clevis", "keyslots": ["0"], "jwe": jwe}).to_string();
-        let path = machine.path("ata-A");
-        let import = ["token", "import", "--token-id", "7", "--json-file", "-", path.to_str().unwrap()];
-        support::run("cryptsetup", &import, token.as_bytes());
+        plant(&machine, "7", "0", &jwe);
         if !with_file {
             std::fs::remove_file(&file).unwrap();
         }
@@ -288,11 +293,8 @@ fn a_token_that_names_the_recovery_key_s_keyslot_takes_it_from_nobody() {
     for (slot, remedy) in
         [("0", format!("pc-unlock unbind {name} --slot 0")), ("1", "token remove --token-id 7".into())]
     {
-        let path = machine.path("ata-A");
-        std::fs::write(&path, &whole).unwrap();
-        let token = serde_json::json!({"type": "clevis", "keyslots": [slot], "jwe": jwe}).to_string();
-        let import = ["token", "import", "--token-id", "7", "--json-file", "-", path.to_str().unwrap()];
-        support::run("cryptsetup", &import, token.as_bytes());
+        std::fs::write(machine.path("ata-A"), &whole).unwrap();
+        plant(&machine, "7", slot, &jwe);
         let rotated = machine.unlock(&["rotate"], b"");
         assert_eq!(rotated.code, 75, "{}", rotated.err);
         assert!(rotated.err.contains(&remedy), "{slot}: {}", rotated.err);
@@ -319,8 +321,7 @@ fn a_keyslot_that_opens_no_data_proves_nothing() {
     support::run("cryptsetup", &[&unbound[..], &quick, &[path]].concat(), b"unbound");
     let jwe = support::unlock(&["encrypt", "tang", &a.config()], b"unbound");
     let jwe = tang_client::Jwe::parse(text(&jwe.out).as_bytes()).unwrap().to_json();
-    let token = serde_json::json!({"type": "clevis", "keyslots": ["5"], "jwe": jwe}).to_string();
-    support::run("cryptsetup", &["token", "import", "--json-file", "-", path], token.as_bytes());
+    plant(&machine, "0", "5", &jwe);
     for verb in [&["check"][..], &["open", "--test"]] {
         let answer = machine.unlock(verb, b"");
         assert_eq!(answer.code, 1, "{verb:?}: {}", answer.err);
