@@ -7,6 +7,7 @@ mod apply;
 mod cib;
 mod claim;
 mod corosync;
+mod drill;
 mod enable;
 mod engine;
 mod gate;
@@ -158,6 +159,8 @@ enum Verb {
         #[arg(long, value_name = "NODE")]
         dead: Vec<String>,
     },
+    /// Reset a node as if its power was cut, and measure what the others make of it: what `status` computes, shown
+    Drill(drill::Options),
     /// Upgrade one node after the other: drain, upgrade, reboot, wait until all is whole, undrain. Run again, it goes on
     /// where it was; it stops at the first doubt
     Upgrade(upgrade::Options),
@@ -180,7 +183,7 @@ enum Verb {
         #[arg(long, value_name = "NODE")]
         lost: Option<String>,
     },
-    /// What the other nodes ask of this one in `maintenance`, `shutdown` and `upgrade`
+    /// What the other nodes ask of this one in `maintenance`, `shutdown`, `drill` and `upgrade`
     #[command(hide = true)]
     Engine {
         /// Of this node only
@@ -261,6 +264,7 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
         Verb::Inhibit => inhibit::hold(want),
         Verb::Members { lost: None } => members::follow(common),
         Verb::Members { lost: Some(node) } => members::lost(want, &node),
+        Verb::Drill(options) => drill::drill(common, want, &options),
         Verb::Upgrade(options) => upgrade::upgrade(common, want, &options),
         Verb::Engine { verb } => whole::engine(common, verb),
     }

@@ -163,7 +163,7 @@ fn is_file() -> bool {
 }
 
 /// Why the storage cannot miss the node; after moves (`left` is when the last VM had left) by a report that is newer than they.
-fn unhealed(common: &Common, left: Option<Instant>) -> Option<String> {
+pub fn unhealed(common: &Common, left: Option<Instant>) -> Option<String> {
     let mut storage = host::storage(&common.root);
     if let Some(left) = left {
         storage = gate::measured_within(storage, left.elapsed().as_secs());

@@ -38,6 +38,8 @@ pub enum Engine {
     Start,
     /// Switch the machine off.
     PowerOff,
+    /// Have the kernel reset the machine at once, as if its power was cut.
+    PowerCut,
     /// Say how this node is, for an upgrade of all of them.
     Report,
     /// Have this node upgrade itself; standard input says what this upgrade is called.
@@ -56,6 +58,7 @@ pub fn engine(common: &Common, verb: Engine) -> Result<Exit> {
         Engine::Stop => systemd::stop(PACEMAKER, STOP)?,
         Engine::Start => systemd::start(PACEMAKER, START)?,
         Engine::PowerOff => systemd::power_off()?,
+        Engine::PowerCut => host::files::power_cut(common)?,
         Engine::Report => emit(true, &upgrade::report(common)?)?,
         Engine::Upgrade => upgrade::accept_from_stdin(common)?,
         Engine::Reboot => systemd::reboot()?,

@@ -40,6 +40,8 @@ const TABLE: &[&str] = &[
     "pc-ha engine stop",
     "pc-ha engine start",
     "pc-ha engine power-off",
+    // pc-ha drill: as if the power was cut.
+    "pc-ha engine power-cut",
     // pc-ha upgrade: what a node says of itself, and its own command, never one that comes with the request.
     "pc-ha engine report",
     "pc-ha engine upgrade",

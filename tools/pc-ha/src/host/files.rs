@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use pc_cli::{log, write_atomic};
+use pc_cli::{Common, log, write_atomic};
 
 use crate::watchdog::{self, DRIVER, Watchdog, modules_of};
 
@@ -46,6 +46,14 @@ pub fn remove(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Has the kernel reset the machine now: nothing is stopped, unmounted or written out (the kernel's admin-guide/sysrq.rst).
+pub fn power_cut(common: &Common) -> Result<()> {
+    let path = common.under_root("/proc/sysrq-trigger");
+    fs::write(&path, "b").with_context(|| {
+        format!("{}: the kernel was not told to reset (CONFIG_MAGIC_SYSRQ?)", path.display())
+    })
 }
 
 /// The watchdogs that the kernel lists, the first one first.
