@@ -103,9 +103,11 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     cryptsetup::write_token(&device.path, token, &pending, false)
         .map_err(|error| unwritable(device, error))?;
     if let Err(error) = cryptsetup::add_key(&device.path, slot, existing, new.as_bytes()) {
-        // A wrong passphrase must leave the header as it was; if even that fails, a repeat does it.
-        if let Err(error) = cryptsetup::remove_token(&device.path, token) {
-            log::warning(format_args!("{}: removing token {token}: {error:#}", device.name));
+        if let Err(error) = undo(device, token, slot, new.as_bytes()) {
+            log::warning(format_args!(
+                "{0}: token {token} and what may be in keyslot {slot} stay: {error:#}\n  pc-unlock bind {0}    (a repeat ends it)",
+                device.name
+            ));
         }
         return Err(error).with_context(|| format!("adding a passphrase to {}", device.name));
     }
@@ -126,6 +128,15 @@ pub fn add(client: &Client, device: &Device, pin: &Pin, existing: &[u8], known: 
     let pin = made.policy.as_ref().map(Policy::describe).unwrap_or_default();
     log::info(format_args!("{}: bound keyslot {slot} to {pin}", device.name));
     Ok(token)
+}
+
+/// A wrong passphrase leaves the header as it was. But a cryptsetup that was ended, or whose disk failed, after it had written has
+/// made the slot all the same: without its token, the only one that knows its passphrase, it would pass for a person's.
+fn undo(device: &Device, token: u32, slot: u32, new: &[u8]) -> Result<()> {
+    if device.metadata()?.keyslots.contains_key(&slot.to_string()) && proof::fits(device, Some(slot), new)? {
+        cryptsetup::kill_slot(&device.path, slot)?;
+    }
+    cryptsetup::remove_token(&device.path, token)
 }
 
 fn unproven(device: &Device, slot: Option<u32>, error: &anyhow::Error) -> anyhow::Error {

@@ -108,7 +108,7 @@ impl Device {
         }
     }
 
-    /// Of the two copies of its header, the one that is damaged.
+    /// Of the two copies of its header, the one that is damaged, or older.
     pub fn damaged_copy(&self) -> Option<&'static str> {
         luks2::open(&self.path).ok().and_then(|mut file| luks2::damaged_copy(&mut file))
     }
@@ -117,7 +117,7 @@ impl Device {
     pub fn tell_of_damage(&self, which: Option<&str>) {
         if let Some(which) = which {
             log::warning(format_args!(
-                "{0}: the {which} of the two copies of its LUKS header is damaged; cryptsetup mends it from the other one\n  \
+                "{0}: the {which} of the two copies of its LUKS header is damaged, or older than the other; cryptsetup mends it from the other one\n  \
                  smartctl --all {0}    (tells how the disk is)",
                 self.name
             ));

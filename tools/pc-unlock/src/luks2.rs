@@ -37,6 +37,9 @@ pub struct Metadata {
     /// How large the rest of the header is.
     #[serde(default)]
     config: Config,
+    /// The higher, the later it was written.
+    #[serde(skip)]
+    seqid: u64,
     /// Bytes of one copy of the metadata; two stand at the beginning of the device.
     #[serde(skip)]
     size: usize,
@@ -175,7 +178,7 @@ pub fn extent_in(file: &mut (impl Read + Seek)) -> Result<u64> {
     })
 }
 
-/// Reads the first valid copy of the header.
+/// Reads the copy that is valid; of two, the one that was written last.
 pub fn parse(file: &mut (impl Read + Seek)) -> Result<Header> {
     let mut binary = [0; BINARY];
     match at(file, 0, &mut binary) {
@@ -185,38 +188,48 @@ pub fn parse(file: &mut (impl Read + Seek)) -> Result<Header> {
     if binary.starts_with(b"LUKS\xba\xbe\x00\x01") {
         return crate::luksmeta::read(file).map(Header::Luks1);
     }
-    let mut fault = None;
-    if binary.starts_with(b"LUKS\xba\xbe\x00\x02") {
-        match copy(file, 0, &binary) {
-            Ok(metadata) => return Ok(Header::Luks2(metadata)),
-            Err(error) => fault = Some(error),
-        }
+    match both(file, &binary) {
+        (Some(Ok(first)), Some(Ok(second))) if second.seqid > first.seqid => Ok(Header::Luks2(second)),
+        (Some(Ok(one)), _) | (_, Some(Ok(one))) => Ok(Header::Luks2(one)),
+        (_, Some(fault)) => fault.map(Header::Luks2).context("both copies are damaged"),
+        (Some(fault), None) => fault.map(Header::Luks2),
+        (None, None) => Ok(Header::None),
     }
-    for offset in SIZES {
-        if at(file, offset, &mut binary).is_err() {
-            break;
-        }
-        if binary.starts_with(b"SKUL\xba\xbe\x00\x02") {
-            return copy(file, offset, &binary).map(Header::Luks2).context("both copies are damaged");
-        }
-    }
-    fault.map_or(Ok(Header::None), Err)
 }
 
-/// Of the two copies of a LUKS2 header, the one that is damaged while the other is sound.
+/// Of the two copies of a LUKS2 header, the one that is damaged, or older, while the other is sound: cryptsetup replaces it.
 pub fn damaged_copy(file: &mut (impl Read + Seek)) -> Option<&'static str> {
     let mut binary = [0; BINARY];
     at(file, 0, &mut binary).ok()?;
-    let first = binary.starts_with(b"LUKS\xba\xbe\x00\x02").then(|| copy(file, 0, &binary));
-    if let Some(Ok(metadata)) = first {
-        let second = at(file, metadata.size, &mut binary).is_ok()
-            && binary.starts_with(b"SKUL\xba\xbe\x00\x02")
-            && copy(file, metadata.size, &binary).is_ok();
-        return (!second).then_some("second");
+    if binary.starts_with(b"LUKS\xba\xbe\x00\x01") {
+        return None;
     }
-    let by_second =
-        !binary.starts_with(b"LUKS\xba\xbe\x00\x01") && matches!(parse(file), Ok(Header::Luks2(_)));
-    by_second.then_some("first")
+    match both(file, &binary) {
+        (Some(Ok(first)), Some(Ok(second))) if first.seqid == second.seqid => None,
+        (Some(Ok(first)), Some(Ok(second))) if first.seqid < second.seqid => Some("first"),
+        (Some(Ok(_)), _) => Some("second"),
+        (_, Some(Ok(_))) => Some("first"),
+        _ => None,
+    }
+}
+
+/// The two copies, where they are: the second follows a sound first one, otherwise it is the first that is found. `binary` is
+/// what stands at the beginning.
+fn both(
+    file: &mut (impl Read + Seek),
+    binary: &[u8; BINARY],
+) -> (Option<Result<Metadata>>, Option<Result<Metadata>>) {
+    let first = binary.starts_with(b"LUKS\xba\xbe\x00\x02").then(|| copy(file, 0, binary));
+    let places = match &first {
+        Some(Ok(metadata)) => vec![metadata.size],
+        _ => SIZES.to_vec(),
+    };
+    let second = places.into_iter().find_map(|offset| {
+        let mut binary = [0; BINARY];
+        at(file, offset, &mut binary).ok()?;
+        binary.starts_with(b"SKUL\xba\xbe\x00\x02").then(|| copy(file, offset, &binary))
+    });
+    (first, second)
 }
 
 fn cut_short(error: Error) -> Error {
@@ -282,7 +295,8 @@ fn copy(file: &mut (impl Read + Seek), offset: usize, binary: &[u8; BINARY]) -> 
     if !stored.starts_with(&computed) {
         bail!("its checksum is wrong");
     }
-    metadata(&whole[BINARY..])
+    let seqid = field(16).unwrap_or_default() as u64;
+    Ok(Metadata { seqid, ..metadata(&whole[BINARY..])? })
 }
 
 /// What the JSON area of a copy says.
@@ -349,38 +363,5 @@ impl Metadata {
 }
 
 #[cfg(test)]
-pub mod tests {
-    use super::*;
-
-    /// A header with this metadata and a checksum that is right.
-    pub fn header(json: &str) -> std::io::Cursor<Vec<u8>> {
-        let mut whole = vec![0; SIZES[0]];
-        whole[..8].copy_from_slice(b"LUKS\xba\xbe\x00\x02");
-        whole[8..16].copy_from_slice(&(SIZES[0] as u64).to_be_bytes());
-        whole[72..78].copy_from_slice(b"sha256");
-        whole[BINARY..BINARY + json.len()].copy_from_slice(json.as_bytes());
-        let digest = Sha256::digest(&whole);
-        whole[448..480].copy_from_slice(&digest);
-        std::io::Cursor::new(whole)
-    }
-
-    #[test]
-    fn metadata_is_read_strictly() {
-        let good = r#"{"keyslots":{"0":{}},"tokens":{"0":{"type":"clevis","keyslots":["0"],"jwe":{}}}}"#;
-        let Header::Luks2(metadata) = parse(&mut header(good)).unwrap() else { panic!("no LUKS2") };
-        assert_eq!(metadata.of_kind("clevis").count(), 1);
-        assert_eq!(metadata.room, 0x3000 - good.len() - 1);
-        for (bad, said) in [
-            (good.replace(r#""type""#, r#""type":"x","type""#), "names the key \"type\" twice"),
-            (good.replace(r#""jwe":{}"#, r#""jwe":{},"jwe":{"tag":""}"#), "names the key \"jwe\" twice"),
-            (format!("{good}{{}}"), "followed by something else"),
-            ("[]".into(), "not what LUKS2 prescribes"),
-        ] {
-            let error = format!("{:#}", parse(&mut header(&bad)).unwrap_err());
-            assert!(error.contains(said), "{error}");
-        }
-        let mut damaged = header(good);
-        damaged.get_mut()[BINARY] ^= 1;
-        assert!(format!("{:#}", parse(&mut damaged).unwrap_err()).contains("its checksum is wrong"));
-    }
-}
+#[path = "luks2_tests.rs"]
+pub mod tests;
