@@ -126,6 +126,8 @@ pub fn end(mut stream: &TcpStream) -> Option<ErrorKind> {
     match stream.read(&mut [0]) {
         Ok(0) => Some(ErrorKind::UnexpectedEof),
         Ok(_) => panic!("nobody wrote anything"),
+        // A machine that is stopped and goes on ends it early.
+        Err(error) if error.kind() == ErrorKind::Interrupted => end(stream),
         Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => None,
         Err(error) => Some(error.kind()),
     }
