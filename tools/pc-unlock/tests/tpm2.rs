@@ -202,3 +202,44 @@ fn a_stricter_policy_is_made_and_the_same_one_is_there_already() {
         assert!(!ok && err.contains(said), "{err}");
     }
 }
+
+/// New keys on the server: the binding stays what it is, a TPM and Tang together, by the new ones.
+#[test]
+fn rotate_keeps_the_tpm_beside_the_servers_new_keys() {
+    let (tpm, tang, machine) = (Tpm::start(), Tang::start("P-256"), Machine::new());
+    let path = machine.disk("ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    let root = machine.root.path().to_str().unwrap();
+    let name = device("ata-A");
+    let run = |arguments: &[&str], input: &str| {
+        let all = [&["--node", "node1", "--attempt-time", "60", "--root", root], arguments].concat();
+        tpm.run("tpm2_flushcontext", &["-l"], b"");
+        tpm.run("tpm2_flushcontext", &["-s"], b"");
+        let (ok, _, err) = tpm.run(UNLOCK, &all, input.as_bytes());
+        assert!(ok, "{arguments:?}: {err}");
+        err
+    };
+    let pin = format!(r#"{{"sss":{{"t":2,"pins":{{"tpm2":{{}},"tang":{}}}}}}}"#, tang.config());
+    run(&["bind", &name, "--pin", &pin], PASSPHRASE);
+    let before = machine.dump("ata-A")["tokens"].clone();
+    assert!(run(&["rotate", &name], "").find("bound keyslot").is_none(), "nothing is to do yet");
+    tang.rotate("P-256");
+    let told = run(&["rotate", &name], "");
+    assert!(told.contains("bound keyslot 2 to sss"), "{told}");
+    assert_eq!(machine.shape("ata-A").0, ["0", "2"], "{told}");
+    let after = machine.dump("ata-A")["tokens"].clone();
+    assert!(after != before && after.as_object().unwrap().len() == 1, "{after}");
+    // The server has forgotten its old keys: the new binding needs none of them, and still needs the TPM.
+    for key in std::fs::read_dir(tang.keys.path()).unwrap().map(|key| key.unwrap().path()) {
+        if key.file_name().unwrap().to_string_lossy().starts_with('.') {
+            std::fs::remove_file(key).unwrap();
+        }
+    }
+    run(&["check", &name], "");
+    assert!(run(&["rotate", &name], "").find("bound keyslot").is_none(), "and again nothing is to do");
+    let passphrase = tpm.ok("clevis", &["luks", "pass", "-d", path.to_str().unwrap(), "-s", "2"], b"");
+    assert_eq!(passphrase.trim_ascii().len(), 43);
+    let (ok, _, err) =
+        Tpm::start().run(UNLOCK, &["--attempt-time", "60", "--root", root, "check", &name], b"");
+    assert!(!ok && err.contains("pin tpm2"), "{err}");
+}
