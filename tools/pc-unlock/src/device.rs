@@ -1,6 +1,7 @@
 //! A LUKS device of this node: where it is, what its mapper is called, what can open it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use cluster::DevicePath;
@@ -13,6 +14,9 @@ use crate::luks2::{self, Header, Metadata, Token};
 /// The token type of Clevis.
 pub const CLEVIS: &str = "clevis";
 
+/// How long a disk is waited for unless somebody says how long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// One device.
 #[derive(Debug, Clone)]
 pub struct Device {
@@ -24,6 +28,8 @@ pub struct Device {
     pub mapper: String,
     /// Where the kernel tells what mappers there are.
     pub sysfs: PathBuf,
+    /// How long it is waited for when it is read.
+    pub patience: Duration,
 }
 
 /// One way to open a device.
@@ -57,7 +63,8 @@ impl Device {
             let path = if name.starts_with('-') { Path::new(".").join(name) } else { PathBuf::from(name) };
             (path, format!("pc-{base}"))
         };
-        Device { name: name.into(), path, mapper, sysfs: common.under_root("/sys/block") }
+        let sysfs = common.under_root("/sys/block");
+        Device { name: name.into(), path, mapper, sysfs, patience: PATIENCE }
     }
 
     /// The last part of its name: what logs and file names call it.
@@ -65,9 +72,9 @@ impl Device {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
 
-    /// It is plugged in.
+    /// It is plugged in; so is one that does not answer.
     pub fn is_present(&self) -> bool {
-        self.path.exists()
+        self.ask(|device| device.path.exists()).unwrap_or(true)
     }
 
     /// It is plugged in, or the same may succeed later.
@@ -91,10 +98,15 @@ impl Device {
         )))
     }
 
+    /// What stands at its beginning.
+    pub fn header(&self) -> Result<Header> {
+        self.ask(|device| luks2::read(&device.path))?
+    }
+
     /// The metadata of its LUKS2 header.
     pub fn metadata(&self) -> Result<Metadata> {
         self.require_present()?;
-        match luks2::read(&self.path)? {
+        match self.header()? {
             Header::Luks2(metadata) => Ok(metadata),
             Header::Luks1(bound) if bound.is_empty() => {
                 bail!("{} is LUKS version 1\n  cryptsetup convert --type luks2 {0}", self.name)
@@ -110,7 +122,8 @@ impl Device {
 
     /// Of the two copies of its header, the one that is damaged, or older.
     pub fn damaged_copy(&self) -> Option<&'static str> {
-        luks2::open(&self.path).ok().and_then(|mut file| luks2::damaged_copy(&mut file))
+        let copy = |device: &Device| luks2::damaged_copy(&mut luks2::open(&device.path).ok()?);
+        self.ask(copy).ok().flatten()
     }
 
     /// One sound copy is enough to open it, but a disk that loses the other will lose more.
@@ -127,7 +140,7 @@ impl Device {
     /// All Clevis bindings that open a slot, of either version of LUKS.
     pub fn bindings(&self) -> Result<Vec<Binding>> {
         self.require_present()?;
-        if let Header::Luks1(slots) = luks2::read(&self.path)? {
+        if let Header::Luks1(slots) = self.header()? {
             return Ok(of_luks1(&slots));
         }
         Ok(bindings(&self.metadata()?).into_iter().filter(|binding| binding.keyslot.is_some()).collect())

@@ -129,7 +129,7 @@ impl Work<'_> {
         let (mut pause, mut patience) = (SHORTEST, self.client.clone());
         let mut before = None;
         loop {
-            let report = open::run(&patience, from_ref(device), Task::Open);
+            let report = open::run(self.common, &patience, from_ref(device), Task::Open);
             let outcome = report.devices.first().map(|line| line.outcome);
             let reason = report.failures().into_iter().next().map(|(_, reason)| reason);
             let complete = reason.is_none();

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::cryptsetup;
 use crate::device::Device;
-use crate::luks2::{self, Header};
+use crate::luks2::Header;
 use crate::scratch::Scratch;
 use crate::{image, lock, places, recover, reencrypted, settings, target, worse};
 
@@ -99,9 +99,10 @@ pub fn backup(
     }
     if let Some((path, why)) = worse {
         failed.push(anyhow!(
-            "{0}: {why}\n  pc-unlock header restore {0}  # when it is damaged, with the disk closed\n  \
-             {1} is kept; add --overwrite-good-backup when the header is right all the same",
+            "{0}: {why}\n  {1}\n  pc-unlock header restore {0}  # when it is damaged\n  \
+             {2} is kept; add --overwrite-good-backup when the header is right all the same",
             device.name,
+            closing(device),
             path.display()
         ));
         return pc_cli::together(failed);
@@ -121,6 +122,15 @@ pub fn backup(
         }
     }
     pc_cli::together(failed)
+}
+
+/// How a disk is closed for a restore: one that is only closed is open again within seconds.
+pub fn closing(device: &Device) -> String {
+    format!(
+        "systemctl stop pc-unlock  # which would open it again; start it when the header is back\n  \
+         cryptsetup close {}",
+        device.mapper
+    )
 }
 
 /// Why the header must not replace this backup. That of another device gives way to the one that pc-brick made on the disk
@@ -188,7 +198,7 @@ pub fn sealed(key: &Cek, header: &[u8]) -> Result<Vec<u8>> {
 
 /// It is plugged in and carries no LUKS header, neither sound nor damaged: there is nothing to back up yet.
 pub fn has_none(device: &Device) -> bool {
-    device.is_present() && matches!(luks2::read(&device.path), Ok(Header::None))
+    device.is_present() && matches!(device.header(), Ok(Header::None))
 }
 
 /// Changes a header, alone; its backup follows whatever was changed, also by work that failed after that.

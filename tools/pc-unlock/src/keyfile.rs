@@ -8,7 +8,6 @@
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -20,6 +19,7 @@ use tang_client::{Jwe, Plaintext};
 use zeroize::Zeroizing;
 
 use crate::others::Late;
+use crate::silent;
 
 /// Its name in headers and configurations.
 pub const PIN: &str = "file";
@@ -71,18 +71,14 @@ fn is_beside_the_system(path: &Path) -> bool {
 
 /// Reads on a thread that may be left behind: a stick that dies, or an automount without one, can hang.
 fn key(path: &Path, time: Duration) -> Result<Cek> {
-    let (sender, receiver) = mpsc::channel();
     let file = path.to_path_buf();
-    let thread = std::thread::Builder::new().spawn(move || {
+    let read = silent::within(time, move || {
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(LARGEST).unwrap_or_default() + 1));
         let read = std::fs::File::open(&file).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
-        // Nobody listens any more when it came too late.
-        let _ = sender.send(read.map(|_| bytes));
-    });
-    thread.context("starting a thread")?;
+        read.map(|_| bytes)
+    })?;
     let reading = || format!("reading {}", path.display());
-    let bytes =
-        receiver.recv_timeout(time).map_err(|_| Late(time)).with_context(reading)?.with_context(reading)?;
+    let bytes = read.ok_or(Late(time)).with_context(reading)?.with_context(reading)?;
     content_key(&bytes).with_context(reading)
 }
 

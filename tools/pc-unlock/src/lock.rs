@@ -16,6 +16,9 @@ use pc_cli::{Common, refused, try_again};
 
 use crate::device::Device;
 
+/// By a cryptsetup, too, that outlived the one that started it.
+const HELD: &str = "another pc-unlock, or a program it started, opens it or changes its header";
+
 /// Held until it is dropped, and by every cryptsetup that was started meanwhile until that one has ended: killed alone,
 /// pc-unlock leaves one behind that still writes.
 #[derive(Debug)]
@@ -25,19 +28,25 @@ pub struct Lock {
 
 /// Waits for nobody: whoever comes second is told to come back (75).
 pub fn alone(common: &Common, device: &Device) -> Result<Lock> {
-    device.require_present()?;
-    let path = directory(common)?.join(file_name(device)?);
-    let file =
-        Flock::lock(open(&path)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => try_again(format!(
-                "{}: another pc-unlock, or a program it started, changes its header",
-                device.name
-            )),
-            errno => anyhow::Error::new(errno).context(format!("locking {}", path.display())),
-        })?;
+    let (path, file) = of(common, device)?;
+    let file = wait(file, Duration::ZERO).map_err(|errno| match errno {
+        Errno::EWOULDBLOCK => try_again(format!("{}: {HELD}", device.name)),
+        errno => failed(&path, errno),
+    })?;
     fcntl(&*file, FcntlArg::F_SETFD(FdFlag::empty()))
         .with_context(|| format!("keeping {} open", path.display()))?;
     Ok(Lock { _file: file })
+}
+
+/// For whoever opens the device, so that nobody writes a header meanwhile. Others, who change one for seconds or open it as well,
+/// are waited for up to `patience`; then one is told to come back (75). No program inherits it: that of another disk, which
+/// may hang, is started at the same time.
+pub fn opening(common: &Common, device: &Device, patience: Duration) -> Result<Flock<File>> {
+    let (path, file) = of(common, device)?;
+    wait(file, patience).map_err(|errno| match errno {
+        Errno::EWOULDBLOCK => try_again(HELD),
+        errno => failed(&path, errno),
+    })
 }
 
 /// The lock on this node's secrets at `path`. It is held for a few writes and never while a server is asked, so others are
@@ -46,25 +55,40 @@ pub fn secrets(path: &Path, patience: Duration) -> Result<Flock<File>> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
     }
-    let mut file = open(path)?;
+    wait(open(path)?, patience).map_err(|errno| match errno {
+        Errno::EWOULDBLOCK => try_again(format!(
+            "waiting for {}: another pc-unlock has held it for {} s",
+            path.display(),
+            patience.as_secs_f64()
+        )),
+        errno => failed(path, errno),
+    })
+}
+
+fn of(common: &Common, device: &Device) -> Result<(PathBuf, File)> {
+    device.require_present()?;
+    device.require_answer()?;
+    let path = directory(common)?.join(file_name(device)?);
+    let file = open(&path)?;
+    Ok((path, file))
+}
+
+/// `EWOULDBLOCK`: somebody had it all the time.
+fn wait(mut file: File, patience: Duration) -> Result<Flock<File>, Errno> {
     let until = Instant::now() + patience;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
-            Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= until => {
-                let seconds = patience.as_secs_f64();
-                return Err(try_again(format!(
-                    "waiting for {}: another pc-unlock has held it for {seconds} s",
-                    path.display()
-                )));
-            }
-            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
-            Err((_, errno)) => {
-                return Err(anyhow::Error::new(errno).context(format!("locking {}", path.display())));
-            }
+            Err((back, Errno::EINTR)) => file = back,
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < until => file = back,
+            Err((_, errno)) => return Err(errno),
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn failed(path: &Path, errno: Errno) -> anyhow::Error {
+    anyhow::Error::new(errno).context(format!("locking {}", path.display()))
 }
 
 fn open(path: &Path) -> Result<File> {

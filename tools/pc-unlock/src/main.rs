@@ -27,6 +27,7 @@ mod rotate;
 mod scratch;
 mod secrets;
 mod settings;
+mod silent;
 mod status;
 mod systemd;
 mod target;

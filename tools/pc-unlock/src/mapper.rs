@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use nix::libc::O_NONBLOCK;
 use nix::sys::stat::{major, minor};
+use pc_cli::try_again;
 
 use crate::device::Device;
-use crate::luks2;
+use crate::{luks2, silent};
 
 /// The state of a device's mapper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,15 +24,22 @@ pub enum Mapper {
     Stale,
     /// Another device has it.
     Foreign,
+    /// There is one, and the disk does not say whether it is its own.
+    Silent,
 }
 
 impl Device {
     /// What the kernel knows; sysfs is never wrong about a name, a link in `/dev` may be.
     pub fn mapper_state(&self) -> Mapper {
         let Some(entry) = find(&self.sysfs, &self.mapper) else { return Mapper::Closed };
-        let Ok(found) = std::fs::metadata(&self.path) else { return Mapper::Stale };
+        let read = |device: &Device| Some((std::fs::metadata(&device.path).ok()?, uuid(&device.path)));
+        let (found, uuid) = match self.ask(read) {
+            Ok(Some(both)) => both,
+            Ok(None) => return Mapper::Stale,
+            Err(_) => return Mapper::Silent,
+        };
         let mapped = std::fs::read_to_string(entry.join("dm/uuid")).unwrap_or_default();
-        match uuid(&self.path) {
+        match uuid {
             // Whoever may not read the device, or whose header is damaged, is left with what lies below.
             None => {}
             Some(uuid) if of_dm(&mapped).is_some_and(|mapped| mapped == uuid) => {}
@@ -52,6 +60,7 @@ impl Device {
             Mapper::Closed | Mapper::Open => return Ok(()),
             Mapper::Stale => "belongs to a disk that was pulled out",
             Mapper::Foreign => "belongs to another device",
+            Mapper::Silent => return Err(try_again(format!("{} {}", self.name, silent::SAID))),
         };
         bail!("/dev/mapper/{0} {said}\n  cryptsetup close {0}    (when nothing uses it)", self.mapper)
     }

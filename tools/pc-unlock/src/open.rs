@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use anyhow::Result;
-use pc_cli::{Exit, log};
+use anyhow::{Context, Result};
+use pc_cli::{Common, Exit, log};
 use pc_run::Cost;
 use serde::Serialize;
 use tang_client::{Client, Error, Plaintext, Policy};
 
 use crate::device::{Binding, Device};
 use crate::proof::{self, Proof};
-use crate::{bind, cryptsetup};
+use crate::settings::classify;
+use crate::silent::{self, SAID};
+use crate::{bind, cryptsetup, lock};
 
 /// What is to be done with a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,20 +120,11 @@ impl Report {
 }
 
 /// Works on all devices at once.
-pub fn run(client: &Client, devices: &[Device], task: Task) -> Report {
+pub fn run(common: &Common, client: &Client, devices: &[Device], task: Task) -> Report {
     let started = Instant::now();
-    let lines = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            devices.iter().map(|device| scope.spawn(|| one(client, device, task))).collect();
-        threads
-            .into_iter()
-            .zip(devices)
-            .flat_map(|(thread, device)| {
-                thread.join().unwrap_or_else(|_| vec![device.failed("an error in this program", false)])
-            })
-            .collect()
-    });
-    Report { schema: "pc.unlock.open/1", devices: lines, cost: Cost::since(started) }
+    let broken = |device: &Device| vec![device.failed("an error in this program", false)];
+    let lines = silent::at_once(devices, |device| one(common, client, device, task), broken);
+    Report { schema: "pc.unlock.open/1", devices: lines.concat(), cost: Cost::since(started) }
 }
 
 impl Device {
@@ -152,18 +145,25 @@ impl Device {
     pub fn failed(&self, reason: impl fmt::Display, temporary: bool) -> Line {
         Line { reason: Some(reason.to_string()), temporary, ..self.line(Outcome::Failed) }
     }
+
+    fn failed_by(&self, error: &anyhow::Error) -> Line {
+        self.failed(format!("{error:#}"), Exit::of(error) == Exit::TryAgain)
+    }
 }
 
-fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
+fn one(common: &Common, client: &Client, device: &Device, task: Task) -> Vec<Line> {
     if !device.is_present() {
         return vec![device.failed("is not plugged in", true)];
+    }
+    if device.require_answer().is_err() {
+        return vec![device.failed(SAID, true)];
     }
     if task == Task::Open {
         if device.is_open() {
             return vec![device.line(Outcome::AlreadyOpen)];
         }
         if let Err(error) = device.may_be_opened() {
-            return vec![device.failed(format!("{error:#}"), false)];
+            return vec![device.failed_by(&error)];
         }
     }
     if task != Task::Open {
@@ -179,7 +179,7 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
             return vec![device.failed(reason, false)];
         }
         Ok(bindings) => bindings,
-        Err(error) => return vec![device.failed(format!("{error:#}"), false)],
+        Err(error) => return vec![device.failed_by(&error)],
     };
     if task == Task::Check {
         return std::thread::scope(|scope| {
@@ -189,7 +189,7 @@ fn one(client: &Client, device: &Device, task: Task) -> Vec<Line> {
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(broken)).collect()
         });
     }
-    vec![first_that_opens(client, device, &bindings, task)]
+    vec![first_that_opens(common, client, device, &bindings, task)]
 }
 
 /// Shows that a binding's passphrase fits its slot.
@@ -202,9 +202,7 @@ pub fn prove(client: &Client, device: &Device, binding: &Binding) -> Line {
             ..described(device.line(Outcome::Proven))
         },
         Proof::Other => described(device.failed(proof::OTHER, false)),
-        Proof::Unknown(error) => {
-            described(device.failed(format!("{error:#}"), Exit::of(&error) == Exit::TryAgain))
-        }
+        Proof::Unknown(error) => described(device.failed_by(&error)),
     }
 }
 
@@ -217,7 +215,13 @@ fn recover(client: &Client, binding: &Binding) -> Result<Plaintext, Error> {
 }
 
 /// All bindings are tried at once, the first one that gives a passphrase is used.
-fn first_that_opens(client: &Client, device: &Device, bindings: &[Binding], task: Task) -> Line {
+fn first_that_opens(
+    common: &Common,
+    client: &Client,
+    device: &Device,
+    bindings: &[Binding],
+    task: Task,
+) -> Line {
     let (sender, receiver) = mpsc::channel();
     for binding in bindings.iter().cloned() {
         let (client, sender) = (client.clone(), sender.clone());
@@ -231,36 +235,43 @@ fn first_that_opens(client: &Client, device: &Device, bindings: &[Binding], task
         // The wait is what counts: a server that is still silent when another binding has opened costs us nothing more.
         let Ok((passphrase, binding)) = pc_run::timed(|| receiver.recv()) else { break };
         let used = match passphrase {
-            Ok(passphrase) => use_passphrase(device, &binding, &passphrase, task),
-            Err(error) => {
-                temporary |= error.is_temporary();
-                Err(error.to_string())
+            Ok(passphrase) if task == Task::Test => test(device, &binding, &passphrase),
+            Ok(passphrase) => {
+                // Whoever holds the device now would keep it from the next binding, too.
+                match lock::opening(common, device, client.budget.attempt) {
+                    Ok(_opening) => open(device, &binding, &passphrase),
+                    Err(error) => return device.failed_by(&error),
+                }
             }
+            Err(error) => Err(classify(&error)),
         };
         match used {
             Ok((outcome, keyslot)) => {
                 return Line { keyslot, pin: describe(&binding), ..device.line(outcome) };
             }
-            Err(reason) => reasons.push(reason),
+            Err(error) => {
+                temporary |= Exit::of(&error) == Exit::TryAgain;
+                reasons.push(format!("{error:#}"));
+            }
         }
     }
     device.failed(reasons.join("; "), temporary)
 }
 
-fn use_passphrase(
-    device: &Device,
-    binding: &Binding,
-    passphrase: &[u8],
-    task: Task,
-) -> Result<(Outcome, Option<u32>), String> {
+fn test(device: &Device, binding: &Binding, passphrase: &[u8]) -> Result<(Outcome, Option<u32>)> {
+    let slot = proof::slot(device, binding, passphrase)?.context(proof::OTHER)?;
+    Ok((Outcome::Proven, Some(slot)))
+}
+
+fn open(device: &Device, binding: &Binding, passphrase: &[u8]) -> Result<(Outcome, Option<u32>)> {
+    // Another process, which was waited for, was faster.
+    if device.is_open() {
+        return Ok((Outcome::AlreadyOpen, binding.keyslot));
+    }
     let mut keyslot = binding.keyslot;
     // cryptsetup finds out by itself whether it fits the one that is named.
-    if task == Task::Test || !binding.more.is_empty() {
-        let fits = proof::slot(device, binding, passphrase).map_err(|error| format!("{error:#}"))?;
-        keyslot = Some(fits.ok_or(proof::OTHER)?);
-    }
-    if task == Task::Test {
-        return Ok((Outcome::Proven, keyslot));
+    if !binding.more.is_empty() {
+        keyslot = Some(proof::slot(device, binding, passphrase)?.context(proof::OTHER)?);
     }
     // Before cryptsetup mends it; told once, for an attempt that fails is made again and again.
     let damaged = device.damaged_copy();
@@ -270,8 +281,8 @@ fn use_passphrase(
             log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper));
             Ok((Outcome::Opened, keyslot))
         }
-        // Another process (a person, pc-brick) was faster.
+        // Another program (a person's, pc-brick's), which asks nobody, was faster.
         Err(_) if device.is_open() => Ok((Outcome::AlreadyOpen, keyslot)),
-        Err(error) => Err(format!("{error:#}")),
+        Err(error) => Err(error),
     }
 }

@@ -1,7 +1,6 @@
 //! Where header backups stand: on the OS disk, and on a replicated volume while one is mounted.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +10,8 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use pc_cli::Common;
+
+use crate::silent;
 
 /// A write to a replicated volume may hang for as long as the volume has no quorum.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,12 +81,8 @@ pub fn sweep(directory: &Path, name: &str) {
 
 /// On a thread that is left behind when the volume hangs: a later attempt may succeed.
 fn within<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let (sender, receiver) = mpsc::channel();
-    // Nobody listens any more when it came too late.
-    std::thread::spawn(move || drop(sender.send(work())));
-    receiver
-        .recv_timeout(PATIENCE)
-        .map_err(|_| pc_cli::try_again(format!("no answer within {} s", PATIENCE.as_secs())))?
+    silent::within(PATIENCE, work)?
+        .ok_or_else(|| pc_cli::try_again(format!("no answer within {} s", PATIENCE.as_secs())))?
 }
 
 #[cfg(test)]

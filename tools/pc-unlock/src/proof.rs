@@ -8,7 +8,7 @@ use tang_client::{Client, Jwe, Pin, Plaintext, Policy};
 
 use crate::cryptsetup;
 use crate::device::{Binding, Device};
-use crate::luks2::{self, Header};
+use crate::luks2::Header;
 use crate::settings::classify;
 
 /// What is known of a token and the slot that it names.
@@ -101,7 +101,7 @@ pub fn slot(device: &Device, binding: &Binding, passphrase: &[u8]) -> Result<Opt
 /// Whether a passphrase fits a slot, any slot when none is named. What kept cryptsetup from finding out is an error, never
 /// `false`.
 pub fn fits(device: &Device, slot: Option<u32>, passphrase: &[u8]) -> Result<bool> {
-    if let (Some(slot), Header::Luks2(metadata)) = (slot, luks2::read(&device.path)?) {
+    if let (Some(slot), Header::Luks2(metadata)) = (slot, device.header()?) {
         // cryptsetup takes the passphrase of an unbound keyslot as well: anybody who writes to the disk can add one.
         if !metadata.opening_slots().contains(slot.to_string().as_str()) {
             return Ok(false);

@@ -1,6 +1,7 @@
 //! The recovery key: opening devices without any server.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster::view::paths;
@@ -9,7 +10,7 @@ use recovery_key::Key;
 use zeroize::Zeroizing;
 
 use crate::device::Device;
-use crate::{cryptsetup, given, proof};
+use crate::{cryptsetup, given, lock, proof};
 
 /// The key, from the file that is named (`-`: stdin), else the credential `recovery-key`, else the open
 /// secret of that name.
@@ -60,15 +61,22 @@ fn find(common: &Common) -> Option<std::path::PathBuf> {
 }
 
 /// Opens a device that is locked. One that is not plugged in may come later.
-pub fn open(device: &Device, key: &Key) -> Result<()> {
+pub fn open(common: &Common, device: &Device, key: &Key, patience: Duration) -> Result<()> {
     if !device.is_present() {
         return Err(try_again("is not plugged in"));
     }
     if device.is_open() {
         return Ok(());
     }
+    device.require_answer()?;
     device.may_be_opened()?;
-    cryptsetup::open(&device.path, &device.mapper, None, fitting(device, key)?)?;
+    let key = fitting(device, key)?;
+    let _opening = lock::opening(common, device, patience)?;
+    // Who was waited for may have opened it.
+    if device.is_open() {
+        return Ok(());
+    }
+    cryptsetup::open(&device.path, &device.mapper, None, key)?;
     log::info(format_args!("{}: opened as /dev/mapper/{}", device.name, device.mapper));
     Ok(())
 }

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::device::Device;
 use crate::luks2::{self, Header};
+use crate::mapper::Mapper;
 use crate::proof::{self, Proof};
 use crate::scratch::Scratch;
 use crate::target::{self, Leave};
@@ -36,9 +37,8 @@ pub fn restore(
     recovery_key: &Key,
     leave: Leave,
 ) -> Result<()> {
-    if device.is_open() {
-        return Err(refused(format!("{} is open\n  cryptsetup close {}", device.name, device.mapper)));
-    }
+    require_closed(device)?;
+    // Nobody opens it meanwhile either: pc-unlock.service would, within seconds.
     let _alone = lock::alone(common, device)?;
     let text = given::read(path, LARGEST)?;
     let jwe = Jwe::parse(&text).with_context(|| format!("reading {}", path.display()))?;
@@ -49,12 +49,12 @@ pub fn restore(
     }
     let scratch = Scratch::new()?;
     let image = scratch.write("header", &image::whole(&saved))?;
+    // Kept to the end: as long as it is ours, the kernel gives the device to no mapper and no mount, whoever asks for one.
+    // luksHeaderRestore does not want it for itself.
     let mut file = target::free(device)?;
     target::large_enough(device, &mut file, &image)?;
     target::may_be_lost(common, device, &mut file, &saved, leave)?;
     let present = present(device, &mut file, &image::whole(&saved))?;
-    // cryptsetup may want it for itself.
-    drop(file);
     if present.as_slice() == saved.as_slice() {
         log::info(format_args!("{}: has this header already", device.name));
         return Ok(());
@@ -63,9 +63,21 @@ pub fn restore(
         opens(client, device, &image, recovery_key)?;
     }
     keep(common, device, &key, &present, &saved)?;
+    // Proving took its time, and cryptsetup does not look.
+    require_closed(device)?;
     cryptsetup::restore_header(&device.path, &image)?;
+    drop(file);
     log::info(format_args!("{}: header restored from {}", device.name, path.display()));
     Ok(())
+}
+
+/// Refuses a device that has a mapper.
+fn require_closed(device: &Device) -> Result<()> {
+    match device.mapper_state() {
+        Mapper::Open => Err(refused(format!("{} is open\n  {}", device.name, header::closing(device)))),
+        Mapper::Silent => device.may_be_opened(),
+        Mapper::Closed | Mapper::Stale | Mapper::Foreign => Ok(()),
+    }
 }
 
 /// What stands where the header goes, byte for byte; of a header that can be read only what its keyslots need.

@@ -3,15 +3,16 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
-use pc_cli::Common;
+use pc_cli::{Common, Exit};
 use serde::Serialize;
 use tang_client::Policy;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::device::{self, Binding, Device};
-use crate::luks2::{self, Header};
+use crate::luks2::Header;
 use crate::secrets::Secrets;
+use crate::silent;
 
 /// `pc.unlock.status/1`.
 #[derive(Debug, Clone, Serialize)]
@@ -35,7 +36,8 @@ pub struct DeviceStatus {
     pub device: String,
     /// Its name below `/dev/mapper`.
     pub mapper: String,
-    /// `open`, `locked`, `unbound` (locked, and nothing opens it by itself), `not_luks` or `missing`.
+    /// `open`, `locked`, `unbound` (locked, and nothing opens it by itself), `not_luks`, `missing` or `silent` (it does not
+    /// answer).
     pub state: &'static str,
     /// What opens it.
     pub bindings: Vec<BindingStatus>,
@@ -70,7 +72,7 @@ pub struct SecretStatus {
 impl Status {
     /// Looks at the machine.
     pub fn look(devices: &[Device], secrets: &Secrets) -> Result<Status> {
-        Status::of(devices.iter().map(DeviceStatus::look).collect(), secrets)
+        Status::of(silent::at_once(devices, DeviceStatus::look, DeviceStatus::unknown), secrets)
     }
 
     /// With devices that were looked at before: one that hangs does not hold up the others.
@@ -130,10 +132,14 @@ impl DeviceStatus {
         let mut state = "missing";
         if device.is_present() {
             state = "not_luks";
-            let found = match luks2::read(&device.path) {
+            let found = match device.header() {
                 Ok(Header::Luks2(metadata)) => Some(device::bindings(&metadata)),
                 Ok(Header::Luks1(slots)) => Some(device::of_luks1(&slots)),
                 Ok(Header::None) => None,
+                Err(error) if Exit::of(&error) == Exit::TryAgain => {
+                    (state, reason) = ("silent", Some(silent::SAID.to_string()));
+                    None
+                }
                 Err(error) => {
                     reason = Some(format!("{error:#}"));
                     None

@@ -16,8 +16,8 @@ use crate::secrets::Secrets;
 use crate::status::Status;
 use crate::target::Leave;
 use crate::{
-    Cli, HeaderVerb, Verb, bind, forever, header, lock, luks2, open, places, recover, restore, rotate,
-    settings, text, typed, unbind, vouched,
+    Cli, HeaderVerb, Verb, bind, forever, header, lock, open, places, recover, restore, rotate, settings,
+    silent, text, typed, unbind, vouched,
 };
 
 pub fn run(cli: &Cli) -> Result<Exit> {
@@ -35,7 +35,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
     let (common, client) = (&cli.common, &cli.times.client());
     match &cli.verb {
         Verb::Open { forever: true, .. } => {
-            let devices = chosen(common, &[])?;
+            let devices = chosen(cli, &[])?;
             forever::run(common, client, &devices, &Secrets::new(common));
             Ok(Exit::Done)
         }
@@ -54,13 +54,13 @@ fn verb(cli: &Cli) -> Result<Exit> {
         }
         Verb::Check { devices, .. } => work(cli, devices, Task::Check),
         Verb::Status { exit_code } => {
-            let status = Status::look(&chosen(common, &[])?, &Secrets::new(common))?;
+            let status = Status::look(&chosen(cli, &[])?, &Secrets::new(common))?;
             pc_cli::emit(common.json, &status)?;
             Ok(Exit::of_answer(*exit_code, !status.healthy))
         }
         Verb::Bind { device, pin } => {
             let pin = settings::pin(common, pin.as_deref())?;
-            let device = settings::device(common, device)?;
+            let device = named(cli, device)?;
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || {
                 let present = vouched::present(common, client, &pin, &seen([&device]));
@@ -69,7 +69,7 @@ fn verb(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Verb::Unbind { device, slot } => {
-            let device = settings::device(common, device)?;
+            let device = named(cli, device)?;
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || unbind::unbind(common, client, &device, *slot))?;
             Ok(Exit::Done)
@@ -102,9 +102,11 @@ fn verb(cli: &Cli) -> Result<Exit> {
             unseal(cli, names)
         }
         Verb::Recover { devices, recovery_key_file } => {
-            let devices = chosen(common, devices)?;
+            let devices = chosen(cli, devices)?;
             let key = recover::key(common, recovery_key_file.as_deref())?;
-            each(devices.iter().map(|device| (device.name.as_str(), recover::open(device, &key))))
+            ask(&devices);
+            let open = |device| recover::open(common, device, &key, client.budget.attempt);
+            each(devices.iter().map(|device| (device.name.as_str(), open(device))))
         }
         Verb::Header(verb) => headers(cli, client, verb),
     }
@@ -112,8 +114,9 @@ fn verb(cli: &Cli) -> Result<Exit> {
 
 /// The devices that were named, else all disks of this node. Two whose mappers, and header backups, would have one name
 /// are refused.
-fn chosen(common: &pc_cli::Common, named: &[String]) -> Result<Vec<Device>> {
-    let devices = settings::devices(common, named)?;
+fn chosen(cli: &Cli, named: &[String]) -> Result<Vec<Device>> {
+    let devices: Vec<_> =
+        settings::devices(&cli.common, named)?.into_iter().map(|device| patient(cli, device)).collect();
     for (at, device) in devices.iter().enumerate() {
         if let Some(other) = devices.iter().take(at).find(|other| other.mapper == device.mapper) {
             return Err(refused(format!(
@@ -125,10 +128,25 @@ fn chosen(common: &pc_cli::Common, named: &[String]) -> Result<Vec<Device>> {
     Ok(devices)
 }
 
+fn named(cli: &Cli, name: &str) -> Result<Device> {
+    Ok(patient(cli, settings::device(&cli.common, name)?))
+}
+
+/// One attempt is as long with a disk as with servers.
+fn patient(cli: &Cli, device: Device) -> Device {
+    Device { patience: cli.times.client().budget.attempt, ..device }
+}
+
+/// Finds out who does not answer, before each device is worked on alone: they are waited for at once, and once.
+fn ask(devices: &[Device]) {
+    // Whoever works on one says so.
+    silent::at_once(devices, |device| drop(device.require_answer()), |_| ());
+}
+
 fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
-    let devices = chosen(&cli.common, named)?;
+    let devices = chosen(cli, named)?;
     accessible(&devices)?;
-    let report = open::run(&cli.times.client(), &devices, task);
+    let report = open::run(&cli.common, &cli.times.client(), &devices, task);
     for (device, reason) in report.failures() {
         // One that says itself which device it is about says it once.
         if reason.starts_with(&device) {
@@ -138,11 +156,12 @@ fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
         }
     }
     if task == Task::Open {
-        let left = Status::look(&chosen(&cli.common, &[]).unwrap_or(devices), &Secrets::new(&cli.common))
-            .and_then(|mut status| {
+        let left = Status::look(&chosen(cli, &[]).unwrap_or(devices), &Secrets::new(&cli.common)).and_then(
+            |mut status| {
                 status.explain(&report.failures(), &[]);
                 status.leave(&cli.common)
-            });
+            },
+        );
         // The devices are open or not: a status that cannot be left (not root, full disk) changes nothing.
         if let Err(error) = left {
             log::debug(format_args!("leaving the status: {error:#}"));
@@ -173,7 +192,7 @@ fn rotate_all(cli: &Cli, chosen: &[String]) -> Result<Exit> {
     } else {
         Some(settings::pin(common, None)?)
     };
-    let devices = self::chosen(common, chosen)?;
+    let devices = self::chosen(cli, chosen)?;
     accessible(&devices)?;
     let secrets = Secrets::new(common);
     let names = if chosen.is_empty() { secrets.names()? } else { Vec::new() };
@@ -223,18 +242,17 @@ fn own_secrets(common: &pc_cli::Common) -> Result<()> {
 
 /// Refuses whoever may not read one of these devices, which a person can mend, before anything is asked.
 fn accessible(devices: &[Device]) -> Result<()> {
-    for device in devices.iter().filter(|device| !device.is_open()) {
-        if let Err(error) = luks2::open(&device.path) {
-            if error.kind() == std::io::ErrorKind::PermissionDenied {
-                return Err(refused(format!(
-                    "opening {}: permission denied\n  {}",
-                    device.name,
-                    pc_cli::as_root()
-                )));
-            }
+    let denied = |device: &Device| {
+        let denied = |error: &std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+        matches!(device.look(), Ok(Err(error)) if denied(&error)) && !device.is_open()
+    };
+    let denied = silent::at_once(devices, denied, |_| false);
+    match denied.iter().zip(devices).find(|(denied, _)| **denied) {
+        Some((_, Device { name, .. })) => {
+            Err(refused(format!("opening {name}: permission denied\n  {}", pc_cli::as_root())))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
@@ -243,7 +261,8 @@ fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
         HeaderVerb::Backup { devices, to, recovery_key_file, new_recovery_key, overwrite_good_backup } => {
             let trust = Trust { recovery_key: *new_recovery_key, header: *overwrite_good_backup };
             let everything = devices.is_empty();
-            let mut devices = chosen(common, devices)?;
+            let mut devices = chosen(cli, devices)?;
+            ask(&devices);
             if everything {
                 devices.retain(|device| {
                     let none = header::has_none(device);
@@ -270,7 +289,7 @@ fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
             unproven_backup,
             recovery_key_file,
         } => {
-            let device = settings::device(common, device)?;
+            let device = named(cli, device)?;
             let key = recover::key(common, recovery_key_file.as_deref())?;
             let from = from.clone().unwrap_or_else(|| places::local(common).join(header::file_name(&device)));
             let leave = Leave {

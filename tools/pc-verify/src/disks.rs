@@ -35,6 +35,12 @@ pub fn unlock(answer: Value, around: Around) -> Result<Vec<Told>> {
         let (what, remedy) = match state.as_str() {
             "open" => continue,
             "missing" => ("is not there", "look at its cable and at dmesg"),
+            // All that is known of it.
+            "silent" => {
+                let fault = format!("disk {path} does not answer");
+                told.push(Told::problem(fault, "look at its cable and at dmesg"));
+                continue;
+            }
             "unbound" => ("is locked, and nothing opens it by itself", "pc-brick apply"),
             // pc-brick tells what is on it instead.
             "not_luks" if around.has("brick") => continue,

@@ -195,6 +195,14 @@ fn a_disk_is_told_once_by_who_is_nearer() {
         "problem unlock: disk /dev/disk/by-id/ata-A is locked (tang: timed out) -> systemctl status pc-unlock.service",
     ];
     assert_eq!(told(&locked), once);
+    let mut silent = reports();
+    let unlock = status_of(&mut silent, "unlock");
+    unlock["healthy"] = json!(false);
+    unlock["devices"][0]["state"] = json!("silent");
+    unlock["devices"][0]["reason"] = json!("does not answer");
+    let once =
+        ["problem unlock: disk /dev/disk/by-id/ata-A does not answer -> look at its cable and at dmesg"];
+    assert_eq!(told(&silent), once);
     // A brick that is open and not mounted is pc-brick's to tell, and a missing header backup.
     let mut unmounted = reports();
     let brick = status_of(&mut unmounted, "brick");
