@@ -146,7 +146,7 @@ impl Work<'_> {
                     std::thread::sleep(LONGEST);
                 }
             } else {
-                std::thread::sleep(pause);
+                device.sleep(pause);
                 grow(&mut patience);
             }
             pause = (pause * 2).min(LONGEST);

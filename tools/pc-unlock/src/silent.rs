@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -19,6 +19,9 @@ pub const SAID: &str = "does not answer";
 
 /// Those that have been given up, and have not answered since.
 static SILENT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// One of them has.
+static ANSWERED: Condvar = Condvar::new();
 
 fn silent() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     SILENT.lock().unwrap_or_else(PoisonError::into_inner)
@@ -64,6 +67,7 @@ impl Drop for Answer {
         let mut silent = silent();
         self.came.store(true, Ordering::SeqCst);
         silent.remove(&self.path);
+        ANSWERED.notify_all();
     }
 }
 
@@ -88,6 +92,18 @@ impl Device {
             }
             late()
         })
+    }
+
+    /// Sleeps, until it answers when it did not.
+    pub fn sleep(&self, time: Duration) {
+        let silent = silent();
+        if silent.contains(&self.path) {
+            // However it ends: the next attempt finds out.
+            drop(ANSWERED.wait_timeout_while(silent, time, |silent| silent.contains(&self.path)));
+        } else {
+            drop(silent);
+            std::thread::sleep(time);
+        }
     }
 
     /// The copies of its header, or why they cannot be read.
