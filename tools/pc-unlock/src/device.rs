@@ -17,6 +17,9 @@ pub const CLEVIS: &str = "clevis";
 /// How long a disk is waited for unless somebody says how long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longer than cryptsetup takes from the one copy of a header to the other.
+const WRITING: Duration = Duration::from_millis(500);
+
 /// One device.
 #[derive(Debug, Clone)]
 pub struct Device {
@@ -120,10 +123,13 @@ impl Device {
         }
     }
 
-    /// Of the two copies of its header, the one that is damaged, or older.
+    /// Of the two copies of its header, the one that is damaged, or older. cryptsetup writes one after the other, and whoever only looks
+    /// holds no lock: what is so a moment later as well was not being written.
     pub fn damaged_copy(&self) -> Option<&'static str> {
         let copy = |device: &Device| luks2::damaged_copy(&mut luks2::open(&device.path).ok()?);
-        self.ask(copy).ok().flatten()
+        let found = self.ask(copy).ok().flatten()?;
+        std::thread::sleep(WRITING);
+        self.ask(copy).ok().flatten().filter(|again| *again == found)
     }
 
     /// One sound copy is enough to open it, but a disk that loses the other will lose more.

@@ -13,7 +13,7 @@ use tang_client::{Client, Error, Plaintext, Policy};
 use crate::device::{Binding, Device};
 use crate::proof::{self, Proof};
 use crate::settings::classify;
-use crate::silent::{self, SAID};
+use crate::silent;
 use crate::{bind, cryptsetup, lock};
 
 /// What is to be done with a device.
@@ -147,7 +147,9 @@ impl Device {
     }
 
     fn failed_by(&self, error: &anyhow::Error) -> Line {
-        self.failed(format!("{error:#}"), Exit::of(error) == Exit::TryAgain)
+        let (text, name) = (format!("{error:#}"), format!("{} ", self.name));
+        // The line begins with it.
+        self.failed(text.strip_prefix(&name).unwrap_or(&text), Exit::of(error) == Exit::TryAgain)
     }
 }
 
@@ -155,8 +157,8 @@ fn one(common: &Common, client: &Client, device: &Device, task: Task) -> Vec<Lin
     if !device.is_present() {
         return vec![device.failed("is not plugged in", true)];
     }
-    if device.require_answer().is_err() {
-        return vec![device.failed(SAID, true)];
+    if let Err(error) = device.require_answer() {
+        return vec![device.failed_by(&error)];
     }
     if task == Task::Open {
         if device.is_open() {

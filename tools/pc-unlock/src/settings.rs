@@ -15,6 +15,7 @@ use crate::{keyfile, text, tpm2};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "clap calls the flags as the fields are called")]
 pub struct Times {
     /// Seconds for one server to answer [default: 2, or `PC_UNLOCK_SERVER_TIME`]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
@@ -22,6 +23,9 @@ pub struct Times {
     /// Seconds for one attempt with all servers [default: 5, or `PC_UNLOCK_ATTEMPT_TIME`]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub attempt_time: Option<Duration>,
+    /// Seconds for a disk to answer, one that sleeps too [default: 30; 2 in `status`]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub disk_time: Option<Duration>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,7 +1,7 @@
 //! One function per verb: from flags to an answer and an exit code.
 
 use std::io::ErrorKind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, setrlimit};
@@ -19,6 +19,9 @@ use crate::{
     Cli, HeaderVerb, Verb, bind, forever, header, lock, open, places, recover, restore, rotate, settings,
     silent, text, typed, unbind, vouched,
 };
+
+/// For a disk that is only looked at: pc-verify asks for the status, and has 3 s for everything.
+const STATUS: Duration = Duration::from_secs(2);
 
 pub fn run(cli: &Cli) -> Result<Exit> {
     log::set_verbosity(cli.common.verbose);
@@ -132,9 +135,10 @@ fn named(cli: &Cli, name: &str) -> Result<Device> {
     Ok(patient(cli, settings::device(&cli.common, name)?))
 }
 
-/// One attempt is as long with a disk as with servers.
+/// A disk that sleeps takes ten seconds to spin; whoever asks for the status waits for nobody who works.
 fn patient(cli: &Cli, device: Device) -> Device {
-    Device { patience: cli.times.client().budget.attempt, ..device }
+    let usual = if matches!(cli.verb, Verb::Status { .. }) { STATUS } else { device.patience };
+    Device { patience: cli.times.disk_time.unwrap_or(usual), ..device }
 }
 
 /// Finds out who does not answer, before each device is worked on alone: they are waited for at once, and once.

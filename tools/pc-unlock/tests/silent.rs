@@ -70,7 +70,7 @@ fn two(tang: &Tang) -> (Machine, Below) {
 }
 
 /// Enough for the disk that does answer, on a busy machine, too.
-const TIME: [&str; 2] = ["--attempt-time", "3"];
+const TIME: [&str; 2] = ["--disk-time", "3"];
 
 /// There is no device-mapper in a test: what the kernel would tell of an open disk.
 fn stand_in(machine: &Machine) {
