@@ -31,6 +31,7 @@ fn have(active: &[(&str, &str)], memory_bytes: Option<u64>) -> Have {
     Have {
         corosync: None,
         corosync_runs: true,
+        running: None,
         quorum_device: None,
         quorum_device_votes: false,
         sbd: None,

@@ -35,11 +35,13 @@ pub fn look(common: &Common) -> Result<Have> {
         engine.vms.into_iter().filter(Resource::is_active).map(|vm| (vm.id, vm.nodes)).collect()
     });
     let quorum = pacemaker::quorum().ok();
+    let corosync_runs = quorum.as_deref().is_some_and(|text| crate::engine::read_quorum(text).is_ok());
     Ok(Have {
         quorum_device: files::read(&common.under_root(corosync::QUORUM_DEVICE))?,
         quorum_device_votes: quorum.as_deref().is_some_and(crate::engine::read_quorum_device),
         corosync: files::read(&common.under_root(corosync::PATH))?,
-        corosync_runs: quorum.is_some_and(|text| crate::engine::read_quorum(&text).is_ok()),
+        corosync_runs,
+        running: if corosync_runs { cmap::running() } else { None },
         sbd: files::read(&common.under_root(sbd::PATH))?,
         watchdogs: files::watchdogs(&common.root)?,
         boot_modules: files::boot_modules(&common.root)?,

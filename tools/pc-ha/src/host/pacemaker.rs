@@ -213,13 +213,13 @@ pub fn standby(node: &str, on: bool) -> Result<()> {
     run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
-/// Tells the other nodes how long this node's watchdog waits; forgotten when it leaves.
-pub fn tell_watchdog(node: &str, seconds: u64) -> Result<()> {
+/// Tells the other nodes something of this one; forgotten when it leaves.
+pub fn tell_others(node: &str, name: &str, value: u64) -> Result<()> {
     let sh = shell()?;
-    let (name, value) = (crate::cib::WATCHDOG, seconds.to_string());
+    let value = value.to_string();
     let command = cmd!(sh, "crm_attribute --node {node} --name {name} --lifetime reboot --update {value}");
-    let what = "telling the other nodes of the watchdog";
-    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(what, &error))
+    let what = format!("telling the other nodes {name}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
 /// As `standby`, forgotten when the node leaves.
