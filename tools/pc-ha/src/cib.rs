@@ -102,6 +102,17 @@ fn told(document: &Document, name: &str) -> BTreeMap<String, u64> {
     told.collect()
 }
 
+/// Whether a node has the mark that stays when it leaves, unlike that of a reboot.
+pub fn is_drained(xml: &str, node: &str) -> Result<bool> {
+    let document = Document::parse(xml).context("reading the CIB")?;
+    let mut nodes = document.descendants().filter(|found| found.has_tag_name("node"));
+    let of_it = nodes.find(|found| found.attribute("uname") == Some(node));
+    let mut pairs = of_it.iter().flat_map(Node::descendants).filter(|pair| pair.has_tag_name("nvpair"));
+    Ok(pairs.any(|pair| {
+        pair.attribute("name") == Some("standby") && pair.attribute("value").is_some_and(is_true)
+    }))
+}
+
 /// As pacemaker reads a boolean (`crm_is_true`).
 pub fn is_true(text: &str) -> bool {
     ["true", "on", "yes", "y", "1"].contains(&text.to_ascii_lowercase().as_str())

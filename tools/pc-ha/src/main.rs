@@ -7,6 +7,7 @@ mod apply;
 mod cib;
 mod claim;
 mod corosync;
+mod drain;
 mod drill;
 mod duration;
 mod enable;
@@ -252,9 +253,9 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
             Ok(Exit::of_answer(exit_code, !status.healthy))
         }
         Verb::Enable => enable::enable(common, want),
-        Verb::Drain { target, patience } => moving::drain(common, want, &target, patience.duration()),
+        Verb::Drain { target, patience } => drain::drain(common, want, &target, patience.duration()),
         Verb::Undrain { target, stay, patience } => {
-            moving::undrain(common, want, &target, stay, patience.duration())
+            drain::undrain(common, want, &target, stay, patience.duration())
         }
         Verb::Move { vm, to, patience } => moving::move_vm(common, want, &vm, &to, patience.duration()),
         Verb::Start { vm, owner_is_dead, patience } => {

@@ -121,6 +121,7 @@ fn who_would_run_nowhere_is_named() {
                 role: "Started".into(),
                 managed: true,
                 failed: false,
+                told_to_stop: false,
                 nodes: nodes.iter().map(ToString::to_string).collect(),
             })
             .collect(),

@@ -67,3 +67,77 @@ fn a_drain_that_would_hurt_is_refused() {
     let output = stage.pc_ha(&["drain", "node9"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }
+
+/// Another one is at work between our look and our mark, or between our mark and our answer, once: there is a file `before`, or
+/// `after`, with what it does.
+const CIBADMIN: &str = r#"#!/bin/sh
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+other() { if [ -e "@ROOT@/$1" ]; then mv "@ROOT@/$1" "@ROOT@/other"; CIB_file=@ROOT@/cib.xml sh "@ROOT@/other"; fi; }
+case "$*" in *--patch*) ;; *) exec cibadmin "$@" ;; esac
+other before
+cibadmin "$@" || exit
+other after
+"#;
+
+fn marks(stage: &Stage) -> Vec<String> {
+    let cib = stage.read("cib.xml");
+    let nodes = cib.split("<node ").skip(1).map(|node| node.split("</node>").next().unwrap());
+    let marked = nodes.filter(|node| node.contains(r#"name="standby" value="on""#));
+    marked.map(|node| node.split("uname=\"").nth(1).unwrap().split('"').next().unwrap().into()).collect()
+}
+
+fn busy(stage: &Stage) {
+    let root = stage.at("").display().to_string();
+    stage.program("cibadmin", &CIBADMIN.replace("@ROOT@", root.trim_end_matches('/')));
+}
+
+#[test]
+fn of_two_drains_at_once_one_is_told() {
+    let stage = Stage::running();
+    busy(&stage);
+    let told = "node3 cannot be missed now: node2 is drained: one node at a time\n  pc-ha undrain node2\n";
+    // The other one was faster.
+    stage.write("before", "crm_attribute --node node2 --name standby --update on");
+    let output = stage.pc_ha(&["drain", "node3"]);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).ends_with(told), "{}", said(&output));
+    assert_eq!(marks(&stage), ["node2"]);
+    // Something else was: that is no reason.
+    stage.pacemaker("crm_attribute", &["--node", "node2", "--name", "standby", "--delete"]);
+    stage.write("before", "crm_attribute --node node1 --name something --update else");
+    let answer = stage.json(&["drain", "node3"]);
+    assert_eq!((&answer["drained"], marks(&stage)), (&true.into(), vec!["node3".to_string()]));
+    stage.json(&["undrain", "node3", "--stay"]);
+    // One that goes down without asking anybody: the mark of this one is taken back.
+    stage.write("after", "crm_attribute --node node2 --name standby --lifetime reboot --update on");
+    let output = stage.pc_ha(&["drain", "node3"]);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).ends_with(told), "{}", said(&output));
+    assert_eq!(marks(&stage), [""; 0]);
+}
+
+/// The migration failed, and the starts on both others.
+#[test]
+fn a_node_whose_vm_runs_nowhere_is_not_drained() {
+    let stage = Stage::running();
+    busy(&stage);
+    let ban = |node: &str| format!("crm_resource --resource pc-vm-mail --ban --node {node}\n");
+    let settle = format!(
+        "env -u CIB_file crm_simulate --xml-file $CIB_file --quorum 1 --watchdog 1 --simulate --save-output {0} >&2; mv {0} $CIB_file\n",
+        stage.at("new.xml").display()
+    );
+    let falls = ban("node1") + &ban("node3") + &settle;
+    stage.write("after", &falls);
+    let output = stage.measured(true, || stage.pc_ha(&["drain", "node2"]));
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    let told = "node2 has no VM any more, but vm mail runs nowhere\n  crm_resource --resource pc-vm-mail --why; to give up: pc-ha undrain node2\n";
+    assert!(said(&output).ends_with(told), "{}", said(&output));
+    // Asked for again it knows no more what left.
+    let output = stage.measured(true, || stage.pc_ha(&["drain", "node2"]));
+    assert!(said(&output).ends_with(told), "{}", said(&output));
+    // Somebody wants it so.
+    let stop = ["--meta", "--set-parameter", "target-role", "--parameter-value", "Stopped"];
+    stage.pacemaker("crm_resource", &[&["--resource", "pc-vm-mail"][..], &stop].concat());
+    let answer = stage.measured(true, || stage.json(&["drain", "node2"]));
+    assert_eq!(answer["drained"], true);
+}

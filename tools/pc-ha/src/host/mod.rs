@@ -22,6 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::engine::{Engine, Quorum, Resource};
 use crate::gate::{Known, Storage};
 use crate::plan::Have;
+use crate::room::Counted;
 use crate::{corosync, sbd};
 
 /// What the plan is made from; without pacemaker there is no CIB.
@@ -56,13 +57,14 @@ pub fn engine() -> Result<Engine> {
     crate::engine::read(&pacemaker::monitor()?)
 }
 
-/// The cluster as pacemaker would have it if a node were drained; nothing is touched.
-pub fn without(node: &str) -> Result<Engine> {
-    let draft = pacemaker::Draft::new(&pacemaker::query()?)?;
+/// The cluster as pacemaker would have it if a node were drained, and what it counts; nothing is touched.
+pub fn without(node: &str) -> Result<(Engine, Counted)> {
+    let cib = pacemaker::query()?;
+    let draft = pacemaker::Draft::new(&cib)?;
     draft.standby(node)?;
     let answer = draft.simulate()?;
     let state = crate::room::revised(&answer).context("reading crm_simulate's answer: it has no end")?;
-    crate::engine::read(state)
+    Ok((crate::engine::read(state)?, crate::cib::read(&cib)?.counted))
 }
 
 /// The same, with the fencing that failed, as far as anybody can be asked for it.

@@ -17,6 +17,9 @@ const OLDER: i32 = 103;
 /// `CRM_EX_TIMEOUT`.
 const TIMEOUT: i32 = 124;
 
+/// Pacemaker writes its own state all the time.
+const ATTEMPTS: usize = 10;
+
 fn shell() -> Result<Shell> {
     Shell::new().context("asking for the working directory")
 }
@@ -138,6 +141,14 @@ impl Draft {
         Ok(())
     }
 
+    /// What `crm_mon` says of the copy.
+    pub fn monitor(&self) -> Result<String> {
+        let sh = shell()?;
+        let command = cmd!(sh, "crm_mon --one-shot --inactive --output-as=xml");
+        let call = run(command.env("CIB_file", self.at("want.xml"))).deadline(QUICK);
+        call.read().map_err(|error| away("asking pacemaker", &error))
+    }
+
     /// What pacemaker would make of the copy, and where that ends.
     pub fn simulate(&self) -> Result<String> {
         let sh = shell()?;
@@ -169,6 +180,18 @@ impl Draft {
             Err(error) => Err(away("changing the CIB", &error)),
         }
     }
+}
+
+/// Changes the CIB as `edit` changes its copy, again when somebody was faster; without a change when `edit` says so.
+pub fn change(mut edit: impl FnMut(&str, &Draft) -> Result<bool>) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        let cib = query()?;
+        let draft = Draft::new(&cib)?;
+        if !edit(&cib, &draft)? || draft.commit()? == Commit::Done {
+            return Ok(());
+        }
+    }
+    Err(try_again(format!("pacemaker's configuration changed {ATTEMPTS} times while it was to be changed")))
 }
 
 /// `crm_verify` ends with 78 for warnings as well: a node that is away is one.

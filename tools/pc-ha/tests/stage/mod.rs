@@ -121,6 +121,14 @@ impl Stage {
         self.program("corosync-quorumtool", &format!("#!/bin/sh\ncat <<'E'\n{text}E\n"));
     }
 
+    /// A VM that no node starts, although nobody has stopped it.
+    pub fn runs_nowhere(&self, resource: &str) {
+        for node in ["node1", "node2", "node3"] {
+            self.pacemaker("crm_resource", &["--resource", resource, "--ban", "--node", node]);
+        }
+        self.simulate(&[]);
+    }
+
     /// A corosync that runs with what the node's file says now, and from now on reads it when it is told to, unless there is a
     /// file `reload-fails`.
     pub fn corosync(&self) {
