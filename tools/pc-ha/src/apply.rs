@@ -71,6 +71,11 @@ fn carry(
     if commit(want, have, lower, &rows)? == Commit::Stale {
         return Ok(Commit::Stale);
     }
+    let over = rows.iter().any(|step| step.action == Action::ShutdownOver);
+    if over && have.cib.iter().any(|cib| cib.shutting_down.contains(&want.node)) {
+        // Without the row it says nothing any more, until the next shutdown.
+        pacemaker::forget_telling(&want.node, cib::SHUTS_DOWN)?;
+    }
     done.extend(rows.into_iter().map(|step| step.id));
     done.append(&mut files(common, want, have, &rest)?);
     Ok(Commit::Done)

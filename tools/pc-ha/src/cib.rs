@@ -25,6 +25,8 @@ pub struct Cib {
     pub tokens: BTreeMap<String, u64>,
     /// The row that `shutdown --all` left, when the last thing the cluster did was to shut down.
     pub shut_down: bool,
+    /// Nodes on which one was begun: until the node has left, or whoever began it has given up.
+    pub shutting_down: Vec<String>,
     /// What pacemaker counts.
     pub counted: Counted,
 }
@@ -58,6 +60,8 @@ pub const SHUTDOWN: &str = "pc-shutdown";
 pub const WATCHDOG: &str = "pc-watchdog-seconds";
 /// The milliseconds of the longest token that its corosync may run with.
 pub const TOKEN: &str = "pc-token-ms";
+/// It was asked to shut the cluster down.
+pub const SHUTS_DOWN: &str = "pc-shutting-down";
 
 /// Reads `cibadmin --query`.
 pub fn read(xml: &str) -> Result<Cib> {
@@ -86,6 +90,7 @@ pub fn read(xml: &str) -> Result<Cib> {
         watchdogs: told(&document, WATCHDOG),
         tokens: told(&document, TOKEN),
         shut_down: document.descendants().any(|node| node.attribute("id") == Some(SHUTDOWN)),
+        shutting_down: told(&document, SHUTS_DOWN).into_keys().collect(),
         counted: room::read(&configuration),
         objects,
     })

@@ -129,6 +129,8 @@ pub struct Have {
     pub corosync_runs: bool,
     /// What it runs with, as far as it says.
     pub running: Option<Running>,
+    /// `shutdown --all` is at work on this node.
+    pub shuts_down: bool,
     /// What lets corosync-qdevice start.
     pub quorum_device: Option<String>,
     /// It has registered its vote.
@@ -188,7 +190,13 @@ pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
     // Counted without a node's memory, none of its VMs would have room.
     let memory: Vec<String> =
         steps.iter().map(|step| step.id.clone()).filter(|id| id.starts_with("cib/memory-")).collect();
-    let notes = have.cib.as_ref().and_then(|cib| room::placement(want, have, cib).note).into_iter().collect();
+    let cib = have.cib.as_ref();
+    let mut notes: Vec<String> =
+        cib.and_then(|cib| room::placement(want, have, cib).note).into_iter().collect();
+    let by = cib.filter(|cib| cib.shut_down).and_then(|cib| shut_down_by(want, have, cib));
+    notes.extend(by.map(|node| {
+        format!("a shutdown of the cluster is under way on {node}: guests stay stopped\n  on {node}, when it has ended: pc-ha apply")
+    }));
     let wait_changes = steps.iter().any(|step| step.id == options);
     // It reads the host of the third vote from the corosync that runs.
     let before_device: Vec<String> = ["quorum-device", "corosync-reload"]
@@ -284,6 +292,11 @@ fn quorum_device_of(want: &Want, have: &Have, step: &mut impl FnMut(String, Acti
     }
 }
 
+/// The node that shuts the cluster down. One that was killed in the middle, or its node with it, does not.
+fn shut_down_by<'a>(want: &Want, have: &Have, cib: &'a Cib) -> Option<&'a String> {
+    cib.shutting_down.iter().find(|node| **node != want.node || have.shuts_down)
+}
+
 /// The rows that can be put in force now: all that the file asks for, except that fencing gets no faster by itself, and that
 /// memory is not counted while that would stop what runs.
 pub fn wanted_rows(want: &Want, have: &Have, cib: &Cib, lower: bool) -> Vec<Row> {
@@ -323,7 +336,7 @@ fn rows_of(
         };
         step(format!("cib/{}", row.id), action);
     }
-    if cib.shut_down {
+    if cib.shut_down && shut_down_by(want, have, cib).is_none() {
         step("cib/shutdown-over".into(), Action::ShutdownOver);
     }
     let stale: Vec<&String> =

@@ -32,6 +32,7 @@ fn have(active: &[(&str, &str)], memory_bytes: Option<u64>) -> Have {
         corosync: None,
         corosync_runs: true,
         running: None,
+        shuts_down: false,
         quorum_device: None,
         quorum_device_votes: false,
         sbd: None,

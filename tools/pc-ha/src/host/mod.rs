@@ -2,7 +2,7 @@
 
 pub mod cmap;
 pub mod files;
-mod locks;
+pub mod locks;
 pub mod logind;
 pub mod pacemaker;
 pub mod peers;
@@ -42,6 +42,7 @@ pub fn look(common: &Common) -> Result<Have> {
         quorum_device_votes: quorum.as_deref().is_some_and(crate::engine::read_quorum_device),
         corosync: files::read(&common.under_root(corosync::PATH))?,
         corosync_runs,
+        shuts_down: locks::shuts_down(common)?,
         running: if corosync_runs { cmap::running() } else { None },
         sbd: files::read(&common.under_root(sbd::PATH))?,
         watchdogs: files::watchdogs(&common.root)?,

@@ -245,6 +245,14 @@ pub fn tell_others(node: &str, name: &str, value: u64) -> Result<()> {
     run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
+/// Takes back what was told.
+pub fn forget_telling(node: &str, name: &str) -> Result<()> {
+    let sh = shell()?;
+    let command = cmd!(sh, "crm_attribute --node {node} --name {name} --lifetime reboot --delete");
+    let what = format!("taking back {name}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+}
+
 /// As `standby`, forgotten when the node leaves.
 pub fn standby_until_boot(node: &str, on: bool) -> Result<()> {
     let sh = shell()?;
