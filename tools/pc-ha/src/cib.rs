@@ -27,6 +27,8 @@ pub struct Cib {
     pub shut_down: bool,
     /// Nodes on which one was begun: until the node has left, or whoever began it has given up.
     pub shutting_down: Vec<String>,
+    /// Rows by which VMs were sent to a node, and that nobody took away.
+    pub left: Vec<String>,
     /// What pacemaker counts.
     pub counted: Counted,
 }
@@ -91,6 +93,7 @@ pub fn read(xml: &str) -> Result<Cib> {
         tokens: told(&document, TOKEN),
         shut_down: document.descendants().any(|node| node.attribute("id") == Some(SHUTDOWN)),
         shutting_down: told(&document, SHUTS_DOWN).into_keys().collect(),
+        left: Vec::new(),
         counted: room::read(&configuration),
         objects,
     })

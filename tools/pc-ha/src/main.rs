@@ -23,6 +23,7 @@ mod room;
 mod rows;
 mod running;
 mod sbd;
+mod sending;
 mod status;
 mod takeover;
 mod upgrade;

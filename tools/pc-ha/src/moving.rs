@@ -6,11 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use pc_cli::{Common, Exit, emit, log, refused, try_again};
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use crate::engine::Engine;
 use crate::host::{self, pacemaker, tell};
 use crate::rows::vm_resource;
+use crate::sending;
 use crate::want::Want;
+
+/// For what follows a move that took all its time.
+const BEYOND: Duration = Duration::from_secs(300);
 
 /// `pc.ha.move/1`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -106,10 +111,12 @@ pub fn carry(vm: &str, node: &str, until: Instant) -> Result<()> {
     let resource = vm_resource(vm);
     tell(&format!("moving vm {vm} to {node}"));
     let left = until.saturating_duration_since(Instant::now());
-    pacemaker::send(&resource, node, left.as_secs() / 60 + 5)?;
+    // It ends by itself should nobody take it away.
+    let end = sending::stamp(OffsetDateTime::now_utc() + left + BEYOND)?;
+    pacemaker::put(&sending::row(vm, &resource, node, &end))?;
     let settled = pacemaker::settle(left);
     let arrived = host::engine();
-    pacemaker::forget_sending(&resource)?;
+    pacemaker::take_away(&sending::id(vm))?;
     settled?;
     let at = arrived?.vm(&resource).map(|at| at.nodes.clone()).unwrap_or_default();
     if at == [node] {

@@ -339,6 +339,9 @@ fn rows_of(
     if cib.shut_down && shut_down_by(want, have, cib).is_none() {
         step("cib/shutdown-over".into(), Action::ShutdownOver);
     }
+    for id in &cib.left {
+        step(format!("cib/{id}"), Action::CibRemove { row: id.clone() });
+    }
     let stale: Vec<&String> =
         cib.objects.keys().filter(|id| !wanted.iter().any(|row| row.id == **id)).collect();
     let runs = |id: &str| have.active.contains_key(id);

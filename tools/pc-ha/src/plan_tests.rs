@@ -37,6 +37,7 @@ fn have(profile: &str, runs: u64) -> Have {
             tokens: BTreeMap::new(),
             shut_down: false,
             shutting_down: Vec::new(),
+            left: Vec::new(),
             counted: room::Counted::default(),
         }),
         watchdogs: vec![chip],

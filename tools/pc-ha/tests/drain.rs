@@ -43,7 +43,34 @@ fn a_node_that_is_drained_gives_its_vms_away_and_gets_them_back() {
     // It takes VMs again, and is asked for this one: the constraint that sends it is gone when the verb ends.
     let output = stage.pc_ha(&["move", "mail", "node2"]);
     assert_eq!(output.status.code(), Some(75), "{}", said(&output));
-    assert!(!stage.read("cib.xml").contains("cli-prefer"), "no constraint is left behind");
+    assert!(!stage.read("cib.xml").contains("pc-move"), "no constraint is left behind");
+}
+
+/// A ban of somebody's, of another node; and a row that sent the VM away and that nobody took away.
+#[test]
+fn a_move_leaves_what_others_wrote_and_what_it_left_goes() {
+    let stage = Stage::running();
+    let root = stage.at("").display().to_string();
+    let resource = ["--resource", "pc-vm-mail"];
+    stage.pacemaker("crm_resource", &[&resource[..], &["--ban", "--node", "node3"]].concat());
+    // Killed when it has sent the VM; pacemaker moves it all the same.
+    let kill = format!(
+        "#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin cibadmin \"$@\" || exit\n! grep -q pc-move-mail {root}cib.xml || kill -9 $PPID\n"
+    );
+    stage.program("cibadmin", &kill);
+    assert_eq!(stage.pc_ha(&["move", "mail", "node1"]).status.code(), None);
+    std::fs::remove_file(stage.at("bin/cibadmin")).unwrap();
+    assert_eq!(stage.steps(), [""; 0], "it may be under way");
+    let moved = stage.simulate(&[]);
+    assert!(line(&moved, "pc-vm-mail").contains("Started node1"), "{moved}");
+    assert_eq!(stage.steps(), ["cib/pc-move-mail"]);
+    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
+    // The next one takes the place of the one before.
+    let output = stage.pc_ha(&["move", "mail", "node2"]);
+    assert!(said(&output).contains("vm mail is on node1, not on node2"), "{}", said(&output));
+    stage.pc_ha(&["undrain", "node2"]);
+    let cib = stage.read("cib.xml");
+    assert!(!cib.contains("pc-move") && cib.contains("cli-ban-pc-vm-mail-on-node3"), "{cib}");
 }
 
 #[test]

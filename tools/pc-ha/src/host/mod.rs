@@ -19,22 +19,26 @@ use pc_cli::Common;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::cib::Cib;
 use crate::engine::{Engine, Quorum, Resource};
 use crate::gate::{Known, Storage};
 use crate::plan::Have;
 use crate::room::Counted;
-use crate::{corosync, sbd};
+use crate::{corosync, sbd, sending};
 
 /// What the plan is made from; without pacemaker there is no CIB.
 pub fn look(common: &Common) -> Result<Have> {
     let engine = engine().ok();
-    let cib = match &engine {
-        Some(_) => Some(crate::cib::read(&pacemaker::query()?)?),
-        None => None,
+    let asked = engine.is_some();
+    let active = engine.into_iter().flat_map(|engine| engine.vms).filter(Resource::is_active);
+    let active = active.map(|vm| (vm.id, vm.nodes)).collect();
+    let cib = if asked {
+        let xml = pacemaker::query()?;
+        let left = sending::left(&xml, &active, &sending::stamp(OffsetDateTime::now_utc())?)?;
+        Some(Cib { left, ..crate::cib::read(&xml)? })
+    } else {
+        None
     };
-    let active = engine.map(|engine| {
-        engine.vms.into_iter().filter(Resource::is_active).map(|vm| (vm.id, vm.nodes)).collect()
-    });
     let quorum = pacemaker::quorum().ok();
     let corosync_runs = quorum.as_deref().is_some_and(|text| crate::engine::read_quorum(text).is_ok());
     Ok(Have {
@@ -48,7 +52,7 @@ pub fn look(common: &Common) -> Result<Have> {
         watchdogs: files::watchdogs(&common.root)?,
         boot_modules: files::boot_modules(&common.root)?,
         cib,
-        active: active.unwrap_or_default(),
+        active,
         memory_bytes: upgrade::memory(common).ok(),
     })
 }

@@ -8,12 +8,16 @@ use pc_cli::{log, refused, try_again};
 use pc_run::{Error, run};
 use xshell::{Shell, cmd};
 
+use crate::rows::Row;
+
 /// They talk to a daemon of this node, which may be electing.
 const QUICK: Duration = Duration::from_secs(60);
 /// The one that fences answers out of its memory; pc-verify gives a whole status three seconds.
 const FENCER: Duration = Duration::from_secs(2);
 /// `EX_NOTFOUND` and neighbours mean what they say; these two mean that somebody was faster (pacemaker's results.h).
 const OLDER: i32 = 103;
+/// `CRM_EX_NOSUCH`: there is no such row.
+const NOTHING: i32 = 105;
 /// `CRM_EX_TIMEOUT`.
 const TIMEOUT: i32 = 124;
 
@@ -280,20 +284,24 @@ pub fn settle(patience: Duration) -> Result<()> {
     }
 }
 
-/// Sends a resource to a node; the constraint ends by itself should nobody take it away.
-pub fn send(resource: &str, node: &str, minutes: u64) -> Result<()> {
+/// Makes a row of ours, or changes it.
+pub fn put(row: &Row) -> Result<()> {
     let sh = shell()?;
-    let lifetime = format!("PT{minutes}M");
-    let command = cmd!(sh, "crm_resource --resource {resource} --move --node {node} --lifetime {lifetime}");
-    let what = format!("moving {resource}");
-    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+    let scope = row.scope;
+    let call = run(cmd!(sh, "cibadmin --modify --allow-create --scope {scope} --xml-pipe")).stdin(&*row.xml);
+    let what = format!("writing {}", row.id);
+    call.deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
-/// Takes away what `send` left: it stays where it is, because it prefers to.
-pub fn forget_sending(resource: &str) -> Result<()> {
+/// Takes a row of ours away, when it is there.
+pub fn take_away(id: &str) -> Result<()> {
     let sh = shell()?;
-    let command = cmd!(sh, "crm_resource --resource {resource} --clear");
-    run(command).deadline(QUICK).output().map(drop).map_err(|error| away("ending a move", &error))
+    let path = format!("//rsc_location[@id='{id}']");
+    let what = format!("taking {id} away");
+    match run(cmd!(sh, "cibadmin --delete --force --xpath {path}")).deadline(QUICK).output() {
+        Err(error) if error.code() != Some(NOTHING) => Err(away(&what, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// Forgets that a resource failed to start: a node where it did is not tried again for a while.
