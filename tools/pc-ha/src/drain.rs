@@ -92,12 +92,18 @@ pub fn empty(common: &Common, want: &Want, node: &str, patience: Duration) -> Re
         std::thread::sleep(PAUSE);
     }
     // Somebody else may have drained another one without asking, or sent it down.
-    let others = gate::others_drained(node, &host::engine()?);
+    let engine = host::engine()?;
+    let others = gate::others_drained(node, &engine);
     if !others.is_empty() {
         if marked {
             pacemaker::standby(node, false)?;
         }
         return Err(missed(node, &others));
+    }
+    if !engine.node(node).is_some_and(|node| node.drained) {
+        return Err(try_again(format!(
+            "{node} takes VMs again: somebody has undrained it\n  pc-ha drain {node}"
+        )));
     }
     log::info(format_args!("drained {node}"));
     let seconds = since(started);

@@ -196,7 +196,9 @@ fn a_node_tells_the_longest_token_that_it_may_have() {
 fn the_wait_gets_shorter_when_every_running_token_is() {
     let lowered = |tokens: &[(&str, u64)]| {
         let mut have = have("patient", 5);
-        tokens.iter().for_each(|(node, token_ms)| told(&mut have, node, Some(*token_ms)));
+        for (node, token_ms) in tokens {
+            told(&mut have, node, Some(*token_ms));
+        }
         let outcome = plan(&want("normal"), &have, true).unwrap();
         (ids(&outcome).contains(&"cib/cib-bootstrap-options"), outcome.faults.join("; "))
     };

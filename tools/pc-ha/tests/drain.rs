@@ -141,6 +141,16 @@ fn of_two_drains_at_once_one_is_told() {
     assert_eq!(output.status.code(), Some(75), "{}", said(&output));
     assert!(said(&output).ends_with(told), "{}", said(&output));
     assert_eq!(marks(&stage), [""; 0]);
+    // Or its own is taken away meanwhile.
+    stage.json(&["undrain", "node2", "--stay"]);
+    stage.write("after", "crm_attribute --node node3 --name standby --delete");
+    let output = stage.pc_ha(&["drain", "node3"]);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(
+        said(&output).contains("node3 takes VMs again: somebody has undrained it\n"),
+        "{}",
+        said(&output)
+    );
 }
 
 /// The migration failed, and the starts on both others.

@@ -29,10 +29,13 @@ pub fn running() -> Option<Running> {
     let sh = Shell::new().ok()?;
     let [numbers, nodes] = running::KEYS;
     let answer = run(cmd!(sh, "corosync-cmapctl {numbers} {nodes}")).deadline(QUICK).read();
-    answer.map(|text| running::read(&text)).unwrap_or_else(|error| {
-        log::debug(format_args!("what corosync runs with: {error}"));
-        None
-    })
+    match answer {
+        Ok(text) => running::read(&text),
+        Err(error) => {
+            log::debug(format_args!("what corosync runs with: {error}"));
+            None
+        }
+    }
 }
 
 /// What a tracker has heard.

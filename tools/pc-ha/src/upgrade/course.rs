@@ -201,7 +201,8 @@ impl Course<'_> {
                     None => in_the_way.extend(self.between(&engine)),
                     // What left it may run nowhere: then it is the last one that could.
                     Some(at) if matches!(at.phase, Phase::Upgrade | Phase::Reboot) => {
-                        in_the_way.extend(ground::fallen_elsewhere(want, &at.node, &walk.running, &engine))
+                        let fallen = ground::fallen_elsewhere(want, &at.node, &walk.running, &engine);
+                        in_the_way.extend(fallen);
                     }
                     Some(_) => {}
                 }
