@@ -1,5 +1,7 @@
 //! Carrying a plan out: files one by one, all rows of the CIB at once.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use pc_cli::{Common, log, refused, together, try_again};
 use pc_plan::{Plan, Step, carry_out};
@@ -12,6 +14,8 @@ use crate::{cib, corosync, room, sbd, watchdog};
 
 /// Pacemaker writes its own state all the time: a patch that came too late is made anew.
 const ATTEMPTS: usize = 10;
+/// corosync changes its times once it has answered, if not before: seconds.
+const RELOADING: usize = 3;
 
 /// What there is to do now.
 pub fn outcome(common: &Common, want: &Want, lower: bool) -> Result<Outcome> {
@@ -66,6 +70,11 @@ fn carry(
     // faster may come in any order, for the wait then stays until somebody says --lower.
     if commit(want, have, lower, &rows)? == Commit::Stale {
         return Ok(Commit::Stale);
+    }
+    let over = rows.iter().any(|step| step.action == Action::ShutdownOver);
+    if over && have.cib.iter().any(|cib| cib.shutting_down.contains(&want.node)) {
+        // Without the row it says nothing any more, until the next shutdown.
+        pacemaker::forget_telling(&want.node, cib::SHUTS_DOWN)?;
     }
     done.extend(rows.into_iter().map(|step| step.id));
     done.append(&mut files(common, want, have, &rest)?);
@@ -124,8 +133,32 @@ fn perform(common: &Common, want: &Want, have: &Have, action: &Action) -> Result
         }
         Action::QuorumDevice { host: None } => files::remove(&common.under_root(corosync::QUORUM_DEVICE)),
         Action::QuorumDeviceStart => host::start_quorum_device(),
-        Action::CorosyncReload => pacemaker::reload(),
-        Action::WatchdogTell { watchdog_seconds } => pacemaker::tell_watchdog(&want.node, *watchdog_seconds),
+        Action::CorosyncReload => reload(want),
+        Action::WatchdogTell { watchdog_seconds } => {
+            pacemaker::tell_others(&want.node, cib::WATCHDOG, *watchdog_seconds)
+        }
+        Action::TokenTell { token_ms } => pacemaker::tell_others(&want.node, cib::TOKEN, *token_ms),
         row => bail!("{row}: rows are changed all at once"),
     }
+}
+
+/// corosync has been seen to call a reload done that changed nothing, after one that had failed.
+fn reload(want: &Want) -> Result<()> {
+    pacemaker::reload()?;
+    let otherwise = || host::cmap::running().map(|running| running.otherwise(want)).unwrap_or_default();
+    for _ in 0..RELOADING {
+        if otherwise().is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let otherwise = otherwise();
+    if otherwise.is_empty() {
+        return Ok(());
+    }
+    Err(try_again(format!(
+        "corosync was told to read its configuration again, and runs on with {}\n  restart this node: pc-ha drain {}",
+        otherwise.join("; "),
+        want.node
+    )))
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use roxmltree::{Document, Node};
 use serde::Serialize;
 
+use crate::duration::milliseconds;
 use crate::room::{self, Counted};
 use crate::rows::{OPTIONS, PROVIDER, Row};
 
@@ -16,14 +17,42 @@ pub struct Cib {
     pub objects: BTreeMap<String, String>,
     /// `maintenance-mode` is on.
     pub maintenance: bool,
-    /// Seconds of `stonith-watchdog-timeout` that are in force.
-    pub fencing_seconds: Option<u64>,
+    /// `stonith-watchdog-timeout`.
+    pub fencing: Fencing,
     /// How long the watchdogs that run wait, by node, as each node says itself; a node that is away says nothing.
     pub watchdogs: BTreeMap<String, u64>,
+    /// The longest token that corosync may run with, in milliseconds, told in the same way.
+    pub tokens: BTreeMap<String, u64>,
     /// The row that `shutdown --all` left, when the last thing the cluster did was to shut down.
     pub shut_down: bool,
+    /// Nodes on which one was begun: until the node has left, or whoever began it has given up.
+    pub shutting_down: Vec<String>,
+    /// Rows by which VMs were sent to a node, and that nobody took away.
+    pub left: Vec<String>,
     /// What pacemaker counts.
     pub counted: Counted,
+}
+
+/// How long pacemaker waits until it holds a silent node for dead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fencing {
+    /// Nobody has said.
+    Unset,
+    /// So long; a part of a second counts as one.
+    Seconds(u64),
+    /// Somebody has said what has no length that anybody could compare.
+    Unread(String),
+}
+
+impl Fencing {
+    fn read(text: Option<String>) -> Fencing {
+        let Some(text) = text else { return Fencing::Unset };
+        match milliseconds(&text) {
+            Some(ms) => Fencing::Seconds(ms.div_ceil(1000)),
+            None => Fencing::Unread(text),
+        }
+    }
 }
 
 /// Id of the option that `shutdown --all` sets, and the next start takes away.
@@ -31,6 +60,10 @@ pub const SHUTDOWN: &str = "pc-shutdown";
 
 /// Transient attribute of a node: the seconds that its running watchdog waits.
 pub const WATCHDOG: &str = "pc-watchdog-seconds";
+/// The milliseconds of the longest token that its corosync may run with.
+pub const TOKEN: &str = "pc-token-ms";
+/// It was asked to shut the cluster down.
+pub const SHUTS_DOWN: &str = "pc-shutting-down";
 
 /// Reads `cibadmin --query`.
 pub fn read(xml: &str) -> Result<Cib> {
@@ -53,25 +86,39 @@ pub fn read(xml: &str) -> Result<Cib> {
         let mut pairs = pairs.filter(in_set).filter(|node| node.attribute("name") == Some(name));
         pairs.next().and_then(|node| node.attribute("value")).map(String::from)
     };
-    let seconds = |text: String| text.trim_end_matches('s').parse().ok();
     Ok(Cib {
         maintenance: option("maintenance-mode").is_some_and(|value| is_true(&value)),
-        fencing_seconds: option("stonith-watchdog-timeout").and_then(seconds),
-        watchdogs: watchdogs(&document),
+        fencing: Fencing::read(option("stonith-watchdog-timeout")),
+        watchdogs: told(&document, WATCHDOG),
+        tokens: told(&document, TOKEN),
         shut_down: document.descendants().any(|node| node.attribute("id") == Some(SHUTDOWN)),
+        shutting_down: told(&document, SHUTS_DOWN).into_keys().collect(),
+        left: Vec::new(),
         counted: room::read(&configuration),
         objects,
     })
 }
 
-fn watchdogs(document: &Document) -> BTreeMap<String, u64> {
+/// What each node says of itself under this name.
+fn told(document: &Document, name: &str) -> BTreeMap<String, u64> {
     let states = document.descendants().filter(|node| node.has_tag_name("node_state"));
     let told = states.filter_map(|state| {
         let mut pairs = state.descendants().filter(|node| node.has_tag_name("nvpair"));
-        let pair = pairs.find(|pair| pair.attribute("name") == Some(WATCHDOG))?;
+        let pair = pairs.find(|pair| pair.attribute("name") == Some(name))?;
         Some((state.attribute("uname")?.to_string(), pair.attribute("value")?.parse().ok()?))
     });
     told.collect()
+}
+
+/// Whether a node has the mark that stays when it leaves, unlike that of a reboot.
+pub fn is_drained(xml: &str, node: &str) -> Result<bool> {
+    let document = Document::parse(xml).context("reading the CIB")?;
+    let mut nodes = document.descendants().filter(|found| found.has_tag_name("node"));
+    let of_it = nodes.find(|found| found.attribute("uname") == Some(node));
+    let mut pairs = of_it.iter().flat_map(Node::descendants).filter(|pair| pair.has_tag_name("nvpair"));
+    Ok(pairs.any(|pair| {
+        pair.attribute("name") == Some("standby") && pair.attribute("value").is_some_and(is_true)
+    }))
 }
 
 /// As pacemaker reads a boolean (`crm_is_true`).

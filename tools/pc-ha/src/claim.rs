@@ -53,6 +53,11 @@ pub fn start(common: &Common, want: &Want, vm: &str, dead: &[String], patience: 
             "maintenance mode is on: pacemaker starts nothing, and has fenced nobody\n  pc-ha maintenance off",
         ));
     }
+    if engine.stops_all {
+        return Err(try_again(
+            "all guests are told to stop (pc-ha shutdown): pacemaker starts nothing\n  to have them run again: pc-ha apply",
+        ));
+    }
     if !dead.is_empty() && !engine.vm(&resource).is_some_and(Resource::is_active) {
         check(want, &engine, "--owner-is-dead", dead)?;
         siblings::disown(vm, dead)?;

@@ -52,6 +52,8 @@ pub struct Resource {
     pub managed: bool,
     /// Its last operation failed.
     pub failed: bool,
+    /// Somebody has said that it shall not run (`target-role`).
+    pub told_to_stop: bool,
     /// Where it is; two while it moves.
     pub nodes: Vec<String>,
 }
@@ -78,6 +80,7 @@ pub fn read(xml: &str) -> Result<Engine> {
         role: node.attribute("role").unwrap_or("unknown").into(),
         managed: yes(&node, "managed"),
         failed: yes(&node, "failed"),
+        told_to_stop: node.attribute("target_role") == Some("Stopped"),
         nodes: node
             .children()
             .filter(|child| child.has_tag_name("node"))

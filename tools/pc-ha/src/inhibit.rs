@@ -109,6 +109,7 @@ mod tests {
             role: "Started".into(),
             managed: true,
             failed: false,
+            told_to_stop: false,
             nodes: vec!["n2".into()],
         };
         Engine { nodes: ["n1", "n2", "n3"].map(node).to_vec(), vms: vec![mail], ..Engine::default() }

@@ -7,18 +7,23 @@ mod apply;
 mod cib;
 mod claim;
 mod corosync;
+mod drain;
 mod drill;
+mod duration;
 mod enable;
 mod engine;
 mod gate;
 mod host;
 mod inhibit;
+mod lowering;
 mod members;
 mod moving;
 mod plan;
 mod room;
 mod rows;
+mod running;
 mod sbd;
+mod sending;
 mod status;
 mod takeover;
 mod upgrade;
@@ -249,9 +254,9 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
             Ok(Exit::of_answer(exit_code, !status.healthy))
         }
         Verb::Enable => enable::enable(common, want),
-        Verb::Drain { target, patience } => moving::drain(common, want, &target, patience.duration()),
+        Verb::Drain { target, patience } => drain::drain(common, want, &target, patience.duration()),
         Verb::Undrain { target, stay, patience } => {
-            moving::undrain(common, want, &target, stay, patience.duration())
+            drain::undrain(common, want, &target, stay, patience.duration())
         }
         Verb::Move { vm, to, patience } => moving::move_vm(common, want, &vm, &to, patience.duration()),
         Verb::Start { vm, owner_is_dead, patience } => {

@@ -8,7 +8,9 @@ use pc_plan::{Plan, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::cib::{self, Cib};
+use crate::lowering::{self, Kept};
 use crate::rows::Row;
+use crate::running::{self, Running};
 use crate::want::Want;
 use crate::watchdog::{self, Watchdog};
 use crate::{corosync, room, rows, sbd};
@@ -63,6 +65,11 @@ pub enum Action {
         /// How long.
         watchdog_seconds: u64,
     },
+    /// Tell the other nodes the longest token that corosync may run with here.
+    TokenTell {
+        /// How long.
+        token_ms: u64,
+    },
     /// Let corosync-qdevice start, or keep it from it.
     QuorumDevice {
         /// The host of the third vote; none: the file names none any more.
@@ -101,6 +108,9 @@ impl fmt::Display for Action {
                     "pacemaker: tell the other nodes that this node's watchdog waits {watchdog_seconds} s"
                 )
             }
+            Action::TokenTell { token_ms } => {
+                write!(f, "pacemaker: tell the other nodes that this node's token is {token_ms} ms")
+            }
             Action::QuorumDevice { host: Some(host) } => write!(f, "{}: {host}", corosync::QUORUM_DEVICE),
             Action::QuorumDevice { host: None } => write!(f, "{}: remove", corosync::QUORUM_DEVICE),
             Action::QuorumDeviceStart => write!(f, "{}: start", corosync::QDEVICE),
@@ -117,6 +127,10 @@ pub struct Have {
     pub corosync: Option<String>,
     /// corosync runs.
     pub corosync_runs: bool,
+    /// What it runs with, as far as it says.
+    pub running: Option<Running>,
+    /// `shutdown --all` is at work on this node.
+    pub shuts_down: bool,
     /// What lets corosync-qdevice start.
     pub quorum_device: Option<String>,
     /// It has registered its vote.
@@ -170,13 +184,19 @@ pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
     }
     let slower = Slower::of(want, have);
     watchdog_of(want, have, &slower, &mut step, &mut waiting, &mut faults);
-    corosync_of(want, have, &slower, &mut step, &mut waiting, &mut faults);
+    running::plan(want, have, &slower, &mut step, &mut waiting, &mut faults);
     quorum_device_of(want, have, &mut step);
     let options = format!("cib/{}", rows::OPTIONS);
     // Counted without a node's memory, none of its VMs would have room.
     let memory: Vec<String> =
         steps.iter().map(|step| step.id.clone()).filter(|id| id.starts_with("cib/memory-")).collect();
-    let notes = have.cib.as_ref().and_then(|cib| room::placement(want, have, cib).note).into_iter().collect();
+    let cib = have.cib.as_ref();
+    let mut notes: Vec<String> =
+        cib.and_then(|cib| room::placement(want, have, cib).note).into_iter().collect();
+    let by = cib.filter(|cib| cib.shut_down).and_then(|cib| shut_down_by(want, have, cib));
+    notes.extend(by.map(|node| {
+        format!("a shutdown of the cluster is under way on {node}: guests stay stopped\n  on {node}, when it has ended: pc-ha apply")
+    }));
     let wait_changes = steps.iter().any(|step| step.id == options);
     // It reads the host of the third vote from the corosync that runs.
     let before_device: Vec<String> = ["quorum-device", "corosync-reload"]
@@ -184,13 +204,19 @@ pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
         .filter(|id| steps.iter().any(|step| step.id == *id))
         .map(String::from)
         .collect();
+    let there = |id: &str| steps.iter().any(|step| step.id == id).then(|| id.to_string());
+    let (written, told) = (there("corosync"), there("token"));
+    let longer = (wait_changes && slower.token).then(|| options.clone());
     for step in &mut steps {
         match step.action {
             _ if step.id == options => step.needs.extend(memory.iter().cloned()),
-            Action::CorosyncReload => step.needs.push("corosync".into()),
+            Action::CorosyncReload => step.needs.extend(written.clone().or(longer.clone())),
             Action::QuorumDeviceStart => step.needs.extend(before_device.iter().cloned()),
             Action::SbdWrite { .. } if wait_changes && slower.watchdog => step.needs.push(options.clone()),
-            Action::CorosyncWrite if wait_changes && slower.token => step.needs.push(options.clone()),
+            Action::CorosyncWrite => {
+                step.needs.extend(longer.clone());
+                step.needs.extend(told.clone());
+            }
             _ => {}
         }
     }
@@ -198,16 +224,18 @@ pub fn plan(want: &Want, have: &Have, lower: bool) -> Result<Outcome> {
 }
 
 /// What the file wants slower than the files that were written before: this node would reset itself later.
-struct Slower {
+pub struct Slower {
     watchdog: bool,
-    token: bool,
+    /// Of the token that is written, or that runs.
+    pub token: bool,
 }
 
 impl Slower {
     fn of(want: &Want, have: &Have) -> Slower {
         let watchdog = have.sbd.as_deref().and_then(sbd::seconds);
-        let token =
-            have.corosync.as_deref().filter(|text| corosync::is_ours(text)).and_then(corosync::token_ms);
+        let file = have.corosync.as_deref().filter(|text| corosync::is_ours(text));
+        let runs = have.running.as_ref().filter(|_| file.is_some()).map(|running| running.token_ms);
+        let token = file.and_then(corosync::token_ms).into_iter().chain(runs).min();
         Slower {
             watchdog: watchdog.is_some_and(|now| now * 1000 < want.timing.watchdog_ms),
             token: token.is_some_and(|now| now < want.timing.token_ms),
@@ -216,7 +244,7 @@ impl Slower {
 }
 
 /// Why a slower time is not even written: at the next boot it would be in force, and the others' wait perhaps not.
-fn held(path: &str) -> String {
+pub fn held(path: &str) -> String {
     format!(
         "{path} stays as it is: the file asks for longer times, and pacemaker, which has to wait longer first, does not answer\n  \
          systemctl status corosync pacemaker"
@@ -254,30 +282,6 @@ fn watchdog_of(
     }
 }
 
-fn corosync_of(
-    want: &Want,
-    have: &Have,
-    slower: &Slower,
-    step: &mut impl FnMut(String, Action),
-    waiting: &mut Vec<String>,
-    faults: &mut Vec<String>,
-) {
-    if !corosync::is_free(have.corosync.as_deref()) {
-        faults.push(format!(
-            "{} is somebody else's cluster: it is not touched\n  mv {0} {0}.old",
-            corosync::PATH
-        ));
-    } else if have.corosync.as_deref() != Some(corosync::render(want).as_str()) {
-        if slower.token && have.cib.is_none() {
-            return waiting.push(held(corosync::PATH));
-        }
-        step("corosync".into(), Action::CorosyncWrite);
-        if have.corosync_runs {
-            step("corosync-reload".into(), Action::CorosyncReload);
-        }
-    }
-}
-
 fn quorum_device_of(want: &Want, have: &Have, step: &mut impl FnMut(String, Action)) {
     let wanted = want.quorum_device.as_deref();
     if have.quorum_device != wanted.map(corosync::quorum_device) {
@@ -288,22 +292,9 @@ fn quorum_device_of(want: &Want, have: &Have, step: &mut impl FnMut(String, Acti
     }
 }
 
-/// The longer `stonith-watchdog-timeout` that is in force and stays: unless somebody says that it may be shorter, and every
-/// node's own watchdog says so too.
-fn kept(want: &Want, cib: &Cib, lower: bool) -> Option<u64> {
-    let allowed = lower && unproven(want, cib).is_empty();
-    cib.fencing_seconds.filter(|now| now * 1000 > want.timing.fencing_ms && !allowed)
-}
-
-/// Nodes whose running watchdog may wait longer than the file says, and what is known of it. A file says nothing about that:
-/// sbd reads it when it starts.
-fn unproven(want: &Want, cib: &Cib) -> Vec<String> {
-    let each = want.members.iter().filter_map(|member| match cib.watchdogs.get(&member.name) {
-        Some(runs) if runs * 1000 <= want.timing.watchdog_ms => None,
-        Some(runs) => Some(format!("the watchdog of {} waits {runs} s", member.name)),
-        None => Some(format!("nobody knows how long the watchdog of {} waits", member.name)),
-    });
-    each.collect()
+/// The node that shuts the cluster down. One that was killed in the middle, or its node with it, does not.
+fn shut_down_by<'a>(want: &Want, have: &Have, cib: &'a Cib) -> Option<&'a String> {
+    cib.shutting_down.iter().find(|node| **node != want.node || have.shuts_down)
 }
 
 /// The rows that can be put in force now: all that the file asks for, except that fencing gets no faster by itself, and that
@@ -311,8 +302,10 @@ fn unproven(want: &Want, cib: &Cib) -> Vec<String> {
 pub fn wanted_rows(want: &Want, have: &Have, cib: &Cib, lower: bool) -> Vec<Row> {
     let placement = room::placement(want, have, cib).strategy;
     let mut want = Want { placement, ..want.clone() };
-    if let Some(seconds) = kept(&want, cib, lower) {
-        want.timing.fencing_ms = seconds * 1000;
+    match lowering::kept(&want, cib, lower) {
+        Some(Kept::Longer(now)) => want.timing.fencing_ms = now * 1000,
+        Some(Kept::Unread(_)) => want.fencing_stays = true,
+        None => {}
     }
     rows::rows(&want)
 }
@@ -329,22 +322,7 @@ fn rows_of(
     for (of, memory_mib) in room::changed(want, have, &cib.counted) {
         step(format!("cib/memory-{of}"), Action::NodeMemory { of, memory_mib });
     }
-    let fencing = want.timing.fencing_ms / 1000;
-    if let Some(now) = kept(want, cib, lower) {
-        let stays = format!("stonith-watchdog-timeout stays {now} s, the file asks for {fencing} s");
-        let slow = unproven(want, cib);
-        faults.push(if lower {
-            format!(
-                "{stays}: {}\n  restart these nodes (pc-ha drain), or pc-ha apply on them, then: pc-ha apply --lower",
-                slow.join(", ")
-            )
-        } else {
-            format!(
-                "{stays}: while any node's watchdog still waits as long as before, its VMs would run twice\n  \
-                 restart every node in turn (pc-ha drain), then: pc-ha apply --lower"
-            )
-        });
-    }
+    faults.extend(lowering::fault(want, cib, lower));
     for row in &wanted {
         let action = match cib.objects.get(&row.id) {
             None => Action::CibCreate { row: row.id.clone() },
@@ -358,8 +336,11 @@ fn rows_of(
         };
         step(format!("cib/{}", row.id), action);
     }
-    if cib.shut_down {
+    if cib.shut_down && shut_down_by(want, have, cib).is_none() {
         step("cib/shutdown-over".into(), Action::ShutdownOver);
+    }
+    for id in &cib.left {
+        step(format!("cib/{id}"), Action::CibRemove { row: id.clone() });
     }
     let stale: Vec<&String> =
         cib.objects.keys().filter(|id| !wanted.iter().any(|row| row.id == **id)).collect();

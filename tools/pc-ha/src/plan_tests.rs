@@ -1,4 +1,5 @@
 use super::*;
+use crate::cib::Fencing;
 
 const FILE: &str = "schema = \"personal-cluster/1\"\nname = \"home\"\n\
     [[node]]\nname = \"n1\"\naddress = \"192.0.2.51/24\"\n\
@@ -23,15 +24,20 @@ fn have(profile: &str, runs: u64) -> Have {
     Have {
         corosync: Some(corosync::render(&want)),
         corosync_runs: true,
+        running: None,
+        shuts_down: false,
         quorum_device: None,
         quorum_device_votes: false,
         sbd: Some(sbd::render(&want, &chip)),
         cib: Some(Cib {
             objects,
             maintenance: false,
-            fencing_seconds: Some(want.timing.fencing_ms / 1000),
+            fencing: Fencing::Seconds(want.timing.fencing_ms / 1000),
             watchdogs: ["n1", "n2", "n3"].map(|node| (node.to_string(), runs)).into(),
+            tokens: BTreeMap::new(),
             shut_down: false,
+            shutting_down: Vec::new(),
+            left: Vec::new(),
             counted: room::Counted::default(),
         }),
         watchdogs: vec![chip],
@@ -86,6 +92,7 @@ fn the_wait_gets_shorter_when_every_running_watchdog_is_fast_enough() {
         let told = watchdogs.iter().map(|(node, runs)| ((*node).to_string(), *runs)).collect();
         if let Some(cib) = &mut have.cib {
             cib.watchdogs = told;
+            cib.tokens = ["n1", "n2", "n3"].map(|node| (node.to_string(), 3000)).into();
         }
         let outcome = plan(&want("normal"), &have, true).unwrap();
         (ids(&outcome).contains(&"cib/cib-bootstrap-options"), outcome.faults.join("; "))
@@ -113,6 +120,94 @@ fn a_node_tells_the_others_what_its_watchdog_does() {
     // Nobody has opened it: its number is its driver's.
     have.watchdogs[0].armed = false;
     assert_eq!(ids(&plan(&want("normal"), &have, false).unwrap()), Vec::<&str>::new());
+}
+
+/// With what a node's corosync runs when its file is that of a profile.
+fn runs(profile: &str) -> Running {
+    let want = want(profile);
+    let nodes = want.members.iter().map(|node| (node.id, node.name.clone(), node.address.clone())).collect();
+    Running { token_ms: want.timing.token_ms, consensus_ms: want.timing.consensus_ms, nodes }
+}
+
+fn told(have: &mut Have, node: &str, token_ms: Option<u64>) {
+    if let Some(cib) = &mut have.cib {
+        cib.tokens.remove(node);
+        cib.tokens.extend(token_ms.map(|token_ms| (node.to_string(), token_ms)));
+    }
+}
+
+/// The file was written, and its reload failed, or whoever was to ask for it was killed.
+#[test]
+fn a_reload_that_never_came_is_made_up_for() {
+    let mut have = Have { running: Some(runs("patient")), ..have("normal", 5) };
+    told(&mut have, "n1", Some(10_000));
+    let outcome = plan(&want("normal"), &have, false).unwrap();
+    assert_eq!(ids(&outcome), ["corosync-reload"]);
+    assert_eq!(outcome.plan.steps[0].needs, Vec::<String>::new());
+    // The other way: what it would be slower than is what runs, and pacemaker waits longer first.
+    let mut have = Have { running: Some(runs("normal")), corosync: have.corosync, ..have };
+    have.corosync = Some(corosync::render(&want("patient")));
+    told(&mut have, "n1", Some(10_000));
+    let outcome = plan(&want("patient"), &have, false).unwrap();
+    assert_eq!(ids(&outcome), ["cib/cib-bootstrap-options", "sbd", "corosync-reload"]);
+    assert_eq!(outcome.plan.steps[2].needs, ["cib/cib-bootstrap-options"]);
+    let blind = Have { cib: None, ..have.clone() };
+    assert_eq!(ids(&plan(&want("patient"), &blind, false).unwrap()), Vec::<&str>::new());
+    // Another address, or another node, is read in the same way.
+    let mut other = runs("patient");
+    other.nodes.pop_first();
+    have.running = Some(other);
+    assert!(ids(&plan(&want("patient"), &have, false).unwrap()).contains(&"corosync-reload"));
+}
+
+/// Whoever reads it decides by it that fencing may be faster: it is never shorter than what may run.
+#[test]
+fn a_node_tells_the_longest_token_that_it_may_have() {
+    let step = |have: &Have, profile: &str| {
+        let outcome = plan(&want(profile), have, false).unwrap();
+        let told = outcome.plan.steps.iter().find_map(|step| match step.action {
+            Action::TokenTell { token_ms } => Some(token_ms),
+            _ => None,
+        });
+        let write = outcome.plan.steps.iter().find(|step| step.id == "corosync");
+        (told, write.map(|step| step.needs.contains(&"token".to_string())))
+    };
+    let mut normal = Have { running: Some(runs("normal")), ..have("normal", 5) };
+    assert_eq!(step(&normal, "normal"), (Some(3000), None));
+    told(&mut normal, "n1", Some(3000));
+    assert_eq!(step(&normal, "normal"), (None, None));
+    // Told before the file has it: from then on anybody's reload puts it in force.
+    assert_eq!(step(&normal, "patient"), (Some(10_000), Some(true)));
+    let mut patient = Have { running: Some(runs("patient")), ..have("patient", 15) };
+    told(&mut patient, "n1", Some(10_000));
+    assert_eq!(step(&patient, "normal"), (None, Some(false)), "it runs with the longer one still");
+    patient.corosync = Some(corosync::render(&want("normal")));
+    assert_eq!(step(&patient, "normal"), (None, None));
+    patient.running = Some(runs("normal"));
+    assert_eq!(step(&patient, "normal"), (Some(3000), None));
+    // It does not say what it runs with: nothing shorter is told, and nothing at all where nobody has told anything.
+    patient.running = None;
+    assert_eq!(step(&patient, "normal"), (None, None));
+    told(&mut patient, "n1", None);
+    assert_eq!(step(&patient, "normal"), (None, None));
+}
+
+#[test]
+fn the_wait_gets_shorter_when_every_running_token_is() {
+    let lowered = |tokens: &[(&str, u64)]| {
+        let mut have = have("patient", 5);
+        for (node, token_ms) in tokens {
+            told(&mut have, node, Some(*token_ms));
+        }
+        let outcome = plan(&want("normal"), &have, true).unwrap();
+        (ids(&outcome).contains(&"cib/cib-bootstrap-options"), outcome.faults.join("; "))
+    };
+    assert_eq!(lowered(&[("n1", 3000), ("n2", 3000), ("n3", 1000)]), (true, String::new()));
+    let (changed, fault) = lowered(&[("n1", 3000), ("n2", 10_000)]);
+    assert!(!changed);
+    let says = "stonith-watchdog-timeout stays 51 s, the file asks for 23 s: the token of n2 is 10000 ms, not 3000, \
+                nobody knows the token of n3\n";
+    assert!(fault.starts_with(says), "{fault}");
 }
 
 #[test]

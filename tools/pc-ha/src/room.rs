@@ -196,6 +196,50 @@ pub fn no_room(want: &Want, node: &str, now: &Engine, without: &Engine) -> Optio
     ))
 }
 
+/// Nodes to which more would come than their guests may have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Crowded {
+    /// Why not.
+    pub why: Option<String>,
+    /// Nodes of which nobody has said how much they have.
+    pub unknown: Vec<String>,
+}
+
+/// What pacemaker's own computation does not see while it does not count: it places by how much nodes are wanted and how many
+/// resources they have. Told to count here it would move what is too much already, which nobody asked for.
+pub fn crowded(want: &Want, node: &str, now: &Engine, without: &Engine, counted: &Counted) -> Crowded {
+    let mut crowded = Crowded::default();
+    if is_on(counted) {
+        return crowded;
+    }
+    let needs = |vm: &String| {
+        let told = || counted.needs.get(&vm_resource(vm)).and_then(|needs| needs.get(MEMORY).copied());
+        want.vm(vm).map(Vm::memory_mib).or_else(told).unwrap_or(0)
+    };
+    for name in without.nodes.iter().map(|state| &state.name).filter(|name| *name != node) {
+        let (before, after) = (now.vms_on(name), without.vms_on(name));
+        let arriving: Vec<&String> = after.iter().filter(|vm| !before.contains(vm)).collect();
+        if arriving.is_empty() {
+            continue;
+        }
+        let said = || counted.nodes.get(name).and_then(|offer| offer.has.get(MEMORY).copied());
+        let Some(capacity) = want.member(name).and_then(|member| member.memory_mib).or_else(said) else {
+            crowded.unknown.push(name.clone());
+            continue;
+        };
+        let used: u64 = after.iter().map(needs).sum();
+        if used > capacity && crowded.why.is_none() {
+            crowded.why = Some(format!(
+                "without {node} there is no room on {name}: {} would need {used} MiB there, and may have {capacity}; pacemaker does not count memory now (pc-ha plan)\n  \
+                 pc-ha stop VM, or pc-ha move {} NODE",
+                after.join(", "),
+                arriving[0]
+            ));
+        }
+    }
+    crowded
+}
+
 /// The state that `crm_simulate --output-as=xml` ends with, as `crm_mon` would show it.
 pub fn revised(answer: &str) -> Option<&str> {
     let document = Document::parse(answer).ok()?;

@@ -31,6 +31,8 @@ fn have(active: &[(&str, &str)], memory_bytes: Option<u64>) -> Have {
     Have {
         corosync: None,
         corosync_runs: true,
+        running: None,
+        shuts_down: false,
         quorum_device: None,
         quorum_device_votes: false,
         sbd: None,
@@ -120,6 +122,7 @@ fn who_would_run_nowhere_is_named() {
                 role: "Started".into(),
                 managed: true,
                 failed: false,
+                told_to_stop: false,
                 nodes: nodes.iter().map(ToString::to_string).collect(),
             })
             .collect(),

@@ -129,6 +129,9 @@ fn options(want: &Want) -> Row {
         // A node that comes back and hears that it was declared dead resets at once: the others start its VMs already.
         ("fence-reaction", "panic"),
     ];
+    wanted.retain(|(name, _)| {
+        !(want.fencing_stays && name.starts_with("stonith-") && name.ends_with("timeout"))
+    });
     wanted.extend(want.placement.map(|strategy| ("placement-strategy", strategy)));
     let pairs = pairs(OPTIONS, &wanted);
     Row {

@@ -78,6 +78,8 @@ pub struct Want {
     pub vms: Vec<Vm>,
     /// Whether pacemaker counts memory, `placement-strategy`; none: what stands in the CIB stays.
     pub placement: Option<&'static str>,
+    /// What stands in the CIB for `stonith-watchdog-timeout` is left as it is.
+    pub fencing_stays: bool,
     /// Every node hangs on one switch, or nobody said that there are two.
     pub one_switch: bool,
 }
@@ -120,6 +122,7 @@ pub fn want(view: &NodeView<'_>) -> Result<Want, String> {
         volumes: volumes(file, &vms),
         vms,
         placement: None,
+        fencing_stays: false,
         one_switch: file.nodes.iter().all(|node| node.switch == file.nodes[0].switch),
     })
 }

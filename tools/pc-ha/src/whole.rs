@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use pc_cli::{Common, Exit, emit, log, together, try_again};
 
-use crate::cib::SHUTDOWN;
-use crate::engine::Engine as Members;
-use crate::host::{self, pacemaker, peers, siblings, systemd, tell, upgrade};
+use crate::cib::{SHUTDOWN, SHUTS_DOWN};
+use crate::engine::{Engine as Members, Resource};
+use crate::host::{self, locks, pacemaker, peers, siblings, systemd, tell, upgrade};
 use crate::rows::vm_resource;
 use crate::want::{Vm, Want};
 use crate::{claim, moving};
@@ -131,13 +131,20 @@ pub fn maintenance_on(common: &Common, want: &Want, dead: &[String]) -> Result<E
         return Err(try_again(out_of_reach(&away)));
     }
     let there = online(want, &engine);
-    pacemaker::option(MAINTENANCE, "maintenance-mode", Some("true"))?;
-    pacemaker::settle(Duration::from_secs(600))?;
-    let both = [others(common, &there, "release"), release()];
-    if let Err(error) = together(both.into_iter().filter_map(Result::err)) {
+    let (mut released, begun) = (false, leave_alone());
+    let begun = begun.and_then(|()| {
+        released = true;
+        let both = [others(common, &there, "release"), release()];
+        together(both.into_iter().filter_map(Result::err))
+    });
+    if let Err(error) = begun {
         // Pacemaker still runs on all of them: as if nobody had asked.
-        pacemaker::option(MAINTENANCE, "maintenance-mode", None)?;
-        if let Err(error) = adopt_everywhere(common, &there) {
+        if pacemaker::option(MAINTENANCE, "maintenance-mode", None).is_err() {
+            let error = error.context("maintenance did not begin");
+            return Err(and_then(&error, "pacemaker leaves everything alone still: pc-ha maintenance off"));
+        }
+        let adopted = if released { adopt_everywhere(common, &there) } else { Ok(()) };
+        if let Err(error) = adopted {
             log::warning(format_args!("{error:#}"));
         }
         return Err(error.context("maintenance did not begin"));
@@ -148,6 +155,18 @@ pub fn maintenance_on(common: &Common, want: &Want, dead: &[String]) -> Result<E
         "maintenance: guests run on, nothing is restarted, nobody is fenced; end it with: pc-ha maintenance off",
     );
     Ok(Exit::Done)
+}
+
+/// Pacemaker is told to leave everything alone, and does.
+fn leave_alone() -> Result<()> {
+    pacemaker::option(MAINTENANCE, "maintenance-mode", Some("true"))?;
+    pacemaker::settle(Duration::from_secs(600))?;
+    if host::engine()?.maintenance {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "pacemaker is not in maintenance mode although it was told to\n  crm_attribute --name maintenance-mode --query"
+    ))
 }
 
 /// Why maintenance does not begin without nodes that pacemaker does not reach.
@@ -229,31 +248,50 @@ fn lost<'a>(want: &'a Want, engine: &Members, dead: &[String]) -> Vec<&'a str> {
 
 /// Guests first, then pacemaker everywhere, then power: no watchdog fires, for nobody loses anything that he holds.
 pub fn shutdown(common: &Common, want: &Want, patience: Duration) -> Result<Exit> {
-    let engine = host::engine()?;
-    let there = online(want, &engine);
-    tell("stopping all guests");
-    pacemaker::option(SHUTDOWN, "stop-all-resources", Some("true"))?;
-    pacemaker::settle(patience)?;
-    let left: Vec<String> =
-        host::engine()?.vms.iter().filter(|vm| vm.is_active()).map(|vm| vm.id.clone()).collect();
-    if !left.is_empty() {
-        pacemaker::option(SHUTDOWN, "stop-all-resources", None)?;
-        return Err(try_again(format!(
-            "{} did not stop: nothing is switched off, and all guests may run again\n  \
-             pc-ha status; when it is known why: pc-ha shutdown --all",
-            left.join(", ")
-        )));
+    let there = online(want, &host::engine()?);
+    let _lock = locks::shut_down(common)?;
+    // Until this node has left: whoever applies meanwhile would have the guests run again.
+    pacemaker::tell_others(&want.node, SHUTS_DOWN, 1)?;
+    let ended = go_down(common, &there, patience);
+    if ended.is_err() {
+        if let Err(error) = pacemaker::forget_telling(&want.node, SHUTS_DOWN) {
+            log::debug(format_args!("this node has left, or: {error:#}"));
+        }
     }
-    let stopped = others(common, &there, "stop").and_then(|()| systemd::stop(PACEMAKER, STOP));
+    ended.map(|()| Exit::Done)
+}
+
+fn go_down(common: &Common, there: &[String], patience: Duration) -> Result<()> {
+    tell("stopping all guests");
+    let stopped = pacemaker::option(SHUTDOWN, "stop-all-resources", Some("true"))
+        .and_then(|()| pacemaker::settle(patience))
+        .and_then(|()| host::engine());
+    let left = stopped.map(|engine| -> Vec<String> {
+        engine.vms.into_iter().filter(Resource::is_active).map(|vm| vm.id).collect()
+    });
+    let all_stopped = left.as_ref().is_ok_and(Vec::is_empty);
+    if !all_stopped {
+        let (then, remedy) = match pacemaker::option(SHUTDOWN, "stop-all-resources", None) {
+            Ok(()) => {
+                ("all guests may run again", "pc-ha status; when it is known why: pc-ha shutdown --all")
+            }
+            Err(_) => ("all guests are told to stop still", "to have them run again: pc-ha apply"),
+        };
+        let then = format!("nothing is switched off, and {then}");
+        return Err(match left {
+            Ok(left) => try_again(format!("{} did not stop: {then}\n  {remedy}", left.join(", "))),
+            Err(error) => and_then(&error.context(then), remedy),
+        });
+    }
+    let stopped = others(common, there, "stop").and_then(|()| systemd::stop(PACEMAKER, STOP));
     stopped.map_err(|error| {
         and_then(&error, "every guest has stopped, and some engines: on every node systemctl start pacemaker, then pc-ha apply has them run again, or pc-ha shutdown --all goes on")
     })?;
-    others(common, &there, "power-off").map_err(|error| {
+    others(common, there, "power-off").map_err(|error| {
         and_then(&error, "every guest has stopped: switch off by hand what is still on, this node last")
     })?;
     log::info("every guest has stopped: switching off");
-    systemd::power_off()?;
-    Ok(Exit::Done)
+    systemd::power_off()
 }
 
 #[cfg(test)]

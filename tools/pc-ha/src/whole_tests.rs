@@ -33,6 +33,7 @@ fn a_claim_is_noted_of_vms_that_run_on_nobody_but_the_dead() {
         role: "Started".into(),
         managed: false,
         failed: false,
+        told_to_stop: false,
         nodes: at.iter().map(ToString::to_string).collect(),
     };
     let engine =

@@ -250,49 +250,6 @@ fn a_vm_with_a_device_of_its_home_runs_there_only() {
 }
 
 #[test]
-fn fencing_gets_no_faster_by_itself() {
-    let stage = Stage::new();
-    stage.write("cluster.toml", &stage::FILE.replace("[ha]", "[ha]\nprofile = \"patient\""));
-    assert_eq!(stage.pc_ha(&["apply"]).status.code(), Some(0));
-    assert!(stage.read("cib.xml").contains(r#"value="51s""#));
-    stage.write("cluster.toml", stage::FILE);
-    let output = stage.pc_ha(&["apply"]);
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(
-        said(&output).contains("stonith-watchdog-timeout stays 51 s, the file asks for 23 s"),
-        "{}",
-        said(&output)
-    );
-    assert!(stage.read("cib.xml").contains(r#"value="51s""#));
-    // Somebody says that all were restarted; the watchdogs do not.
-    let lower = || stage.pc_ha(&["apply", "--lower"]);
-    let output = lower();
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).contains("nobody knows how long the watchdog of node1 waits"), "{}", said(&output));
-    stage.simulate(&["--node-up", "node1", "--node-up", "node2", "--node-up", "node3"]);
-    for (node, seconds) in [("node2", "5"), ("node3", "15")] {
-        let watchdog = ["--name", "pc-watchdog-seconds", "--lifetime", "reboot", "--update", seconds];
-        stage.pacemaker("crm_attribute", &[&["--node", node][..], &watchdog].concat());
-    }
-    // This node's own one: the step that tells of it is taken in the same run, and counts in the next.
-    stage.write("sys/class/watchdog/watchdog0/state", "active\n");
-    stage.write("sys/class/watchdog/watchdog0/timeout", "5\n");
-    let output = lower();
-    assert!(said(&output).contains("the watchdog of node3 waits 15 s"), "{}", said(&output));
-    assert!(stage.read("cib.xml").contains(r#"value="51s""#));
-    let output = lower();
-    assert!(!said(&output).contains("of node1"), "{}", said(&output));
-    let told = stage
-        .read("cib.xml")
-        .replace(r#"name="pc-watchdog-seconds" value="15""#, r#"name="pc-watchdog-seconds" value="5""#);
-    stage.write("cib.xml", &told);
-    let output = lower();
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    assert!(stage.read("cib.xml").contains(r#"value="23s""#));
-    assert_eq!(stage.steps(), Vec::<String>::new());
-}
-
-#[test]
 fn a_watchdog_that_still_waits_as_before_is_a_problem() {
     let stage = Stage::running();
     stage.write("sys/class/watchdog/watchdog0/state", "active\n");

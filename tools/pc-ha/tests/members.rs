@@ -19,6 +19,9 @@ const COROSYNC: &str = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/l
     mkdir -p /run/personal-cluster/secrets && cp \"$1/key\" /run/personal-cluster/secrets/corosync.authkey
     exec corosync -f -c \"$1/corosync.conf\"";
 
+/// The processor is not ours alone.
+const OURS: &str = "system {\n    sched_rr: no\n    move_to_root_cgroup: no\n}\n";
+
 struct Scene {
     networks: Networks,
     stage: Stage,
@@ -32,9 +35,7 @@ impl Scene {
         stage.write("cluster.toml", &networks::file(stage::FILE));
         let output = stage.pc_ha(&["apply"]);
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-        // The processor is not ours alone.
-        let ours = "system {\n    sched_rr: no\n    move_to_root_cgroup: no\n}\n";
-        stage.write("corosync.conf", &(stage.read("etc/corosync/corosync.conf") + ours));
+        stage.write("corosync.conf", &(stage.read("etc/corosync/corosync.conf") + OURS));
         stage.write("key", &"k".repeat(256));
         let mut scene = Scene { networks, stage, corosyncs: Vec::new() };
         for number in 1..=3 {
@@ -181,4 +182,36 @@ fn a_machine_that_loses_every_third_packet_takes_nobody_s_quorum() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(rings.iter().all(|[_, _, quorate]| quorate.ends_with("Yes")), "{rings:#?}");
+}
+
+/// By corosync's own words, and its own way to read a file again.
+#[test]
+fn a_corosync_that_runs_with_another_token_than_its_file_is_told_again() {
+    let scene = Scene::new();
+    let (stage, machine) = (&scene.stage, scene.machine(1));
+    let root = stage.at("").display().to_string();
+    std::fs::remove_file(stage.at("bin/corosync-quorumtool")).unwrap();
+    stage.program("corosync-cfgtool", "#!/bin/sh\nexit 0\n");
+    stage.simulate(&["--node-up", "node1", "--node-up", "node2", "--node-up", "node3"]);
+    let steps = || machine.run(|| stage.steps());
+    assert_eq!(steps(), ["token"]);
+    let output = machine.run(|| stage.pc_ha(&["apply"]));
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(steps(), [""; 0]);
+    let slower = networks::file(stage::FILE).replace("[ha]", "[ha]\ntoken_ms = 4000");
+    stage.write("cluster.toml", &slower);
+    // It was called done, and was not: it is told again until corosync says so itself.
+    let output = machine.run(|| stage.pc_ha(&["apply"]));
+    assert!(said(&output).contains("runs on with token 3000 ms, not 4000"), "{}", said(&output));
+    assert_eq!(steps(), ["corosync-reload"]);
+    let ours = OURS.replace('\n', "\\n");
+    let reload = format!(
+        "#!/bin/sh\n{{ cat {root}etc/corosync/corosync.conf; printf '{ours}'; }} > {root}corosync.conf\nexec /usr/sbin/corosync-cfgtool \"$@\"\n"
+    );
+    stage.program("corosync-cfgtool", &reload);
+    let output = machine.run(|| stage.pc_ha(&["apply"]));
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(steps(), [""; 0]);
+    let cib = stage.read("cib.xml");
+    assert!(cib.contains(r#"name="pc-token-ms" value="4000""#), "{cib}");
 }

@@ -192,3 +192,50 @@ fn a_drain_that_would_stop_a_vm_is_refused() {
     assert!(said(&output).contains("c still on node2"), "{}", said(&output));
     assert!(stage.read("cib.xml").contains("standby"));
 }
+
+/// Where pacemaker does not count it would put all of it on one node.
+#[test]
+fn a_drain_is_refused_for_memory_that_is_not_counted() {
+    let stage = stage(&[vm("a", "node1", 6, 0), vm("b", "node3", 6, 0), vm("c", "node2", 6, 0)]);
+    apply(&stage);
+    stage.simulate(&UP);
+    // Grown in the file beyond what its node has: what runs stays, and nothing is counted.
+    stage.write(
+        "cluster.toml",
+        &file(&[vm("a", "node1", 8, 0), vm("b", "node3", 6, 0), vm("c", "node2", 6, 0)]),
+    );
+    apply(&stage);
+    assert_eq!(strategy(&stage).as_deref(), Some("default"));
+    let output = stage.pc_ha(&["drain", "node2"]);
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).contains("without node2 there is no room on node"), "{}", said(&output));
+    assert!(said(&output).contains("and may have 7680; pacemaker does not count memory now (pc-ha plan)\n  pc-ha stop VM, or pc-ha move c NODE\n"), "{}", said(&output));
+    assert!(!stage.read("cib.xml").contains("standby"), "nothing was touched");
+    let plan = stage.json(&["drill", "node2", "--plan"]);
+    assert!(plan["in_the_way"].to_string().contains("without node2 there is no room on node"), "{plan}");
+    // A node that is too full already is no reason: nothing comes to it.
+    stage.write(
+        "cluster.toml",
+        &file(&[vm("a", "node1", 8, 0), vm("b", "node3", 1, 0), vm("c", "node2", 6, 0)]),
+    );
+    apply(&stage);
+    stage.pacemaker("crm_resource", &["--resource", "pc-vm-c", "--ban", "--node", "node1"]);
+    let output = stage.pc_ha(&["drain", "node2"]);
+    assert!(said(&output).contains("c still on node2"), "{}", said(&output));
+}
+
+#[test]
+fn a_drain_to_a_node_of_unknown_memory_says_so() {
+    let stage = stage(&[vm("c", "node2", 6, 0)]);
+    stage.write("cluster.toml", &file(&[vm("c", "node2", 6, 0)]).replace("memory = \"8GiB\"\n", ""));
+    stage.pc_ha(&["apply"]);
+    stage.simulate(&UP);
+    let output = stage.pc_ha(&["drain", "node2"]);
+    assert!(
+        said(&output).contains("has memory for what would come to it is not known\n"),
+        "{}",
+        said(&output)
+    );
+    assert!(said(&output).contains("c still on node2"), "{}", said(&output));
+    assert!(stage.read("cib.xml").contains("standby"));
+}

@@ -32,18 +32,25 @@ esac
 killed "kill-after-$verb"
 "#;
 
-/// Kills whoever calls it, once, when the mark of a drain has been set, or taken away.
+/// Kills whoever calls it, once, when the mark of a drain has been taken away.
 const CRM_ATTRIBUTE: &str = r#"#!/bin/sh
 PATH=/usr/sbin:/usr/bin:/sbin:/bin crm_attribute "$@" || exit
-case "$*" in *--update\ on*) at=drain ;; *) at=undrain ;; esac
-if [ -e "@ROOT@/kill-after-$at" ]; then rm "@ROOT@/kill-after-$at"; kill -9 $PPID; fi
+case "$*" in *--update\ on*) exit ;; esac
+if [ -e "@ROOT@/kill-after-undrain" ]; then rm "@ROOT@/kill-after-undrain"; kill -9 $PPID; fi
+"#;
+
+/// The same when it has been set.
+const CIBADMIN: &str = r#"#!/bin/sh
+PATH=/usr/sbin:/usr/bin:/sbin:/bin cibadmin "$@" || exit
+grep -q 'name="standby" value="on"' @ROOT@/cib.xml || exit 0
+case "$*" in *--patch*) if [ -e "@ROOT@/kill-after-drain" ]; then rm "@ROOT@/kill-after-drain"; kill -9 $PPID; fi ;; esac
 "#;
 
 fn stage() -> Stage {
     let stage = Stage::running();
     let root = stage.at("").display().to_string();
     let root = root.trim_end_matches('/');
-    for (name, script) in [("ssh", SSH), ("crm_attribute", CRM_ATTRIBUTE)] {
+    for (name, script) in [("ssh", SSH), ("crm_attribute", CRM_ATTRIBUTE), ("cibadmin", CIBADMIN)] {
         stage.program(name, &script.replace("@ROOT@", root));
     }
     stage.program("pc-verify", &format!("#!/bin/sh\ncat {root}/verify.json\n"));
@@ -128,6 +135,39 @@ fn whoever_is_killed_goes_on_and_does_nothing_twice() {
         over(&stage);
     }
     assert_eq!(upgrade(&stage, &["--continue"]).status.code(), Some(0), "nothing to go on with");
+}
+
+/// It left node3, say, and started nowhere: nobody but node3 may be able to run it.
+#[test]
+fn a_node_is_not_upgraded_while_a_vm_has_fallen() {
+    let stage = stage();
+    stage.write("kill-before-upgrade", "");
+    assert_eq!(upgrade(&stage, &["node3"]).status.code(), None);
+    stage.runs_nowhere("pc-vm-mail");
+    let asked = |node: &str| std::fs::read_to_string(stage.at(&format!("peer/{node}/runs"))).is_ok();
+    let output = stage.measured(true, || stage.pc_ha(&["upgrade", "--timeout", "1"]));
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(
+        said(&output).contains("vm mail ran before and does not now\n  pc-ha start mail"),
+        "{}",
+        said(&output)
+    );
+    assert!(!asked("node3"), "{}", said(&output));
+    // Somebody wants it so.
+    stage.pacemaker(
+        "crm_resource",
+        &[
+            "--resource",
+            "pc-vm-mail",
+            "--meta",
+            "--set-parameter",
+            "target-role",
+            "--parameter-value",
+            "Stopped",
+        ],
+    );
+    let output = stage.measured(true, || upgrade(&stage, &[]));
+    assert!(asked("node3"), "{}", said(&output));
 }
 
 #[test]

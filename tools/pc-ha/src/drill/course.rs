@@ -83,6 +83,7 @@ mod tests {
             role: role.into(),
             managed: true,
             failed: false,
+            told_to_stop: false,
             nodes: on.iter().map(ToString::to_string).collect(),
         };
         let node = NodeState { name: "n2".into(), online, drained: false, unclean };

@@ -13,7 +13,7 @@ use pc_cli::{Common, Exit, emit, log, refused, try_again};
 use crate::engine::Engine;
 use crate::host::{self, peers, tell, upgrade};
 use crate::want::Want;
-use crate::{Patience, gate, moving, room};
+use crate::{Patience, drain, gate, moving};
 use answer::Answer;
 use course::Course;
 
@@ -107,7 +107,7 @@ fn in_the_way(common: &Common, want: &Want, node: &str, engine: &Engine) -> Resu
         Some(state) if state.drained => {
             reasons.push(format!("{node} is drained: nothing runs there\n  pc-ha undrain {node}"));
         }
-        _ => reasons.extend(room::no_room(want, node, engine, &host::without(node)?)),
+        _ => reasons.extend(drain::no_room(want, node, engine)?),
     }
     Ok(reasons)
 }
@@ -169,7 +169,7 @@ fn wait_until_whole(
     let mut restarted = false;
     loop {
         let reason = if restarted {
-            moving::unhealed(common, Some(back))
+            drain::unhealed(common, Some(back))
         } else {
             match upgrade::report_of(common, &want.node, &node) {
                 Ok(report) if report.boot_id == boot_id => {

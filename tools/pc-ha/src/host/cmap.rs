@@ -11,6 +11,7 @@ use pc_run::run;
 use xshell::{Shell, cmd};
 
 use crate::members::cmap::{KEYS, Presence, TELLS, read};
+use crate::running::{self, Running};
 
 /// It answers out of its memory.
 const QUICK: Duration = Duration::from_secs(10);
@@ -21,6 +22,20 @@ pub fn list() -> Result<Vec<(u16, Presence)>> {
     let call = run(cmd!(sh, "corosync-cmapctl {KEYS}")).deadline(QUICK);
     let text = call.read().map_err(|error| try_again(format!("asking corosync for its members: {error}")))?;
     Ok(text.lines().filter_map(read).collect())
+}
+
+/// What corosync runs with here; none while it does not say.
+pub fn running() -> Option<Running> {
+    let sh = Shell::new().ok()?;
+    let [numbers, nodes] = running::KEYS;
+    let answer = run(cmd!(sh, "corosync-cmapctl {numbers} {nodes}")).deadline(QUICK).read();
+    match answer {
+        Ok(text) => running::read(&text),
+        Err(error) => {
+            log::debug(format_args!("what corosync runs with: {error}"));
+            None
+        }
+    }
 }
 
 /// What a tracker has heard.

@@ -2,7 +2,7 @@
 
 pub mod cmap;
 pub mod files;
-mod locks;
+pub mod locks;
 pub mod logind;
 pub mod pacemaker;
 pub mod peers;
@@ -19,32 +19,40 @@ use pc_cli::Common;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::cib::Cib;
 use crate::engine::{Engine, Quorum, Resource};
 use crate::gate::{Known, Storage};
 use crate::plan::Have;
-use crate::{corosync, sbd};
+use crate::room::Counted;
+use crate::{corosync, sbd, sending};
 
 /// What the plan is made from; without pacemaker there is no CIB.
 pub fn look(common: &Common) -> Result<Have> {
     let engine = engine().ok();
-    let cib = match &engine {
-        Some(_) => Some(crate::cib::read(&pacemaker::query()?)?),
-        None => None,
+    let asked = engine.is_some();
+    let active = engine.into_iter().flat_map(|engine| engine.vms).filter(Resource::is_active);
+    let active = active.map(|vm| (vm.id, vm.nodes)).collect();
+    let cib = if asked {
+        let xml = pacemaker::query()?;
+        let left = sending::left(&xml, &active, &sending::stamp(OffsetDateTime::now_utc())?)?;
+        Some(Cib { left, ..crate::cib::read(&xml)? })
+    } else {
+        None
     };
-    let active = engine.map(|engine| {
-        engine.vms.into_iter().filter(Resource::is_active).map(|vm| (vm.id, vm.nodes)).collect()
-    });
     let quorum = pacemaker::quorum().ok();
+    let corosync_runs = quorum.as_deref().is_some_and(|text| crate::engine::read_quorum(text).is_ok());
     Ok(Have {
         quorum_device: files::read(&common.under_root(corosync::QUORUM_DEVICE))?,
         quorum_device_votes: quorum.as_deref().is_some_and(crate::engine::read_quorum_device),
         corosync: files::read(&common.under_root(corosync::PATH))?,
-        corosync_runs: quorum.is_some_and(|text| crate::engine::read_quorum(&text).is_ok()),
+        corosync_runs,
+        shuts_down: locks::shuts_down(common)?,
+        running: if corosync_runs { cmap::running() } else { None },
         sbd: files::read(&common.under_root(sbd::PATH))?,
         watchdogs: files::watchdogs(&common.root)?,
         boot_modules: files::boot_modules(&common.root)?,
         cib,
-        active: active.unwrap_or_default(),
+        active,
         memory_bytes: upgrade::memory(common).ok(),
     })
 }
@@ -54,13 +62,14 @@ pub fn engine() -> Result<Engine> {
     crate::engine::read(&pacemaker::monitor()?)
 }
 
-/// The cluster as pacemaker would have it if a node were drained; nothing is touched.
-pub fn without(node: &str) -> Result<Engine> {
-    let draft = pacemaker::Draft::new(&pacemaker::query()?)?;
+/// The cluster as pacemaker would have it if a node were drained, and what it counts; nothing is touched.
+pub fn without(node: &str) -> Result<(Engine, Counted)> {
+    let cib = pacemaker::query()?;
+    let draft = pacemaker::Draft::new(&cib)?;
     draft.standby(node)?;
     let answer = draft.simulate()?;
     let state = crate::room::revised(&answer).context("reading crm_simulate's answer: it has no end")?;
-    crate::engine::read(state)
+    Ok((crate::engine::read(state)?, crate::cib::read(&cib)?.counted))
 }
 
 /// The same, with the fencing that failed, as far as anybody can be asked for it.

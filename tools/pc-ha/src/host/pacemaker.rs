@@ -8,14 +8,21 @@ use pc_cli::{log, refused, try_again};
 use pc_run::{Error, run};
 use xshell::{Shell, cmd};
 
+use crate::rows::Row;
+
 /// They talk to a daemon of this node, which may be electing.
 const QUICK: Duration = Duration::from_secs(60);
 /// The one that fences answers out of its memory; pc-verify gives a whole status three seconds.
 const FENCER: Duration = Duration::from_secs(2);
 /// `EX_NOTFOUND` and neighbours mean what they say; these two mean that somebody was faster (pacemaker's results.h).
 const OLDER: i32 = 103;
+/// `CRM_EX_NOSUCH`: there is no such row.
+const NOTHING: i32 = 105;
 /// `CRM_EX_TIMEOUT`.
 const TIMEOUT: i32 = 124;
+
+/// Pacemaker writes its own state all the time.
+const ATTEMPTS: usize = 10;
 
 fn shell() -> Result<Shell> {
     Shell::new().context("asking for the working directory")
@@ -138,6 +145,14 @@ impl Draft {
         Ok(())
     }
 
+    /// What `crm_mon` says of the copy.
+    pub fn monitor(&self) -> Result<String> {
+        let sh = shell()?;
+        let command = cmd!(sh, "crm_mon --one-shot --inactive --output-as=xml");
+        let call = run(command.env("CIB_file", self.at("want.xml"))).deadline(QUICK);
+        call.read().map_err(|error| away("asking pacemaker", &error))
+    }
+
     /// What pacemaker would make of the copy, and where that ends.
     pub fn simulate(&self) -> Result<String> {
         let sh = shell()?;
@@ -169,6 +184,18 @@ impl Draft {
             Err(error) => Err(away("changing the CIB", &error)),
         }
     }
+}
+
+/// Changes the CIB as `edit` changes its copy, again when somebody was faster; without a change when `edit` says so.
+pub fn change(mut edit: impl FnMut(&str, &Draft) -> Result<bool>) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        let cib = query()?;
+        let draft = Draft::new(&cib)?;
+        if !edit(&cib, &draft)? || draft.commit()? == Commit::Done {
+            return Ok(());
+        }
+    }
+    Err(try_again(format!("pacemaker's configuration changed {ATTEMPTS} times while it was to be changed")))
 }
 
 /// `crm_verify` ends with 78 for warnings as well: a node that is away is one.
@@ -213,13 +240,21 @@ pub fn standby(node: &str, on: bool) -> Result<()> {
     run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
-/// Tells the other nodes how long this node's watchdog waits; forgotten when it leaves.
-pub fn tell_watchdog(node: &str, seconds: u64) -> Result<()> {
+/// Tells the other nodes something of this one; forgotten when it leaves.
+pub fn tell_others(node: &str, name: &str, value: u64) -> Result<()> {
     let sh = shell()?;
-    let (name, value) = (crate::cib::WATCHDOG, seconds.to_string());
+    let value = value.to_string();
     let command = cmd!(sh, "crm_attribute --node {node} --name {name} --lifetime reboot --update {value}");
-    let what = "telling the other nodes of the watchdog";
-    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(what, &error))
+    let what = format!("telling the other nodes {name}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+}
+
+/// Takes back what was told.
+pub fn forget_telling(node: &str, name: &str) -> Result<()> {
+    let sh = shell()?;
+    let command = cmd!(sh, "crm_attribute --node {node} --name {name} --lifetime reboot --delete");
+    let what = format!("taking back {name}");
+    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
 /// As `standby`, forgotten when the node leaves.
@@ -249,20 +284,24 @@ pub fn settle(patience: Duration) -> Result<()> {
     }
 }
 
-/// Sends a resource to a node; the constraint ends by itself should nobody take it away.
-pub fn send(resource: &str, node: &str, minutes: u64) -> Result<()> {
+/// Makes a row of ours, or changes it.
+pub fn put(row: &Row) -> Result<()> {
     let sh = shell()?;
-    let lifetime = format!("PT{minutes}M");
-    let command = cmd!(sh, "crm_resource --resource {resource} --move --node {node} --lifetime {lifetime}");
-    let what = format!("moving {resource}");
-    run(command).deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
+    let scope = row.scope;
+    let call = run(cmd!(sh, "cibadmin --modify --allow-create --scope {scope} --xml-pipe")).stdin(&*row.xml);
+    let what = format!("writing {}", row.id);
+    call.deadline(QUICK).output().map(drop).map_err(|error| away(&what, &error))
 }
 
-/// Takes away what `send` left: it stays where it is, because it prefers to.
-pub fn forget_sending(resource: &str) -> Result<()> {
+/// Takes a row of ours away, when it is there.
+pub fn take_away(id: &str) -> Result<()> {
     let sh = shell()?;
-    let command = cmd!(sh, "crm_resource --resource {resource} --clear");
-    run(command).deadline(QUICK).output().map(drop).map_err(|error| away("ending a move", &error))
+    let path = format!("//rsc_location[@id='{id}']");
+    let what = format!("taking {id} away");
+    match run(cmd!(sh, "cibadmin --delete --force --xpath {path}")).deadline(QUICK).output() {
+        Err(error) if error.code() != Some(NOTHING) => Err(away(&what, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// Forgets that a resource failed to start: a node where it did is not tried again for a while.

@@ -9,10 +9,10 @@ use time::OffsetDateTime;
 use super::answer::Answer;
 use super::walk::{self, Act, Asked, Current, Doubt, Lease, Next, Phase, Seen, Walk};
 use super::{ahead, ground, lease, node};
+use crate::drain;
 use crate::engine::Engine;
 use crate::host::upgrade::{self as files, WALK};
 use crate::host::{self, siblings, tell};
-use crate::moving;
 use crate::want::Want;
 
 /// Between two looks at a node that is at work.
@@ -135,7 +135,7 @@ impl Course<'_> {
         match act {
             Act::Drain => {
                 // What left before this process was killed is counted too.
-                let left = moving::empty(common, want, &node, patience)?.moved;
+                let left = drain::empty(common, want, &node, patience)?.moved;
                 current.moved.extend(left);
                 self.walk.go(Phase::Upgrade, None);
                 self.turn()
@@ -152,7 +152,7 @@ impl Course<'_> {
                 Ok(())
             }
             Act::Undrain => {
-                moving::refill(want, &node, false, patience)?;
+                drain::refill(want, &node, false, patience)?;
                 self.walk.leave();
                 self.turn()
             }
@@ -197,8 +197,14 @@ impl Course<'_> {
                     in_the_way.extend(ground::in_the_way(want, node, &engine, quorum.as_ref(), &storage));
                     unsettled.extend(ground::unsettled(want, node, &engine, quorum.as_ref(), &storage));
                 }
-                if walk.current.is_none() {
-                    in_the_way.extend(self.between(&engine));
+                match &walk.current {
+                    None => in_the_way.extend(self.between(&engine)),
+                    // What left it may run nowhere: then it is the last one that could.
+                    Some(at) if matches!(at.phase, Phase::Upgrade | Phase::Reboot) => {
+                        let fallen = ground::fallen_elsewhere(want, &at.node, &walk.running, &engine);
+                        in_the_way.extend(fallen);
+                    }
+                    Some(_) => {}
                 }
             }
         }

@@ -33,13 +33,21 @@ fn others_away(want: &Want, node: &str, engine: &Engine) -> Vec<String> {
     others.filter_map(away).collect()
 }
 
-/// VMs that ran when the upgrade began and do not now.
+/// VMs that ran when the upgrade began and do not now, although nobody has stopped them.
 pub fn fallen(running: &[String], engine: &Engine) -> Vec<String> {
     let runs = |vm: &&String| {
-        engine.vm(&vm_resource(vm)).is_some_and(|at| at.role == "Started" && at.nodes.len() == 1)
+        let at = engine.vm(&vm_resource(vm));
+        at.is_some_and(|at| at.told_to_stop || at.role == "Started" && at.nodes.len() == 1)
     };
     let fallen = running.iter().filter(|vm| !runs(vm));
     fallen.map(|vm| format!("vm {vm} ran before and does not now\n  pc-ha start {vm}")).collect()
+}
+
+/// The same while `node` is under way, and those that are tied to it are down.
+pub fn fallen_elsewhere(want: &Want, node: &str, running: &[String], engine: &Engine) -> Vec<String> {
+    let tied = |vm: &&String| want.vm(vm).is_some_and(|vm| vm.pinned && vm.home == node);
+    let others: Vec<String> = running.iter().filter(|vm| !tied(vm)).cloned().collect();
+    fallen(&others, engine)
 }
 
 /// What is not whole again after `node` came back.

@@ -18,7 +18,7 @@ fn want() -> Want {
 
 fn vm(name: &str, at: &str) -> Resource {
     let (id, role) = (format!("pc-vm-{name}"), "Started".to_string());
-    Resource { id, role, managed: true, failed: false, nodes: vec![at.into()] }
+    Resource { id, role, managed: true, failed: false, told_to_stop: false, nodes: vec![at.into()] }
 }
 
 fn engine() -> Engine {
@@ -125,6 +125,14 @@ fn a_vm_that_ran_has_to_run() {
     assert_eq!(fallen(&running, &engine), ["vm mail ran before and does not now\n  pc-ha start mail"]);
     engine.vms[1].nodes.push("n3".into());
     assert_eq!(fallen(&running, &engine).len(), 2, "it is still moving");
+    engine.vms[0].told_to_stop = true;
+    assert_eq!(fallen(&running, &engine).len(), 1, "somebody has stopped it");
+    // lab is tied to n1, mail is not.
+    let nowhere = |name: &str| Resource { nodes: Vec::new(), role: "Stopped".into(), ..vm(name, "n1") };
+    engine.vms = vec![nowhere("mail"), vm("web", "n2"), nowhere("lab")];
+    let running = ["mail", "web", "lab"].map(String::from);
+    let elsewhere = |node| fallen_elsewhere(&want(), node, &running, &engine).len();
+    assert_eq!((elsewhere("n1"), elsewhere("n3")), (1, 2));
 }
 
 #[test]

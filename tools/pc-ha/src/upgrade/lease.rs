@@ -2,17 +2,15 @@
 //! back by a patch that pacemaker refuses when anything changed meanwhile, so that of two who ask at once one is told.
 
 use anyhow::{Context, Result};
-use pc_cli::{refused, try_again};
+use pc_cli::refused;
 use roxmltree::Document;
 
 use super::walk::Lease;
-use crate::host::pacemaker::{self, Commit, Draft};
+use crate::host::pacemaker;
 
 /// A set of its own: pacemaker reads its options from another one.
 const SET: &str = "pc-upgrade";
 const ROW: &str = "pc-upgrade-walk";
-/// Pacemaker writes its own state all the time.
-const ATTEMPTS: usize = 10;
 
 /// The walk that the configuration names.
 pub fn holder(cib: &str) -> Result<Option<String>> {
@@ -40,7 +38,7 @@ pub fn take(id: &str) -> Result<()> {
     let row = format!(
         r#"<cluster_property_set id="{SET}"><nvpair id="{ROW}" name="{SET}" value="{id}"/></cluster_property_set>"#
     );
-    change(|cib, draft| {
+    pacemaker::change(|cib, draft| {
         if let Some(held) = holder(cib)?.filter(|held| walker(held) != walker(id)) {
             let other = walker(&held);
             return Err(refused(format!(
@@ -54,7 +52,7 @@ pub fn take(id: &str) -> Result<()> {
 /// Gives the lease back: of this walk, or (none) of whoever has it. Says who had it.
 pub fn release(id: Option<&str>) -> Result<Option<String>> {
     let mut had = None;
-    change(|cib, draft| {
+    pacemaker::change(|cib, draft| {
         had = holder(cib)?;
         if had.is_none() || id.is_some_and(|id| had.as_deref() != Some(id)) {
             return Ok(false);
@@ -62,17 +60,6 @@ pub fn release(id: Option<&str>) -> Result<Option<String>> {
         draft.remove(SET).map(|()| true)
     })?;
     Ok(had)
-}
-
-fn change(mut edit: impl FnMut(&str, &Draft) -> Result<bool>) -> Result<()> {
-    for _ in 0..ATTEMPTS {
-        let cib = pacemaker::query()?;
-        let draft = Draft::new(&cib)?;
-        if !edit(&cib, &draft)? || draft.commit()? == Commit::Done {
-            return Ok(());
-        }
-    }
-    Err(try_again(format!("pacemaker's configuration changed {ATTEMPTS} times while it was to be changed")))
 }
 
 #[cfg(test)]

@@ -121,6 +121,36 @@ impl Stage {
         self.program("corosync-quorumtool", &format!("#!/bin/sh\ncat <<'E'\n{text}E\n"));
     }
 
+    /// A VM that no node starts, although nobody has stopped it.
+    pub fn runs_nowhere(&self, resource: &str) {
+        for node in ["node1", "node2", "node3"] {
+            self.pacemaker("crm_resource", &["--resource", resource, "--ban", "--node", node]);
+        }
+        self.simulate(&[]);
+    }
+
+    /// A corosync that runs with what the node's file says now, and from now on reads it when it is told to, unless there is a
+    /// file `reload-fails`.
+    pub fn corosync(&self) {
+        let root = self.root.path().display();
+        let read = format!("cp {root}/etc/corosync/corosync.conf {root}/corosync.running");
+        let cfgtool = format!(
+            "#!/bin/sh\n[ \"$*\" = -R ] || exit 1\n\
+             [ ! -e {root}/reload-fails ] || {{ echo 'Could not reload configuration. Error CS_ERR_INVALID_PARAM' >&2; exit 7; }}\n{read}\n"
+        );
+        self.program("corosync-cfgtool", &cfgtool);
+        let cmapctl = format!(
+            r#"#!/bin/sh
+sed -n 's/^ *\(token\|consensus\): \(.*\)/runtime.config.totem.\1 (u32) = \2/p' {root}/corosync.running
+awk '/ name: /{{ printf "nodelist.node.%d.name (str) = %s\n", n, $2 }}
+/ nodeid: /{{ printf "nodelist.node.%d.nodeid (u32) = %s\n", n, $2 }}
+/ ring0_addr: /{{ printf "nodelist.node.%d.ring0_addr (str) = %s\n", n++, $2 }}' {root}/corosync.running
+"#
+        );
+        self.program("corosync-cmapctl", &cmapctl);
+        fs::copy(self.at("etc/corosync/corosync.conf"), self.at("corosync.running")).unwrap();
+    }
+
     /// A pc-vm that logs what it is called with, and refuses while there is a file `refuse`.
     pub fn pc_vm(&self) {
         let root = self.root.path().display();
