@@ -28,6 +28,7 @@ mod one_disk;
 mod order;
 mod others;
 mod owner;
+mod pending;
 mod places;
 mod plan;
 mod probe;

@@ -8,10 +8,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use pc_cli::{Common, Exit, emit, refused, try_again};
+use pc_cli::{Common, Exit, emit, log, refused, try_again};
 use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::LOOK;
+use crate::pending;
 use crate::site::Site;
 
 /// Reading the command line of a process whose memory is locked by a fault on a hanging volume may never end.
@@ -28,7 +29,7 @@ pub struct Options {
     /// Every QEMU of a VM that the kernel shows, whatever the file says: what another node asks before it starts one
     #[arg(long, conflicts_with_all = ["name", "libvirt", "exit_code"])]
     pub all: bool,
-    /// Ask libvirt as well: it is gone only when both say so
+    /// Ask libvirt as well: it is gone only when both say so, or when libvirt is silent and was told nothing that could become one
     #[arg(long)]
     pub libvirt: bool,
     /// Exit with 3 when it is not here
@@ -100,10 +101,19 @@ pub fn probe(site: &Site, name: &str, options: Options) -> Result<Exit> {
     let uuid = site.uuid_of(name)?;
     let process = process(site, &uuid);
     // One of the two is enough to know that it is here.
-    let asked = options.libvirt.then(|| {
+    let mut asked = options.libvirt.then(|| {
         let live = site.nodes.local_within(LOOK).and_then(|local| local.live(&uuid, LOOK));
         live.map_err(|error| format!("{error:#}"))
     });
+    if let (Ok(None), Some(Err(silent))) = (&process, &asked) {
+        asked = match pending::cannot_come(site, name, &uuid) {
+            Ok(()) => {
+                log::warning(format_args!("vm {name}: /proc alone says that it is not here: {silent}"));
+                None
+            }
+            Err(reason) => Some(Err(format!("{silent}; {reason}"))),
+        };
+    }
     let answer = judge(name, uuid, process, asked);
     emit(site.common.json, &answer)?;
     match (answer.here, answer.reason) {

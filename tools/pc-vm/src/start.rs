@@ -16,6 +16,7 @@ use crate::kernel;
 use crate::one_disk::{only_disk, only_layout, only_volume};
 use crate::order;
 use crate::owner::{Answer, Owner, Verdict, decide};
+use crate::pending;
 use crate::places::IMAGE_CACHE;
 use crate::probe;
 use crate::seed;
@@ -78,13 +79,15 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         return Err(try_again(format!("vm {name}: {} took it over meanwhile", owner.unwrap_or_default())));
     }
     tell(&format!("starting vm {name}"));
-    let created = match &options.over {
+    let over = options.over.as_ref().map(|archive| {
+        let archive = archive.to_str().ok_or_else(|| refused("--over: not UTF-8"))?;
+        over(&guest, &definition, archive)
+    });
+    let over = over.transpose()?;
+    let created = pending::hand_over(site, name, || match &over {
         None => host.hypervisor.create(&definition.uuid),
-        Some(archive) => {
-            let archive = archive.to_str().ok_or_else(|| refused("--over: not UTF-8"))?;
-            host.hypervisor.create_as(&over(&guest, &definition, archive)?)
-        }
-    };
+        Some(xml) => host.hypervisor.create_as(xml),
+    });
     created.with_context(|| format!("starting vm {name}"))?;
     log::info(format_args!("started vm {name}"));
     tell(&format!("vm {name} was started"));
