@@ -10,6 +10,7 @@ mod descriptor;
 mod devices;
 mod disk;
 mod domain;
+mod emulator;
 mod facts;
 mod gather;
 mod had;

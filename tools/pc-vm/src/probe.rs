@@ -11,6 +11,7 @@ use anyhow::Result;
 use pc_cli::{Common, Exit, emit, log, refused, try_again};
 use serde::{Deserialize, Serialize};
 
+use crate::emulator;
 use crate::hypervisor::LOOK;
 use crate::pending;
 use crate::site::Site;
@@ -232,7 +233,7 @@ fn watch(proc: &Path, wanted: Option<&str>, patience: Duration) -> (Vec<Process>
     }
 }
 
-/// libvirt starts QEMU with `-uuid`, and proc(5) shows a process's arguments.
+/// libvirt starts QEMU with `-uuid`, and proc(5) shows a process's arguments; others may choose the same ones.
 fn look(proc: &Path) -> Seen {
     let mut seen = Seen::default();
     let unread = |error: std::io::Error| Some(format!("reading {}: {error}", proc.display()));
@@ -240,6 +241,7 @@ fn look(proc: &Path) -> Seen {
         Ok(entries) => entries,
         Err(error) => return Seen { unread: unread(error), ..seen },
     };
+    let users = proc.parent().and_then(emulator::users);
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
@@ -257,7 +259,10 @@ fn look(proc: &Path) -> Seen {
                     seen.lingers = Some(pid);
                 }
             }
-            Ok(arguments) => seen.found.extend(uuid_of(&arguments).map(|uuid| Process { pid, uuid })),
+            Ok(arguments) => {
+                let uuid = uuid_of(&arguments).filter(|_| emulator::may_be(&entry.path(), &users));
+                seen.found.extend(uuid.map(|uuid| Process { pid, uuid }));
+            }
             // It ended while we looked: ENOENT, or ESRCH from a file that was open already.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => {
             }
@@ -285,7 +290,7 @@ fn lingers(process: &Path) -> bool {
     let Some((before, after)) = stat.rsplit_once(") ") else { return false };
     let name = before.split_once('(').map_or("", |(_, name)| name);
     let tasks = fs::read_dir(process.join("task")).map_or(0, Iterator::count);
-    name.starts_with("qemu") && after.starts_with('Z') && tasks > 1
+    emulator::is_name(name) && after.starts_with('Z') && tasks > 1
 }
 
 #[cfg(test)]
