@@ -12,6 +12,13 @@ const STANDIN: &str = r#"#!/bin/sh
 echo "$*" >> "$STANDIN/log"
 [ "$1" = --applied ] && shift
 verb=$1
+case "$*" in *"probe --all"*)
+	[ ! -e "$STANDIN/unknown" ] || exit 75
+	[ ! -e "$STANDIN/other" ] || echo 'process 4711: 00000000-f1f3-8955-8093-5b31b9c88b6c'
+	exit 0
+	;;
+esac
+[ ! -e "$STANDIN/no-file" ] || exit 2
 case $verb in
 probe)
 	[ ! -e "$STANDIN/unknown" ] || exit 75
@@ -119,6 +126,21 @@ fn stopped_means_that_libvirt_and_the_kernel_say_so() {
     assert_eq!(scene.act("start"), 1, "it runs elsewhere");
 }
 
+/// A node that comes back with a file that it cannot read: it was not asked for the VM, but it has no QEMU of anybody.
+#[test]
+fn a_node_without_any_qemu_has_not_this_one_whatever_else_it_cannot_tell() {
+    let scene = Scene::new();
+    scene.set("no-file", true);
+    assert_eq!(scene.act("monitor"), 7);
+    scene.set("other", true);
+    assert_eq!(scene.act("monitor"), 1, "whose it is nobody can tell");
+    scene.set("other", false);
+    scene.set("unknown", true);
+    assert_eq!(scene.act("monitor"), 1);
+    scene.set("unknown", false);
+    assert_eq!(scene.act("stop"), 1, "libvirt may have a start of it in hand");
+}
+
 /// QEMU is there all the same: whether it could be resumed changes nothing of the monitor's answer, unless it never can be.
 #[test]
 fn a_monitor_has_a_paused_guest_go_on_and_answers_for_itself() {
@@ -149,7 +171,11 @@ fn a_move_has_ended_when_it_is_there_and_no_longer_here() {
     scene.set("stays", false);
     assert_eq!(scene.act("migrate_to"), 0);
     assert!(scene.log().contains("--applied migrate --by-pacemaker mail node3\n"));
-    assert_eq!(scene.act("migrate_from"), 7, "the destination does not have it");
+    // It has ended on its way: the destination's from now on, and its next monitor says so.
+    assert_eq!((scene.act("migrate_from"), scene.act("monitor")), (0, 7));
+    scene.set("unknown", true);
+    assert_eq!((scene.act("migrate_from"), scene.act("monitor")), (0, 1));
+    scene.set("unknown", false);
     scene.set("runs", true);
     assert_eq!(scene.act("migrate_from"), 0);
     assert!(scene.has("runs"));

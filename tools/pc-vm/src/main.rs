@@ -12,6 +12,7 @@ mod disk;
 mod domain;
 mod emulator;
 mod facts;
+mod fencing;
 mod gather;
 mod had;
 mod handover;
