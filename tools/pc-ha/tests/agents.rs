@@ -32,6 +32,17 @@ migrate) [ -e "$STANDIN/stays" ] || rm -f "$STANDIN/runs" ;;
 esac
 "#;
 
+/// pacemaker's attributes: `words/NODE` is what that node has told. Without that directory pacemaker does not answer.
+const ATTRIBUTES: &str = r#"#!/bin/sh
+cd "$STANDIN/words" 2> /dev/null || { echo 'Could not connect to attrd' >&2; exit 102; }
+[ "$1 $2" = "--name pc-volume-vms" ] || exit 64
+case $3 in
+--update) [ "$5" = --private ] && echo "$4" > node1 ;;
+--delete) rm -f node1 ;;
+--query) for node in *; do echo "name=\"pc-volume-vms\" host=\"$node\" value=\"$(cat "$node")\""; done ;;
+esac
+"#;
+
 struct Scene {
     root: tempfile::TempDir,
 }
@@ -46,9 +57,11 @@ impl Scene {
         let root = tempfile::tempdir().unwrap();
         // ocf-tester asks for meta-data as nobody.
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let standin = root.path().join("pc-vm");
-        std::fs::write(&standin, STANDIN).unwrap();
-        std::fs::set_permissions(&standin, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, script) in [("pc-vm", STANDIN), ("attrd_updater", ATTRIBUTES)] {
+            let standin = root.path().join(name);
+            std::fs::write(&standin, script).unwrap();
+            std::fs::set_permissions(&standin, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
         Scene { root }
     }
 
@@ -201,6 +214,10 @@ fn with_volume(scene: &Scene, script: &str) -> Output {
     Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c", &format!("{prepare} && {script}"), "sh"])
         .arg(agent("pc-volume"))
+        .env("PATH", format!("{}:{}", root.display(), std::env::var("PATH").unwrap()))
+        .env("STANDIN", root)
+        .env("OCF_RESKEY_CRM_meta_on_node", "node1")
+        .env("OCF_RESKEY_CRM_meta_interval", "1000")
         .env("PC_VOLUME_MOUNTS", root.join("mnt"))
         .env("PC_VOLUME_STATE", root.join("state"))
         .env("OCF_RESKEY_volume", "vms")
@@ -256,6 +273,69 @@ fn a_full_volume_does_not_fail_and_is_not_noted_as_written() {
     let output = with_volume(&scene, script);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let expected = "start 0\nsaid 0\nfull 0\nnot noted 1\nroom 0\nnoted 0\n";
+    assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Its bricks have lost their quorum: no node is better off, and a guest that was stopped for it would not even see its power button.
+/// A node that is alone in this fails, and so does one that knows nothing of the others.
+#[test]
+fn a_volume_that_nobody_can_write_to_does_not_fail_and_one_that_only_this_node_cannot_does() {
+    let scene = Scene::new();
+    let script = r#"
+        agent=$1
+        ask() { "$agent" monitor 2> "$STANDIN/said"; echo "$1 $?"; }
+        other() { mkdir -p "$STANDIN/words"; echo "$2" > "$STANDIN/words/$1"; }
+        noted() { test -e "$PC_VOLUME_STATE/vms.written"; echo "noted $?"; rm -f "$PC_VOLUME_STATE/vms.written"; }
+        other node2 serves.1; other node3 serves.1
+        "$agent" start; echo "start $?"; noted; grep -q '^serves[.]' "$STANDIN/words/node1"; echo "told $?"
+        mount -o remount,ro "$PC_VOLUME_MOUNTS/vms"
+        other node2 blind.2; other node3 blind.2
+        ask 'nobody writes'; noted; grep -q 'no other node can write to it either' "$STANDIN/said"; echo "said $?"
+        grep -q '^blind[.]' "$STANDIN/words/node1"; echo "told $?"
+        "$agent" start 2> /dev/null; echo "start $?"
+        # Its client has found the bricks again, a moment before this node's.
+        other node3 serves.3; ask 'node3 writes'; ask 'and this one still not'
+        mount -o remount,rw "$PC_VOLUME_MOUNTS/vms"; ask 'serves again'; noted
+        # node2 has not been asked since: it may be as blind.
+        other node2 serves.4; other node3 blind.4
+        mount -o remount,ro "$PC_VOLUME_MOUNTS/vms"; ask 'not known yet'
+        touch -d '-3 minutes' "$PC_VOLUME_STATE/vms.blind"; ask 'silent'; ask 'silent for too long'
+        other node2 blind.5; ask 'nobody writes'
+        # Their word is gone: they have stopped asking.
+        other node2 ''; other node3 '(null)'; ask 'nothing'; ask 'nothing is known'
+        rm "$STANDIN"/words/node[23]; ask 'this node alone'
+        rm -r "$STANDIN/words"; ask 'no answer'
+        other node2 blind.6
+        umount "$PC_VOLUME_MOUNTS/vms"; ask unmounted; test -e "$STANDIN/words/node1"; echo "told $?""#;
+    let output = with_volume(&scene, script);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = "start 0\nnoted 0\ntold 0\nnobody writes 0\nnoted 1\nsaid 0\ntold 0\nstart 1\n\
+                    node3 writes 0\nand this one still not 1\n\
+                    serves again 0\nnoted 0\nnot known yet 0\nsilent 0\n\
+                    silent for too long 1\nnobody writes 0\nnothing 0\nnothing is known 1\nthis node alone 1\nno answer 1\nunmounted 1\ntold 1\n";
+    assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same when it hangs: what another node writes meanwhile is enough to know that it is this node alone.
+#[test]
+fn a_volume_that_hangs_for_all_does_not_fail() {
+    let scene = Scene::new();
+    let script = r#"
+        mkdir "$STANDIN/words"; echo blind.1 > "$STANDIN/words/node2"
+        "$1" start 2> /dev/null; echo "start $?"
+        file=$PC_VOLUME_MOUNTS/vms/.pc-volume-$(uname -n); rm -f "$file"; mkfifo "$file"
+        "$1" monitor 2> /dev/null; echo "hangs for all $?"
+        "$1" monitor 2> /dev/null; echo "still $?"
+        echo serves.2 > "$STANDIN/words/node2"
+        "$1" monitor 2> /dev/null; "$1" monitor 2> /dev/null; echo "for this node alone $?"
+        kill -9 "$(cat "$PC_VOLUME_STATE/vms.child")"; timeout 5 cat "$file" > /dev/null
+        rm "$PC_VOLUME_STATE/vms.blind" "$PC_VOLUME_STATE/vms.alone"
+        (sleep 1; echo serves.3 > "$STANDIN/words/node2") &
+        "$1" monitor 2> /dev/null; echo "node2 wrote meanwhile $?"
+        kill -9 "$(cat "$PC_VOLUME_STATE/vms.child")"; timeout 5 cat "$file" > /dev/null"#;
+    let output = with_volume(&scene, script);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = "start 0\nhangs for all 0\nstill 0\nfor this node alone 1\nnode2 wrote meanwhile 1\n";
     assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }
 
