@@ -10,7 +10,7 @@ use stage::{Stage, said};
 
 const ENVIRONMENT: &str = "var/lib/personal-cluster/ha/sbd.env";
 
-/// A chip that resets, and one that only tells a management controller (mei_wdt), by the numbers of one boot.
+/// A chip that resets, and one that only tells a management controller (`mei_wdt`), by the numbers of one boot.
 fn numbered(stage: &Stage, devices: [&str; 2]) {
     drop(std::fs::remove_dir_all(stage.at("sys/class/watchdog")));
     for (number, identity) in devices.iter().enumerate() {

@@ -212,7 +212,7 @@ fn a_vm_leaves_a_node_whose_volume_fails() {
     assert!(mail.contains("Started node1") || mail.contains("Started node3"), "{after}");
 }
 
-/// The libvirt of the survivor hangs: the start fails, the stop succeeds (silent_libvirt.rs of pc-vm), and nobody is fenced.
+/// The libvirt of the survivor hangs: the start fails, the stop succeeds (`silent_libvirt.rs` of pc-vm), and nobody is fenced.
 #[test]
 fn a_survivor_that_cannot_start_a_vm_passes_it_on() {
     let stage = Stage::running();

@@ -138,7 +138,7 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) ->
     let patience = if pacemaker { PACEMAKER } else { MOVE };
     let moved = source.migrate(&uuid, &site.nodes.destination(to)?, patience);
     // libvirt goes on with one that took too long.
-    if moved.as_ref().is_err_and(|error| error.is::<TryAgain>()) {
+    if moved.as_ref().is_err_and(anyhow::Error::is::<TryAgain>) {
         if let Err(error) = virsh::abort_move(&site.nodes.uri_from_here(from)?, &uuid) {
             log::warning(format_args!("vm {name}: giving up its move: {error}"));
         }
