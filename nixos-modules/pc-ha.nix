@@ -78,7 +78,8 @@ in
     };
     systemd.services.pc-ha-inhibit.path = [ pkgs.pacemaker ];
     systemd.services.pc-ha-members.path = [ pkgs.coreutils pkgs.corosync pkgs.iproute2 ];
-    systemd.services.pacemaker.path = [ cfg.package ];
+    # The agents ask pacemaker's own programs.
+    systemd.services.pacemaker.path = [ cfg.package pkgs.pacemaker ];
     systemd.services.pc-ha.path = [ pkgs.corosync pkgs.pacemaker ];
     systemd.services.pc-ha.wantedBy = lib.mkIf (!cfg.enable) (cfg.wantedBy "pc-ha.service");
   };

@@ -4,6 +4,7 @@
 //! did not make, never lets fencing become faster while a watchdog may be slower, never arms anything before `enable`.
 
 mod apply;
+mod boot;
 mod cib;
 mod claim;
 mod corosync;
@@ -188,6 +189,9 @@ enum Verb {
         #[arg(long, value_name = "NODE")]
         lost: Option<String>,
     },
+    /// Choose the watchdog of this boot, before sbd opens it (sbd.service)
+    #[command(hide = true)]
+    Watchdog,
     /// What the other nodes ask of this one in `maintenance`, `shutdown`, `drill` and `upgrade`
     #[command(hide = true)]
     Engine {
@@ -267,6 +271,7 @@ fn verb(common: &Common, file: &Cluster, want: &Want, verb: Verb) -> Result<Exit
         Verb::Maintenance { switch: Switch::Off, dead } => whole::maintenance_off(common, want, &dead),
         Verb::Shutdown { patience, .. } => whole::shutdown(common, want, patience.duration()),
         Verb::Inhibit => inhibit::hold(want),
+        Verb::Watchdog => boot::watchdog(common, want),
         Verb::Members { lost: None } => members::follow(common),
         Verb::Members { lost: Some(node) } => members::lost(want, &node),
         Verb::Drill(options) => drill::drill(common, want, &options),

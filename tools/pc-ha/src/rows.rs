@@ -200,8 +200,10 @@ fn guest(vm: &Vm, timing: Timing) -> Row {
         ("resource-stickiness", &stickiness),
         ("failure-timeout", "120s"),
         ("migration-threshold", "3"),
-        // A node that cannot tell whether it has the VM counts as having it: that one alone has to stop it.
-        ("multiple-active", "stop_unexpected"),
+        // A node that cannot tell whether it has the VM counts as having it, and so does the other end of a move that has failed:
+        // any stop could be that of the copy that is well. It runs on, and the failure is forgotten after two minutes: the node is
+        // asked again, the move is tried again. What pacemaker then knows no more pc-vm does (its fencing.rs).
+        ("multiple-active", "block"),
     ];
     let meta = pairs(&format!("{id}.meta"), &meta);
     let ops = [

@@ -12,6 +12,15 @@ pub fn seconds(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("SBD_WATCHDOG_TIMEOUT=")?.parse().ok())
 }
 
+/// The same environment with another watchdog.
+pub fn on_device(text: &str, device: &str) -> String {
+    let line = |line: &str| match line.split_once('=') {
+        Some(("SBD_WATCHDOG_DEV", _)) => format!("SBD_WATCHDOG_DEV={device}\n"),
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
 /// The whole file.
 pub fn render(want: &Want, watchdog: &Watchdog) -> String {
     let seconds = want.timing.watchdog_ms / 1000;

@@ -263,6 +263,13 @@ impl VmState {
         if self.state == "unknown" {
             return None;
         }
+        if self.nodes.len() > 1 && self.state != "migrating" {
+            return Some(format!(
+                "vm {name}: is on {}, as far as pacemaker knows, and is left alone until that is known\n  \
+                 pc-vm list    (when it runs once: crm_resource --refresh --resource pc-vm-{name})",
+                self.nodes.join(" or ")
+            ));
+        }
         if self.failed {
             return Some(format!(
                 "vm {name}: its last operation failed\n  crm_resource --resource pc-vm-{name} --why"

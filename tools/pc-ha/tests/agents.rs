@@ -12,6 +12,13 @@ const STANDIN: &str = r#"#!/bin/sh
 echo "$*" >> "$STANDIN/log"
 [ "$1" = --applied ] && shift
 verb=$1
+case "$*" in *"probe --all"*)
+	[ ! -e "$STANDIN/unknown" ] || exit 75
+	[ ! -e "$STANDIN/other" ] || echo 'process 4711: 00000000-f1f3-8955-8093-5b31b9c88b6c'
+	exit 0
+	;;
+esac
+[ ! -e "$STANDIN/no-file" ] || exit 2
 case $verb in
 probe)
 	[ ! -e "$STANDIN/unknown" ] || exit 75
@@ -22,6 +29,17 @@ start) [ ! -e "$STANDIN/refuse" ] || exit 2; : > "$STANDIN/runs" ;;
 stop) [ ! -e "$STANDIN/hangs" ] || exit 75; [ -e "$STANDIN/immortal" ] || rm -f "$STANDIN/runs" ;;
 resume) [ ! -e "$STANDIN/lost" ] || exit 3; [ ! -e "$STANDIN/stuck" ] || exit 75 ;;
 migrate) [ -e "$STANDIN/stays" ] || rm -f "$STANDIN/runs" ;;
+esac
+"#;
+
+/// pacemaker's attributes: `words/NODE` is what that node has told. Without that directory pacemaker does not answer.
+const ATTRIBUTES: &str = r#"#!/bin/sh
+cd "$STANDIN/words" 2> /dev/null || { echo 'Could not connect to attrd' >&2; exit 102; }
+[ "$1 $2" = "--name pc-volume-vms" ] || exit 64
+case $3 in
+--update) [ "$5" = --private ] && echo "$4" > node1 ;;
+--delete) rm -f node1 ;;
+--query) for node in *; do echo "name=\"pc-volume-vms\" host=\"$node\" value=\"$(cat "$node")\""; done ;;
 esac
 "#;
 
@@ -39,9 +57,11 @@ impl Scene {
         let root = tempfile::tempdir().unwrap();
         // ocf-tester asks for meta-data as nobody.
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let standin = root.path().join("pc-vm");
-        std::fs::write(&standin, STANDIN).unwrap();
-        std::fs::set_permissions(&standin, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, script) in [("pc-vm", STANDIN), ("attrd_updater", ATTRIBUTES)] {
+            let standin = root.path().join(name);
+            std::fs::write(&standin, script).unwrap();
+            std::fs::set_permissions(&standin, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
         Scene { root }
     }
 
@@ -119,6 +139,21 @@ fn stopped_means_that_libvirt_and_the_kernel_say_so() {
     assert_eq!(scene.act("start"), 1, "it runs elsewhere");
 }
 
+/// A node that comes back with a file that it cannot read: it was not asked for the VM, but it has no QEMU of anybody.
+#[test]
+fn a_node_without_any_qemu_has_not_this_one_whatever_else_it_cannot_tell() {
+    let scene = Scene::new();
+    scene.set("no-file", true);
+    assert_eq!(scene.act("monitor"), 7);
+    scene.set("other", true);
+    assert_eq!(scene.act("monitor"), 1, "whose it is nobody can tell");
+    scene.set("other", false);
+    scene.set("unknown", true);
+    assert_eq!(scene.act("monitor"), 1);
+    scene.set("unknown", false);
+    assert_eq!(scene.act("stop"), 1, "libvirt may have a start of it in hand");
+}
+
 /// QEMU is there all the same: whether it could be resumed changes nothing of the monitor's answer, unless it never can be.
 #[test]
 fn a_monitor_has_a_paused_guest_go_on_and_answers_for_itself() {
@@ -149,7 +184,11 @@ fn a_move_has_ended_when_it_is_there_and_no_longer_here() {
     scene.set("stays", false);
     assert_eq!(scene.act("migrate_to"), 0);
     assert!(scene.log().contains("--applied migrate --by-pacemaker mail node3\n"));
-    assert_eq!(scene.act("migrate_from"), 7, "the destination does not have it");
+    // It has ended on its way: the destination's from now on, and its next monitor says so.
+    assert_eq!((scene.act("migrate_from"), scene.act("monitor")), (0, 7));
+    scene.set("unknown", true);
+    assert_eq!((scene.act("migrate_from"), scene.act("monitor")), (0, 1));
+    scene.set("unknown", false);
     scene.set("runs", true);
     assert_eq!(scene.act("migrate_from"), 0);
     assert!(scene.has("runs"));
@@ -175,6 +214,10 @@ fn with_volume(scene: &Scene, script: &str) -> Output {
     Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c", &format!("{prepare} && {script}"), "sh"])
         .arg(agent("pc-volume"))
+        .env("PATH", format!("{}:{}", root.display(), std::env::var("PATH").unwrap()))
+        .env("STANDIN", root)
+        .env("OCF_RESKEY_CRM_meta_on_node", "node1")
+        .env("OCF_RESKEY_CRM_meta_interval", "1000")
         .env("PC_VOLUME_MOUNTS", root.join("mnt"))
         .env("PC_VOLUME_STATE", root.join("state"))
         .env("OCF_RESKEY_volume", "vms")
@@ -230,6 +273,69 @@ fn a_full_volume_does_not_fail_and_is_not_noted_as_written() {
     let output = with_volume(&scene, script);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let expected = "start 0\nsaid 0\nfull 0\nnot noted 1\nroom 0\nnoted 0\n";
+    assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Its bricks have lost their quorum: no node is better off, and a guest that was stopped for it would not even see its power button.
+/// A node that is alone in this fails, and so does one that knows nothing of the others.
+#[test]
+fn a_volume_that_nobody_can_write_to_does_not_fail_and_one_that_only_this_node_cannot_does() {
+    let scene = Scene::new();
+    let script = r#"
+        agent=$1
+        ask() { "$agent" monitor 2> "$STANDIN/said"; echo "$1 $?"; }
+        other() { mkdir -p "$STANDIN/words"; echo "$2" > "$STANDIN/words/$1"; }
+        noted() { test -e "$PC_VOLUME_STATE/vms.written"; echo "noted $?"; rm -f "$PC_VOLUME_STATE/vms.written"; }
+        other node2 serves.1; other node3 serves.1
+        "$agent" start; echo "start $?"; noted; grep -q '^serves[.]' "$STANDIN/words/node1"; echo "told $?"
+        mount -o remount,ro "$PC_VOLUME_MOUNTS/vms"
+        other node2 blind.2; other node3 blind.2
+        ask 'nobody writes'; noted; grep -q 'no other node can write to it either' "$STANDIN/said"; echo "said $?"
+        grep -q '^blind[.]' "$STANDIN/words/node1"; echo "told $?"
+        "$agent" start 2> /dev/null; echo "start $?"
+        # Its client has found the bricks again, a moment before this node's.
+        other node3 serves.3; ask 'node3 writes'; ask 'and this one still not'
+        mount -o remount,rw "$PC_VOLUME_MOUNTS/vms"; ask 'serves again'; noted
+        # node2 has not been asked since: it may be as blind.
+        other node2 serves.4; other node3 blind.4
+        mount -o remount,ro "$PC_VOLUME_MOUNTS/vms"; ask 'not known yet'
+        touch -d '-3 minutes' "$PC_VOLUME_STATE/vms.blind"; ask 'silent'; ask 'silent for too long'
+        other node2 blind.5; ask 'nobody writes'
+        # Their word is gone: they have stopped asking.
+        other node2 ''; other node3 '(null)'; ask 'nothing'; ask 'nothing is known'
+        rm "$STANDIN"/words/node[23]; ask 'this node alone'
+        rm -r "$STANDIN/words"; ask 'no answer'
+        other node2 blind.6
+        umount "$PC_VOLUME_MOUNTS/vms"; ask unmounted; test -e "$STANDIN/words/node1"; echo "told $?""#;
+    let output = with_volume(&scene, script);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = "start 0\nnoted 0\ntold 0\nnobody writes 0\nnoted 1\nsaid 0\ntold 0\nstart 1\n\
+                    node3 writes 0\nand this one still not 1\n\
+                    serves again 0\nnoted 0\nnot known yet 0\nsilent 0\n\
+                    silent for too long 1\nnobody writes 0\nnothing 0\nnothing is known 1\nthis node alone 1\nno answer 1\nunmounted 1\ntold 1\n";
+    assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same when it hangs: what another node writes meanwhile is enough to know that it is this node alone.
+#[test]
+fn a_volume_that_hangs_for_all_does_not_fail() {
+    let scene = Scene::new();
+    let script = r#"
+        mkdir "$STANDIN/words"; echo blind.1 > "$STANDIN/words/node2"
+        "$1" start 2> /dev/null; echo "start $?"
+        file=$PC_VOLUME_MOUNTS/vms/.pc-volume-$(uname -n); rm -f "$file"; mkfifo "$file"
+        "$1" monitor 2> /dev/null; echo "hangs for all $?"
+        "$1" monitor 2> /dev/null; echo "still $?"
+        echo serves.2 > "$STANDIN/words/node2"
+        "$1" monitor 2> /dev/null; "$1" monitor 2> /dev/null; echo "for this node alone $?"
+        kill -9 "$(cat "$PC_VOLUME_STATE/vms.child")"; timeout 5 cat "$file" > /dev/null
+        rm "$PC_VOLUME_STATE/vms.blind" "$PC_VOLUME_STATE/vms.alone"
+        (sleep 1; echo serves.3 > "$STANDIN/words/node2") &
+        "$1" monitor 2> /dev/null; echo "node2 wrote meanwhile $?"
+        kill -9 "$(cat "$PC_VOLUME_STATE/vms.child")"; timeout 5 cat "$file" > /dev/null"#;
+    let output = with_volume(&scene, script);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = "start 0\nhangs for all 0\nstill 0\nfor this node alone 1\nnode2 wrote meanwhile 1\n";
     assert_eq!(told, expected, "{}", String::from_utf8_lossy(&output.stderr));
 }
 

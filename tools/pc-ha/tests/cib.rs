@@ -212,6 +212,96 @@ fn a_vm_leaves_a_node_whose_volume_fails() {
     assert!(mail.contains("Started node1") || mail.contains("Started node3"), "{after}");
 }
 
+/// The libvirt of the survivor hangs: the start fails, the stop succeeds (`silent_libvirt.rs` of pc-vm), and nobody is fenced.
+#[test]
+fn a_survivor_that_cannot_start_a_vm_passes_it_on() {
+    let stage = Stage::running();
+    let lost = ["--node-fail", "node2", "--op-fail", "pc-vm-mail_start_0@node1=1"];
+    let (did, is) = stage.simulated(&[&lost[..], &["--op-fail", "pc-vm-mail_start_0@node3=1"]].concat());
+    assert!(did.contains("pc-vm-mail      start on node"), "{did}");
+    let failed = if line(&is, "pc-vm-mail").contains("node1") { "node1" } else { "node3" };
+    // The controller notes a start that failed as INFINITY (start-failure-is-fatal); the simulator counts.
+    let count = "name=\"fail-count-pc-vm-mail#start_0\" value=\"";
+    let noted = stage.read("cib.xml").replace(&format!("{count}1"), &format!("{count}INFINITY"));
+    stage.write("cib.xml", &noted);
+    let (did, is) = stage.simulated(&[]);
+    assert!(did.contains(&format!("pc-vm-mail      stop on {failed}")) && !did.contains("Fence"), "{did}");
+    let mail = line(&is, "pc-vm-mail");
+    assert!(mail.contains("Started node") && !mail.contains(failed), "{is}");
+}
+
+/// So many seconds from now, as `crm_simulate` takes it.
+fn later(seconds: u32) -> String {
+    let ahead = format!("+{seconds} sec");
+    let date = std::process::Command::new("date").args(["-u", "-d", &ahead, "+%Y-%m-%d %H:%M:%SZ"]).output();
+    String::from_utf8(date.unwrap().stdout).unwrap().trim().into()
+}
+
+/// Its home comes back and cannot say that it does not have it. Nobody knows which copy is the one that is well.
+#[test]
+fn a_vm_that_a_node_cannot_tell_of_runs_on_and_is_asked_for_again() {
+    let stage = Stage::running();
+    let lost = stage.simulate(&["--node-fail", "node2"]);
+    let at = if line(&lost, "pc-vm-mail").contains("node1") { "node1" } else { "node3" };
+    stage.simulate(&["--node-up", "node2", "--op-fail", "pc-vm-mail_monitor_0@node2=1"]);
+    let (did, is) = stage.simulated(&[]);
+    assert!(!did.contains("pc-vm-mail      st"), "neither stopped nor started: {did}");
+    assert!(line(&is, "pc-vm-mail").contains("FAILED (blocked)"), "{is}");
+    let known = stage.read("cib.xml");
+    let (did, is) = stage.simulated(&["--set-datetime", &later(200)]);
+    assert!(did.contains("pc-vm-mail      monitor on node2") && !did.contains("pc-vm-mail      st"), "{did}");
+    assert!(line(&is, "pc-vm-mail").contains(&format!("Started {at}")), "{is}");
+    // The node that runs it dies meanwhile: the other one has to stop it first, whatever it has.
+    stage.write("cib.xml", &known);
+    let (first, _) = stage.blocked(&["--node-fail", at]);
+    let (then, is) = stage.simulated(&[]);
+    let did = first + &then;
+    let place = |what: &str| did.find(what).unwrap_or_else(|| panic!("{what}: {did}"));
+    assert!(place("pc-vm-mail      stop on node2") < place("pc-vm-mail      start on node"), "{did}");
+    assert!(line(&is, "pc-vm-mail").contains("Started node"), "{is}");
+}
+
+/// The libvirt of the destination is away, or the VM's lock is held for too long.
+#[test]
+fn a_vm_that_could_not_be_moved_runs_on_and_is_moved_later() {
+    let failed = || {
+        let stage = Stage::running();
+        stage.pacemaker("crm_attribute", &["--node", "node2", "--name", "standby", "--update", "on"]);
+        stage.simulate(&["--op-fail", "pc-vm-mail_migrate_to_0@node2=1"]);
+        stage
+    };
+    let stage = failed();
+    let (did, is) = stage.blocked(&[]);
+    assert!(!did.contains("pc-vm-mail "), "{did}");
+    assert!(line(&is, "pc-vm-mail").contains("FAILED (blocked)"), "{is}");
+    let (did, is) = stage.simulated(&["--set-datetime", &later(200)]);
+    assert!(did.contains("pc-vm-mail      migrate_to on node2") && !did.contains("start on"), "{did}");
+    assert!(line(&is, "pc-vm-mail").contains("Started node"), "{is}");
+    // Where it runs dies meanwhile, or where it was to go.
+    for lost in ["node2", "node1"] {
+        let stage = failed();
+        let (first, _) = stage.blocked(&["--node-fail", lost]);
+        let (then, is) = stage.simulated(&[]);
+        assert!((first + &then).contains("pc-vm-mail      start on node"), "{lost}: {is}");
+        let mail = line(&is, "pc-vm-mail");
+        assert!(mail.contains("Started node") && !mail.contains(lost), "{is}");
+    }
+}
+
+/// What must not be, seen all the same: nothing is killed, and it is told.
+#[test]
+fn a_vm_that_two_nodes_have_is_told() {
+    let stage = Stage::running();
+    stage.write("var/lib/personal-cluster/ha-enabled", "");
+    stage.simulate(&["--node-fail", "node2"]);
+    stage.simulate(&["--node-up", "node2", "--op-fail", "pc-vm-mail_monitor_0@node2=0"]);
+    let (did, is) = stage.simulated(&[]);
+    assert!(!did.contains("pc-vm-mail "), "{did}");
+    assert!(line(&is, "pc-vm-mail").contains("Started (blocked)"), "{is}");
+    let problems = stage.json(&["status"])["problems"].to_string();
+    assert!(problems.contains("vm mail: is on node1 or node2, as far as pacemaker knows"), "{problems}");
+}
+
 #[test]
 fn without_quorum_everything_stops() {
     let stage = Stage::running();

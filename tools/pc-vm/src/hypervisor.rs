@@ -25,8 +25,6 @@ pub const QUICK: Duration = Duration::from_secs(240);
 pub const LOOK: Duration = Duration::from_secs(20);
 /// For starting QEMU, which opens images on a volume that may be busy healing.
 const START: Duration = Duration::from_secs(600);
-/// For a live migration: memory over a slow link.
-const MIGRATE: Duration = Duration::from_secs(2 * 3600);
 
 /// [`Live::reason`] of a guest that QEMU paused because its disk failed (`error_policy=stop`).
 pub const IO_ERROR: &str = "I/O error on its disk";
@@ -237,7 +235,7 @@ impl Hypervisor {
 
     /// Moves it while it runs. Both streams, control and memory, are encrypted; the two daemons talk to each
     /// other directly, so that the guest arrives even when we are killed.
-    pub fn migrate(&self, uuid: &str, to: &Destination) -> Result<()> {
+    pub fn migrate(&self, uuid: &str, to: &Destination, patience: Duration) -> Result<()> {
         let host = match to.address {
             std::net::IpAddr::V4(address) => address.to_string(),
             std::net::IpAddr::V6(address) => format!("[{address}]"),
@@ -255,7 +253,7 @@ impl Hypervisor {
             | sys::VIR_MIGRATE_AUTO_CONVERGE
             | sys::VIR_MIGRATE_ABORT_ON_ERROR;
         let uri = to.uri.clone();
-        self.on(uuid, MIGRATE, move |domain| domain.migrate_to_uri3(Some(&uri), parameters, flags))
+        self.on(uuid, patience, move |domain| domain.migrate_to_uri3(Some(&uri), parameters, flags))
     }
 
     /// Figures of the migration that ended last.

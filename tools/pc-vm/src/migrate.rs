@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cluster::Node;
-use pc_cli::{Exit, emit, log, refused};
+use pc_cli::{Exit, TryAgain, emit, log, refused};
 use serde::Serialize;
 
 use crate::domain::Guest;
@@ -15,9 +15,19 @@ use crate::owner::{Answer, Owner};
 use crate::site::{Site, now, tell};
 use crate::store::Store;
 use crate::together;
+use crate::virsh;
 
 /// How long somebody else may be at work on the VM: whoever asks for a move would stop and start it instead.
 const OTHERS: Duration = Duration::from_secs(120);
+
+/// A libvirt that is being restarted, for a new certificate say, is back within this; a move that fails costs more.
+const RESTARTS: Duration = Duration::from_secs(60);
+/// How often it is asked: nothing tells when it is back.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Memory over a slow link.
+const MOVE: Duration = Duration::from_secs(2 * 3600);
+/// Pacemaker ends us after 1800 s, and libvirt would go on without anybody who notes where the guest is in the end.
+const PACEMAKER: Duration = Duration::from_secs(1400);
 
 /// How a migration was asked for.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -116,7 +126,8 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) ->
     let uuid = guest.uuid();
     let source = site.nodes.of(from)?;
     // Asked before anything changes: a destination that does not answer is the common failure.
-    site.nodes.live_on(to, &uuid).with_context(|| format!("moving vm {name}"))?;
+    let patience = if pacemaker { RESTARTS } else { Duration::ZERO };
+    answers(site, to, &uuid, patience).with_context(|| format!("moving vm {name}"))?;
     let store = site.store(guest);
     store.require_mounted()?;
     let _lock = store.lock_within(OTHERS)?;
@@ -124,9 +135,31 @@ fn carry(site: &Site, guest: &Guest, from: &Node, to: &Node, pacemaker: bool) ->
     site.leave_what_it_started(name, store.owner()?.as_ref(), pacemaker)?;
     let during = Owner { moving_to: Some(to.name.to_string()), pacemaker, ..record(site, name, from)? };
     store.set_owner(&during)?;
-    let moved = source.migrate(&uuid, &site.nodes.destination(to)?);
+    let patience = if pacemaker { PACEMAKER } else { MOVE };
+    let moved = source.migrate(&uuid, &site.nodes.destination(to)?, patience);
+    // libvirt goes on with one that took too long.
+    if moved.as_ref().is_err_and(anyhow::Error::is::<TryAgain>) {
+        if let Err(error) = virsh::abort_move(&site.nodes.uri_from_here(from)?, &uuid) {
+            log::warning(format_args!("vm {name}: giving up its move: {error}"));
+        }
+    }
     settle(site, &store, guest, [from, to], pacemaker)?;
     moved.with_context(|| format!("moving vm {name} from {} to {}", from.name, to.name))
+}
+
+/// Waits until the libvirt of the other end answers.
+fn answers(site: &Site, to: &Node, uuid: &str, patience: Duration) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        match site.nodes.live_on(to, uuid) {
+            Ok(_) => return Ok(()),
+            Err(error) if since.elapsed() >= patience => return Err(error),
+            Err(error) => {
+                tell(&format!("waiting for libvirt of {}: {error:#}", to.name));
+                std::thread::sleep(AGAIN);
+            }
+        }
+    }
 }
 
 /// Writes where the VM is after a move, which may have failed, or have gone on without us. When nobody can tell,

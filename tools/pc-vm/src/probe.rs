@@ -8,10 +8,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use pc_cli::{Common, Exit, emit, refused, try_again};
+use pc_cli::{Common, Exit, emit, log, refused, try_again};
 use serde::{Deserialize, Serialize};
 
+use crate::emulator;
 use crate::hypervisor::LOOK;
+use crate::pending;
 use crate::site::Site;
 
 /// Reading the command line of a process whose memory is locked by a fault on a hanging volume may never end.
@@ -28,7 +30,7 @@ pub struct Options {
     /// Every QEMU of a VM that the kernel shows, whatever the file says: what another node asks before it starts one
     #[arg(long, conflicts_with_all = ["name", "libvirt", "exit_code"])]
     pub all: bool,
-    /// Ask libvirt as well: it is gone only when both say so
+    /// Ask libvirt as well: it is gone only when both say so, or when libvirt is silent and was told nothing that could become one
     #[arg(long)]
     pub libvirt: bool,
     /// Exit with 3 when it is not here
@@ -100,10 +102,19 @@ pub fn probe(site: &Site, name: &str, options: Options) -> Result<Exit> {
     let uuid = site.uuid_of(name)?;
     let process = process(site, &uuid);
     // One of the two is enough to know that it is here.
-    let asked = options.libvirt.then(|| {
+    let mut asked = options.libvirt.then(|| {
         let live = site.nodes.local_within(LOOK).and_then(|local| local.live(&uuid, LOOK));
         live.map_err(|error| format!("{error:#}"))
     });
+    if let (Ok(None), Some(Err(silent))) = (&process, &asked) {
+        asked = match pending::cannot_come(site, name, &uuid) {
+            Ok(()) => {
+                log::warning(format_args!("vm {name}: /proc alone says that it is not here: {silent}"));
+                None
+            }
+            Err(reason) => Some(Err(format!("{silent}; {reason}"))),
+        };
+    }
     let answer = judge(name, uuid, process, asked);
     emit(site.common.json, &answer)?;
     match (answer.here, answer.reason) {
@@ -222,7 +233,7 @@ fn watch(proc: &Path, wanted: Option<&str>, patience: Duration) -> (Vec<Process>
     }
 }
 
-/// libvirt starts QEMU with `-uuid`, and proc(5) shows a process's arguments.
+/// libvirt starts QEMU with `-uuid`, and proc(5) shows a process's arguments; others may choose the same ones.
 fn look(proc: &Path) -> Seen {
     let mut seen = Seen::default();
     let unread = |error: std::io::Error| Some(format!("reading {}: {error}", proc.display()));
@@ -230,6 +241,7 @@ fn look(proc: &Path) -> Seen {
         Ok(entries) => entries,
         Err(error) => return Seen { unread: unread(error), ..seen },
     };
+    let users = proc.parent().and_then(emulator::users);
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
@@ -247,7 +259,10 @@ fn look(proc: &Path) -> Seen {
                     seen.lingers = Some(pid);
                 }
             }
-            Ok(arguments) => seen.found.extend(uuid_of(&arguments).map(|uuid| Process { pid, uuid })),
+            Ok(arguments) => {
+                let uuid = uuid_of(&arguments).filter(|_| emulator::may_be(&entry.path(), &users));
+                seen.found.extend(uuid.map(|uuid| Process { pid, uuid }));
+            }
             // It ended while we looked: ENOENT, or ESRCH from a file that was open already.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => {
             }
@@ -275,7 +290,7 @@ fn lingers(process: &Path) -> bool {
     let Some((before, after)) = stat.rsplit_once(") ") else { return false };
     let name = before.split_once('(').map_or("", |(_, name)| name);
     let tasks = fs::read_dir(process.join("task")).map_or(0, Iterator::count);
-    name.starts_with("qemu") && after.starts_with('Z') && tasks > 1
+    emulator::is_name(name) && after.starts_with('Z') && tasks > 1
 }
 
 #[cfg(test)]

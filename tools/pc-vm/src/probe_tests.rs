@@ -56,6 +56,57 @@ fn a_qemu_that_cannot_die_may_be_this_one() {
     assert!(find(&proc.path().join("nothing"), UUID, Duration::ZERO).is_err(), "no /proc is no answer");
 }
 
+/// Of NixOS' wrapper: its process has the wrapped program's name.
+#[test]
+fn a_wrapped_qemu_lingers_as_well() {
+    let proc = tempfile::tempdir().unwrap();
+    process(proc.path(), 61, "", "61 (.qemu-system-x8) Z 1", 3);
+    assert!(find(proc.path(), UUID, Duration::ZERO).unwrap_err().contains("process 61"));
+}
+
+/// Any user can start a program with these arguments, and have a stop fail and the node fenced for it.
+#[test]
+fn a_program_of_somebody_else_is_no_qemu_whatever_its_arguments() {
+    let root = tempfile::tempdir().unwrap();
+    let proc = root.path().join("proc");
+    fs::create_dir_all(root.path().join("etc")).unwrap();
+    fs::write(root.path().join("etc/passwd"), "libvirt-qemu:x:64055:108::/:/bin/false\n").unwrap();
+    let (theirs, of_root) = (Some(1000), Some(0));
+    for (pid, (program, owner, uid, counts)) in (100..).zip([
+        ("grep", of_root, "1000", false),
+        // A copy with another name.
+        ("qemu-system-x86_64", theirs, "1000", false),
+        // A program that runs as root for whoever calls it.
+        ("su", of_root, "1000\t0", false),
+        // A real one, by whomever: nobody can tell.
+        ("qemu-system-x86_64", of_root, "1000", true),
+        (".qemu-system-x86_64-wrapped", of_root, "301", true),
+        ("qemu-kvm (deleted)", of_root, "107", true),
+        // Of libvirt's users, whatever it is called.
+        ("emulator", theirs, "64055", true),
+        ("emulator", theirs, "0", true),
+        // What is not shown.
+        ("grep", of_root, "", true),
+        ("", None, "1000", true),
+    ]) {
+        process(&proc, pid, &format!("x -uuid {UUID}"), "", 1);
+        let at = proc.join(pid.to_string());
+        if !uid.is_empty() {
+            fs::write(at.join("status"), format!("Name:\tx\nUid:\t{uid}\t{uid}\n")).unwrap();
+        }
+        if let Some(owner) = owner {
+            let file = root.path().join(pid.to_string()).join(program);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, "").unwrap();
+            std::os::unix::fs::chown(&file, Some(owner), None).unwrap();
+            std::os::unix::fs::symlink(file, at.join("exe")).unwrap();
+        }
+        let found = find(&proc, UUID, Duration::ZERO);
+        assert_eq!(found, Ok(counts.then_some(pid)), "{program} of {owner:?}, run by {uid}");
+        fs::remove_dir_all(at).unwrap();
+    }
+}
+
 fn in_proc() -> Result<Option<u32>, String> {
     within_deadline("/proc".into(), |proc| find(proc, UUID, LINGERING)).unwrap()
 }
@@ -81,10 +132,21 @@ fn all_are_told_and_whether_there_may_be_more() {
     assert_eq!(find(proc.path(), UUID, Duration::ZERO), Ok(Some(50)));
 }
 
-/// A real process with the arguments of a QEMU, found in the real /proc in far less than a monitor's second.
+/// A real process with the arguments of a QEMU, found in the real /proc in far less than a monitor's second; not when it is of a
+/// user that libvirt has nothing to do with.
 #[test]
 fn the_kernel_shows_it_at_once() {
-    let mut child = std::process::Command::new("sh")
+    let (child, found) = shown(|command| command);
+    assert_eq!(found, Ok(Some(child)));
+    let (_, found) = shown(|command| std::os::unix::process::CommandExt::uid(command, 64_999));
+    assert_eq!(found, Ok(None));
+    assert_eq!(in_proc(), Ok(None));
+}
+
+fn shown(
+    of: impl Fn(&mut std::process::Command) -> &mut std::process::Command,
+) -> (u32, Result<Option<u32>, String>) {
+    let mut child = of(&mut std::process::Command::new("sh"))
         .args(["-c", "echo; read -r _", "sh", "-uuid", UUID])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
@@ -97,9 +159,8 @@ fn the_kernel_shows_it_at_once() {
     let took = started.elapsed();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(found, Ok(Some(child.id())));
     assert!(took < Duration::from_secs(5), "{took:?}");
-    assert_eq!(in_proc(), Ok(None));
+    (child.id(), found)
 }
 
 #[test]

@@ -8,6 +8,7 @@ use pc_cli::{Exit, log, refused, try_again};
 
 use crate::disk::resize;
 use crate::domain::{Definition, Guest, over};
+use crate::fencing;
 use crate::had;
 use crate::host::Host;
 use crate::hypervisor::QUICK;
@@ -16,6 +17,7 @@ use crate::kernel;
 use crate::one_disk::{only_disk, only_layout, only_volume};
 use crate::order;
 use crate::owner::{Answer, Owner, Verdict, decide};
+use crate::pending;
 use crate::places::IMAGE_CACHE;
 use crate::probe;
 use crate::seed;
@@ -78,13 +80,15 @@ pub fn start(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         return Err(try_again(format!("vm {name}: {} took it over meanwhile", owner.unwrap_or_default())));
     }
     tell(&format!("starting vm {name}"));
-    let created = match &options.over {
+    let over = options.over.as_ref().map(|archive| {
+        let archive = archive.to_str().ok_or_else(|| refused("--over: not UTF-8"))?;
+        over(&guest, &definition, archive)
+    });
+    let over = over.transpose()?;
+    let created = pending::hand_over(site, name, || match &over {
         None => host.hypervisor.create(&definition.uuid),
-        Some(archive) => {
-            let archive = archive.to_str().ok_or_else(|| refused("--over: not UTF-8"))?;
-            host.hypervisor.create_as(&over(&guest, &definition, archive)?)
-        }
-    };
+        Some(xml) => host.hypervisor.create_as(xml),
+    });
     created.with_context(|| format!("starting vm {name}"))?;
     log::info(format_args!("started vm {name}"));
     tell(&format!("vm {name} was started"));
@@ -159,7 +163,7 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     let owner = store.owner()?;
     site.leave_what_it_started(name, owner.as_ref(), options.by_pacemaker)?;
     let mut dead = options.owner_is_dead.clone();
-    dead.extend(owner.iter().flat_map(|owner| owner.fenced(options.by_pacemaker)));
+    dead.extend(owner.iter().flat_map(|owner| fencing::proves(owner, options.by_pacemaker)));
     runs_nowhere_else(site, store, guest, owner.as_ref(), &dead, options.by_pacemaker)?;
     if !store.disk().exists() {
         only_volume(site, guest)?;
@@ -174,7 +178,13 @@ fn claim(site: &Site, store: &Store, guest: &Guest, options: &Options) -> Result
     if let Some(before) = owner.filter(|owner| owner.node != me) {
         log::info(format_args!("vm {name}: taking over from {}", before.node));
     }
-    let pacemaker = options.by_pacemaker;
+    let resets = if options.by_pacemaker { fencing::resets_this_node(&site.common.root) } else { Ok(()) };
+    if let Err(reason) = resets {
+        log::warning(format_args!(
+            "vm {name}: nothing resets this node ({reason}): while it is silent no other one starts the VM\n  pc-ha status"
+        ));
+    }
+    let pacemaker = options.by_pacemaker && resets.is_ok();
     store.set_owner(&Owner { pacemaker, ..Owner::new(name, me, site.boot_id(), now()?) })
 }
 
@@ -231,11 +241,15 @@ pub fn whereabouts(
     let is_managed = by_pacemaker && record.is_some_and(|record| record.pacemaker);
     let may_run_on =
         |node: &str| !is_managed && record.is_none_or(|record| record.nodes().any(|named| named == node));
+    let moves = record.is_some_and(|record| record.moving_to.is_some());
     let told = site.nodes.answers(|node| {
         if may_run_on(node.name.as_str()) {
-            kernel::sure(site, node, uuid)
-        } else {
-            site.nodes.ask(node, uuid)
+            return kernel::sure(site, node, uuid);
+        }
+        match site.nodes.ask(node, uuid) {
+            // Nobody knows whether a guest that was on its way has arrived: its kernel's "runs here" is heard as well.
+            Answer::Silent(_) if moves && kernel::shows(site, node, uuid) == Answer::Runs => Answer::Runs,
+            told => told,
         }
     });
     let ask = |node: &str| told.get(node).cloned().unwrap_or_else(Answer::not_in_the_file);

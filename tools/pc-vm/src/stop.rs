@@ -6,10 +6,11 @@ use anyhow::{Context, Result, bail};
 use pc_cli::{Exit, log, refused, try_again};
 
 use crate::domain::Guest;
-use crate::hypervisor::{Hypervisor, QUICK};
+use crate::hypervisor::{Hypervisor, LOOK, QUICK};
 use crate::kernel;
 use crate::others;
 use crate::owner::{Answer, Owner};
+use crate::pending;
 use crate::probe;
 use crate::site::{Site, now, tell};
 use crate::systemd;
@@ -40,6 +41,9 @@ const PRESS_AGAIN: Duration = Duration::from_secs(15);
 
 /// Stops one VM, wherever it runs.
 pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
+    if options.by_pacemaker && options.here && is_not_here(site, name)? {
+        return Ok(Exit::Done);
+    }
     // A VM that has left the file while it ran is still pacemaker's: a stop that fails would cost the whole node.
     if options.by_pacemaker && !site.cluster().vms.contains_key(name) {
         let local = site.nodes.local()?;
@@ -58,12 +62,15 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
         // ExecStop= of pc-vm@ comes here too, with --here: a unit stops what it started, whoever manages now.
         site.leave_to_pacemaker(options.by_pacemaker || options.here, &site.stop_of(name))?;
         end(&local, name, &uuid, Duration::from_secs(options.timeout))?;
+        nothing_is_left(site, name, &uuid);
         return after(site, &guest, &local, site.nodes.me(), options);
     }
     // Pacemaker's agent looks at /proc itself.
-    if !options.by_pacemaker {
+    if options.by_pacemaker {
+        nothing_is_left(site, name, &uuid);
+    } else {
         match probe::process(site, &uuid) {
-            Ok(None) => {}
+            Ok(None) => pending::forget(site, name),
             Ok(Some(_)) if local.live(&uuid, QUICK)?.is_some_and(|live| live.active) => {
                 return Err(try_again(format!("vm {name}: was started meanwhile\n  {}", site.stop_of(name))));
             }
@@ -82,6 +89,35 @@ pub fn stop(site: &Site, name: &str, options: &Options) -> Result<Exit> {
     let there = site.nodes.of(node)?;
     end(&there, name, &uuid, Duration::from_secs(options.timeout))?;
     after(site, &guest, &there, node.name.as_str(), options)
+}
+
+/// A libvirt that is silent was told nothing that could become this VM's QEMU, and /proc shows none: a node to which pacemaker only
+/// offered the VM is not fenced for it. Whatever libvirt answers counts more.
+fn is_not_here(site: &Site, name: &str) -> Result<bool> {
+    let uuid = site.uuid_of(name)?;
+    if probe::process(site, &uuid) != Ok(None) {
+        return Ok(false);
+    }
+    let Err(silent) = site.nodes.local_within(LOOK).and_then(|local| local.live(&uuid, LOOK)) else {
+        return Ok(false);
+    };
+    match pending::cannot_come(site, name, &uuid) {
+        Ok(()) => {
+            log::warning(format_args!("vm {name} is not here, by /proc alone: {silent:#}"));
+            Ok(true)
+        }
+        Err(reason) => {
+            log::warning(format_args!("vm {name}: only libvirt can tell that it is not here: {reason}"));
+            Ok(false)
+        }
+    }
+}
+
+/// libvirt says that it does not run here; when /proc does so as well, no start is under way any more.
+fn nothing_is_left(site: &Site, name: &str, uuid: &str) {
+    if probe::process(site, uuid) == Ok(None) {
+        pending::forget(site, name);
+    }
 }
 
 /// No libvirt runs it. The kernel of who has it by its record is asked before that is believed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 use pc_cli::try_again;
 
-use crate::hypervisor::QUICK;
+use crate::hypervisor::{LOOK, QUICK};
 
 const REMEDY: &str = "running virsh\n  apt-get install libvirt-clients";
 
@@ -22,6 +22,13 @@ fn virsh(uri: &str) -> Command {
 /// Becomes `virsh console`; gives why it did not.
 pub fn console(uri: &str, domain: &str) -> Error {
     Error::new(virsh(uri).args(["console", "--", domain]).exec()).context(REMEDY)
+}
+
+/// Gives up a move that is under way: the guest runs on where it is.
+pub fn abort_move(uri: &str, uuid: &str) -> Result<(), pc_run::Error> {
+    let mut command = virsh(uri);
+    command.args(["domjobabort", uuid]);
+    pc_run::run(command).deadline(LOOK).read().map(drop)
 }
 
 /// What kind of guest a processor is for, in libvirt's words.

@@ -278,6 +278,19 @@ awk '/ name: /{{ printf "nodelist.node.%d.name (str) = %s\n", n, $2 }}
 
     /// The same, with what pacemaker did before, in its order.
     pub fn simulated(&self, events: &[&str]) -> (String, String) {
+        let (did, is, why) = self.simulation(events);
+        assert_eq!(why, None);
+        (did, is)
+    }
+
+    /// The same while a resource is blocked: what waits for its stop, which nobody orders, is left, and the simulator says so.
+    pub fn blocked(&self, events: &[&str]) -> (String, String) {
+        let (did, is, why) = self.simulation(events);
+        assert!(why.iter().all(|why| why.contains("An invalid transition was produced")), "{why:?}");
+        (did, is)
+    }
+
+    fn simulation(&self, events: &[&str]) -> (String, String, Option<String>) {
         let cib = self.at("cib.xml");
         let out = self.at("simulated.xml");
         let output = Command::new("crm_simulate")
@@ -289,11 +302,11 @@ awk '/ name: /{{ printf "nodelist.node.%d.name (str) = %s\n", n, $2 }}
             .env_remove("CIB_file")
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", said(&output));
         fs::rename(out, cib).unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
         let (did, is) = text.rsplit_once("Revised Cluster Status:").unwrap();
-        (did.to_string(), is.to_string())
+        let why = (!output.status.success()).then(|| said(&output));
+        (did.to_string(), is.to_string(), why)
     }
 
     /// Three nodes that run what they should.

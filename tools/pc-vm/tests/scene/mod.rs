@@ -87,6 +87,16 @@ impl Scene {
             fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
             fs::write(root.join(file), "").unwrap();
         }
+        // It would be reset.
+        for (file, text) in [
+            ("proc/9/comm", "sbd\n"),
+            ("sys/class/watchdog/watchdog0/identity", "i6300ESB timer\n"),
+            ("sys/class/watchdog/watchdog0/state", "active\n"),
+            ("sys/class/watchdog/watchdog0/options", "0x8180\n"),
+        ] {
+            fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            fs::write(root.join(file), text).unwrap();
+        }
         fs::write(root.join("proc/self/mountinfo"), "61 24 0:51 / /mnt/vms rw - ext4 /dev/a rw\n").unwrap();
         root
     }
