@@ -126,6 +126,7 @@ fn cut(common: &Common, want: &Want, answer: &mut Answer, patience: Duration) ->
     let missed_by = Duration::from_millis(want.timing.self_reset_ms()) + ASKING;
     let (mut course, mut silence) = (Course::new(&node, &answer.restarts), None);
     while !course.is_over() {
+        let look = Instant::now();
         match host::engine() {
             Ok(engine) => course.see(started.elapsed().as_secs_f64(), &engine),
             Err(error) => log::debug(format_args!("{error:#}")),
@@ -151,7 +152,8 @@ fn cut(common: &Common, want: &Want, answer: &mut Answer, patience: Duration) ->
                 standing(&course)
             )));
         }
-        std::thread::sleep(PAUSE);
+        // A machine for which a look is work is not to be kept busy by it.
+        std::thread::sleep(PAUSE.max(2 * look.elapsed()));
     }
     wait_until_whole(common, want, answer, &before.boot_id, started, patience)
 }
