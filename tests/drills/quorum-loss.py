@@ -2,7 +2,7 @@
 
 RESTARTS = False
 MEND_FIRST = True
-SECONDS = 90
+seconds = 90
 down = chance.sample(nodes, 2)
 # glusterd, or pc-gluster, may start them again at any time. The brackets: not the shell that this stands in.
 kill = "while :; do pkill -KILL -f 'glusterfsd.*--volfile-id vms[.]'; sleep 1; done"
@@ -10,8 +10,8 @@ paused = "virsh domstate --reason mail | grep -q 'paused (I/O error)'"
 
 
 def strike():
-    in_parallel(lambda node: node.succeed(f'systemd-run --unit=drill-bricks timeout {SECONDS} sh -c "{kill}"'), down)
-    host.wait_until_succeeds(paused, timeout=SECONDS)
+    in_parallel(lambda node: node.succeed(f'systemd-run --unit=drill-bricks timeout {seconds} sh -c "{kill}"'), down)
+    host.wait_until_succeeds(paused, timeout=seconds)
     in_parallel(lambda node: node.wait_until_succeeds("! systemctl is-active --quiet drill-bricks", timeout=600), down)
 
 
