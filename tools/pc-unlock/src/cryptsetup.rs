@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pc_run::run;
+use pc_run::{Error, run};
 use xshell::{Shell, cmd};
 use zeroize::Zeroizing;
 
@@ -22,6 +22,14 @@ fn chosen(slot: Option<u32>) -> (Duration, Option<String>) {
     (if slot.is_some() { QUICK } else { SLOW }, slot.map(|slot| format!("--key-slot={slot}")))
 }
 
+/// A disk that stopped answering while cryptsetup read it, or a machine that is busy: another time it may be faster.
+fn for_later(error: Error) -> anyhow::Error {
+    match error {
+        Error::TimedOut { .. } => pc_cli::try_again(error),
+        other => other.into(),
+    }
+}
+
 /// Makes `/dev/mapper/<mapper>`; only `slot` is tried when it is known.
 pub fn open(device: &Path, mapper: &str, slot: Option<u32>, passphrase: &[u8]) -> Result<()> {
     let sh = shell()?;
@@ -29,7 +37,8 @@ pub fn open(device: &Path, mapper: &str, slot: Option<u32>, passphrase: &[u8]) -
     run(cmd!(sh, "cryptsetup open --batch-mode --type luks {slot...} --key-file - {device} {mapper}"))
         .stdin(passphrase)
         .deadline(deadline)
-        .output()?;
+        .output()
+        .map_err(for_later)?;
     Ok(())
 }
 
@@ -47,7 +56,8 @@ pub fn fits(device: &Path, slot: Option<u32>, passphrase: &[u8]) -> Result<bool>
     .stdin(passphrase)
     .deadline(deadline)
     .allow(&[2])
-    .output()?;
+    .output()
+    .map_err(for_later)?;
     Ok(output.code == 0)
 }
 

@@ -103,7 +103,12 @@ impl Work<'_> {
                 self.tell_secrets(&failed, true);
             }
             if failed.is_empty() {
-                return;
+                // Until another one is sealed: nothing is asked for over the network meanwhile.
+                while unopened(self.secrets).is_ok_and(|sealed| sealed.is_empty()) {
+                    std::thread::sleep(LEFT_OVER);
+                }
+                (pause, patience) = (SHORTEST, self.client.clone());
+                continue;
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(if started.is_some() { LEFT_OVER } else { LONGEST });
@@ -199,13 +204,17 @@ fn grow(client: &mut Client) {
     client.budget.attempt = client.budget.attempt.max(client.budget.server);
 }
 
+/// Names of the sealed secrets that are not open.
+fn unopened(secrets: &Secrets) -> anyhow::Result<Vec<String>> {
+    Ok(secrets.names()?.into_iter().filter(|name| !secrets.is_open(name)).collect())
+}
+
 /// Opens every sealed secret that is not open, all at once; says why for those that stay sealed.
 pub fn unseal_all(client: &Client, secrets: &Secrets) -> BTreeMap<String, String> {
-    let names = match secrets.names() {
-        Ok(names) => names,
+    let sealed = match unopened(secrets) {
+        Ok(sealed) => sealed,
         Err(error) => return BTreeMap::from([("sealed".into(), format!("{error:#}"))]),
     };
-    let sealed: Vec<String> = names.into_iter().filter(|name| !secrets.is_open(name)).collect();
     let outcomes = secrets.unseal_all(client, &sealed);
     let failed = sealed.into_iter().zip(outcomes);
     failed.filter_map(|(name, outcome)| Some((name, format!("{:#}", outcome.err()?)))).collect()

@@ -1,8 +1,7 @@
 //! Whose keyslot is it? A slot is wiped only when the passphrase of the token that names it was shown to fit.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use pc_cli::log;
-use pc_run::Error;
 use tang_client::jwk::Key;
 use tang_client::{Client, Jwe, Pin, Plaintext, Policy};
 
@@ -107,13 +106,5 @@ pub fn fits(device: &Device, slot: Option<u32>, passphrase: &[u8]) -> Result<boo
             return Ok(false);
         }
     }
-    cryptsetup::fits(&device.path, slot, passphrase).map_err(|error| for_later(&error))
-}
-
-/// A program that was too slow may be faster next time.
-fn for_later(error: &anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<Error>() {
-        Some(Error::TimedOut { .. }) => pc_cli::try_again(format!("{error:#}")),
-        _ => anyhow!("{error:#}"),
-    }
+    cryptsetup::fits(&device.path, slot, passphrase)
 }

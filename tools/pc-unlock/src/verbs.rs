@@ -159,18 +159,6 @@ fn work(cli: &Cli, named: &[String], task: Task) -> Result<Exit> {
             log::error(format_args!("{device}: {reason}"));
         }
     }
-    if task == Task::Open {
-        let left = Status::look(&chosen(cli, &[]).unwrap_or(devices), &Secrets::new(&cli.common)).and_then(
-            |mut status| {
-                status.explain(&report.failures(), &[]);
-                status.leave(&cli.common)
-            },
-        );
-        // The devices are open or not: a status that cannot be left (not root, full disk) changes nothing.
-        if let Err(error) = left {
-            log::debug(format_args!("leaving the status: {error:#}"));
-        }
-    }
     match report.exit() {
         Exit::Done => pc_cli::emit(cli.common.json, &report).map(|()| Exit::Done),
         // How it ended counts, even when nobody reads the answer.

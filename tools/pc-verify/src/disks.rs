@@ -38,7 +38,8 @@ pub fn unlock(answer: Value, around: Around) -> Result<Vec<Told>> {
             // All that is known of it.
             "silent" => {
                 let fault = format!("disk {path} does not answer");
-                told.push(Told::problem(fault, "look at its cable and at dmesg"));
+                let remedy = "pc-unlock status --disk-time 30 (it may have slept); then look at its cable and at dmesg";
+                told.push(Told::problem(fault, remedy));
                 continue;
             }
             "unbound" => ("is locked, and nothing opens it by itself", "pc-brick apply"),

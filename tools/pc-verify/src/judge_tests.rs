@@ -200,8 +200,9 @@ fn a_disk_is_told_once_by_who_is_nearer() {
     unlock["healthy"] = json!(false);
     unlock["devices"][0]["state"] = json!("silent");
     unlock["devices"][0]["reason"] = json!("does not answer");
-    let once =
-        ["problem unlock: disk /dev/disk/by-id/ata-A does not answer -> look at its cable and at dmesg"];
+    let once = [
+        "problem unlock: disk /dev/disk/by-id/ata-A does not answer -> pc-unlock status --disk-time 30 (it may have slept); then look at its cable and at dmesg",
+    ];
     assert_eq!(told(&silent), once);
     // A brick that is open and not mounted is pc-brick's to tell, and a missing header backup.
     let mut unmounted = reports();
