@@ -123,3 +123,18 @@ pub fn restore_header(device: &Path, file: &Path) -> Result<()> {
         .output()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pc_cli::Exit;
+
+    #[test]
+    fn what_was_too_slow_is_for_later() {
+        let late = Error::TimedOut { program: "cryptsetup open".into(), deadline: QUICK };
+        assert_eq!(Exit::of(&for_later(late)), Exit::TryAgain);
+        let reason = std::io::ErrorKind::NotFound.into();
+        let missing = Error::Start { program: "cryptsetup open".into(), reason };
+        assert_eq!(Exit::of(&for_later(missing)), Exit::Failed);
+    }
+}

@@ -136,7 +136,7 @@ impl Device {
     pub fn tell_of_damage(&self, which: Option<&str>) {
         if let Some(which) = which {
             log::warning(format_args!(
-                "{0}: the {which} of the two copies of its LUKS header is damaged, or older than the other; cryptsetup mends it from the other one\n  \
+                "{0}: the {which} of the two copies of its LUKS header is damaged, or older than the other; cryptsetup mends it from the other one, unless something else was written over it\n  \
                  smartctl --all {0}    (tells how the disk is)",
                 self.name
             ));

@@ -105,7 +105,7 @@ impl Work<'_> {
             if failed.is_empty() {
                 // Until another one is sealed: nothing is asked for over the network meanwhile.
                 while unopened(self.secrets).is_ok_and(|sealed| sealed.is_empty()) {
-                    std::thread::sleep(LEFT_OVER);
+                    std::thread::sleep(LONGEST);
                 }
                 (pause, patience) = (SHORTEST, self.client.clone());
                 continue;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use hkdf::Hkdf;
-use pc_cli::{Common, log, refused};
+use pc_cli::{Common, Exit, log, refused, try_again};
 use recovery_key::Key;
 use serde_json::Map;
 use sha2::Sha256;
@@ -19,9 +19,14 @@ use zeroize::Zeroizing;
 
 use crate::cryptsetup;
 use crate::device::Device;
-use crate::luks2::Header;
+use crate::luks2::{self, Header};
 use crate::scratch::Scratch;
-use crate::{image, lock, places, recover, reencrypted, settings, target, worse};
+use crate::{image, lock, places, recover, reencrypted, salvage, settings, target, worse};
+
+/// What brings a header back.
+const RESTORE: &str = "pc-unlock header restore";
+/// More than a header has by default.
+const LONGEST: u64 = 17 << 20;
 
 /// The key of all backups.
 pub fn derive(recovery_key: &Key) -> Result<Cek> {
@@ -62,9 +67,12 @@ pub fn backup(
     trust: Trust,
 ) -> Result<()> {
     device.require_present()?;
+    if has_none(device) {
+        return Err(gone(device, directories));
+    }
     let scratch = Scratch::new()?;
     let saved = scratch.file("header");
-    cryptsetup::backup_header(&device.path, &saved)?;
+    cryptsetup::backup_header(&device.path, &saved).map_err(|error| with_bad_sectors(device, error))?;
     let header = image::cut(Zeroizing::new(std::fs::read(&saved).context("reading the header's image")?));
     let key = derive(recovery_key)?;
     tell_of_older_key(common, device, &key);
@@ -99,10 +107,9 @@ pub fn backup(
     }
     if let Some((path, why)) = worse {
         failed.push(anyhow!(
-            "{0}: {why}\n  {1}\n  pc-unlock header restore {0}  # when it is damaged\n  \
-             {2} is kept; add --overwrite-good-backup when the header is right all the same",
+            "{0}: {why}\n  {RESTORE} {0}  # when it is damaged; it looks at the backup before it has anything closed\n  \
+             {1} is kept; add --overwrite-good-backup when the header is right all the same",
             device.name,
-            closing(device),
             path.display()
         ));
         return pc_cli::together(failed);
@@ -122,6 +129,53 @@ pub fn backup(
         }
     }
     pc_cli::together(failed)
+}
+
+/// There is no header: what there is to be done depends on what is left of it.
+fn gone(device: &Device, directories: &[PathBuf]) -> anyhow::Error {
+    let name = &device.name;
+    match kept(device, directories) {
+        Some(path) => anyhow!(
+            "{name}: its LUKS header is gone; its backup is kept\n  {RESTORE} {name} --from {}",
+            path.display()
+        ),
+        None if device.is_open() => {
+            last_key(device, &anyhow!("its LUKS header is gone, and no backup of it is here"))
+        }
+        None => refused(format!("{name}: has no LUKS header")),
+    }
+}
+
+/// Where a backup of the device stands, of those places.
+fn kept(device: &Device, directories: &[PathBuf]) -> Option<PathBuf> {
+    let mut paths = directories.iter().map(|directory| directory.join(file_name(device)));
+    paths.find(|path| places::is_there(path.clone()))
+}
+
+/// An open disk whose header does not come back: with the mapper the last way to its data would go.
+pub fn last_key(device: &Device, why: &anyhow::Error) -> anyhow::Error {
+    let text = format!(
+        "{}: {why:#}\n  \
+         it is open, and the kernel may have the last copy of its key: do not close it, do not switch this machine off before \
+         the header can be restored, or what is on /dev/mapper/{} is elsewhere (pc-gluster replace-brick)",
+        device.name, device.mapper
+    );
+    if Exit::of(why) == Exit::TryAgain { try_again(text) } else { anyhow!(text) }
+}
+
+/// cryptsetup says nothing of a sector that it cannot read.
+fn with_bad_sectors(device: &Device, error: anyhow::Error) -> anyhow::Error {
+    let length = device.metadata().map_or(LONGEST, |metadata| metadata.header_size() as u64);
+    let lost =
+        device.ask(move |device| luks2::open(&device.path).and_then(|file| salvage::lost(file, length)));
+    match lost {
+        Ok(Ok(lost)) if lost > 0 => error.context(format!(
+            "{}: {lost} blocks of 4 KiB where its header and keyslots stand cannot be read: the disk is failing (smartctl --all {0}), no new \
+             backup of its header can be made",
+            device.name
+        )),
+        _ => error,
+    }
 }
 
 /// How a disk is closed for a restore: one that is only closed is open again within seconds.
@@ -196,9 +250,14 @@ pub fn sealed(key: &Cek, header: &[u8]) -> Result<Vec<u8>> {
     Ok(Jwe::encrypt(Map::from_iter([("alg".into(), "dir".into())]), key, header)?.to_compact().into_bytes())
 }
 
-/// It is plugged in and carries no LUKS header, neither sound nor damaged: there is nothing to back up yet.
-pub fn has_none(device: &Device) -> bool {
+/// It is plugged in and carries no LUKS header, neither sound nor damaged.
+fn has_none(device: &Device) -> bool {
     device.is_present() && matches!(device.header(), Ok(Header::None))
+}
+
+/// It has never had one, as far as anybody can tell: there is nothing to back up yet.
+pub fn is_blank(device: &Device, directories: &[PathBuf]) -> bool {
+    has_none(device) && !device.is_open() && kept(device, directories).is_none()
 }
 
 /// Changes a header, alone; its backup follows whatever was changed, also by work that failed after that.

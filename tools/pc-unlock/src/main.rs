@@ -24,6 +24,7 @@ mod recover;
 mod reencrypted;
 mod restore;
 mod rotate;
+mod salvage;
 mod scratch;
 mod secrets;
 mod settings;

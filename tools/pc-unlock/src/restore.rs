@@ -1,9 +1,8 @@
 //! Writing a backup of a header back: not over what it does not belong to, not when nobody opens it, and never without a copy
 //! of what was there.
 
-use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -18,6 +17,7 @@ use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::mapper::Mapper;
 use crate::proof::{self, Proof};
+use crate::salvage::Salvage;
 use crate::scratch::Scratch;
 use crate::target::{self, Leave};
 use crate::{cryptsetup, given, header, image, lock, places, recover, reencrypted, worse};
@@ -37,51 +37,103 @@ pub fn restore(
     recovery_key: &Key,
     leave: Leave,
 ) -> Result<()> {
-    require_closed(device)?;
+    let key = header::derive(recovery_key)?;
+    let backup = read(path, &key).and_then(|saved| Backup::new(client, device, saved, recovery_key, leave));
+    // What is open is closed for a backup that is of use, and for no other: the kernel may have the last copy of its key.
+    if device.mapper_state() == Mapper::Open {
+        return Err(match backup.and_then(|backup| backup.proven) {
+            Ok(()) => is_open(device),
+            Err(error) => header::last_key(device, &error),
+        });
+    }
+    let Backup { saved, image, proven, scratch } = backup?;
+    device.require_closed()?;
     // Nobody opens it meanwhile either: pc-unlock.service would, within seconds.
     let _alone = lock::alone(common, device)?;
-    let text = given::read(path, LARGEST)?;
-    let jwe = Jwe::parse(&text).with_context(|| format!("reading {}", path.display()))?;
-    let key = header::derive(recovery_key)?;
-    let saved = jwe.decrypt(&key).map_err(|_| refused("the recovery key does not open this backup"))?;
-    if luks2::copies(&mut Cursor::new(saved.as_slice()))?.is_empty() {
-        return Err(anyhow!("{}: holds no LUKS header", path.display()));
-    }
-    let scratch = Scratch::new()?;
-    let image = scratch.write("header", &image::whole(&saved))?;
     // Kept to the end: as long as it is ours, the kernel gives the device to no mapper and no mount, whoever asks for one.
     // luksHeaderRestore does not want it for itself.
-    let mut file = target::free(device)?;
+    let mut file = Salvage::new(target::free(device)?);
     target::large_enough(device, &mut file, &image)?;
     target::may_be_lost(common, device, &mut file, &saved, leave)?;
     let present = present(device, &mut file, &image::whole(&saved))?;
-    if present.as_slice() == saved.as_slice() {
+    if file.lost() == 0 && present.as_slice() == saved.as_slice() {
         log::info(format_args!("{}: has this header already", device.name));
         return Ok(());
     }
-    if !leave.unproven {
-        opens(client, device, &image, recovery_key)?;
+    proven?;
+    if file.lost() > 0 {
+        log::warning(format_args!(
+            "{}: {} blocks of 4 KiB where the header stands cannot be read; most disks replace them when they are written to\n  \
+             smartctl --all {0}    (tells how the disk is)",
+            device.name,
+            file.lost()
+        ));
     }
     keep(common, device, &key, &present, &saved)?;
-    // Proving took its time, and cryptsetup does not look.
-    require_closed(device)?;
+    // Looking took its time, and cryptsetup does not look.
+    device.require_closed()?;
     cryptsetup::restore_header(&device.path, &image)?;
-    drop(file);
+    drop((file, scratch));
     log::info(format_args!("{}: header restored from {}", device.name, path.display()));
     Ok(())
 }
 
-/// Refuses a device that has a mapper.
-fn require_closed(device: &Device) -> Result<()> {
-    match device.mapper_state() {
-        Mapper::Open => Err(refused(format!("{} is open\n  {}", device.name, header::closing(device)))),
-        Mapper::Silent => device.may_be_opened(),
-        Mapper::Closed | Mapper::Stale | Mapper::Foreign => Ok(()),
+/// The header that a backup holds.
+fn read(path: &Path, key: &Cek) -> Result<Zeroizing<Vec<u8>>> {
+    let text = given::read(path, LARGEST)?;
+    let jwe = Jwe::parse(&text).with_context(|| format!("reading {}", path.display()))?;
+    let saved = jwe.decrypt(key).map_err(|_| refused("the recovery key does not open this backup"))?;
+    if luks2::copies(&mut Cursor::new(saved.as_slice()))?.is_empty() {
+        return Err(anyhow!("{}: holds no LUKS header", path.display()));
+    }
+    Ok(saved)
+}
+
+/// A backup that has been read.
+struct Backup {
+    /// The header, cut.
+    saved: Zeroizing<Vec<u8>>,
+    /// A file with all of it.
+    image: PathBuf,
+    /// Whether anybody here can open what it would make.
+    proven: Result<()>,
+    /// Where the file is.
+    scratch: Scratch,
+}
+
+impl Backup {
+    fn new(
+        client: &Client,
+        device: &Device,
+        saved: Zeroizing<Vec<u8>>,
+        recovery_key: &Key,
+        leave: Leave,
+    ) -> Result<Backup> {
+        let scratch = Scratch::new()?;
+        let image = scratch.write("header", &image::whole(&saved))?;
+        let proven = if leave.unproven { Ok(()) } else { opens(client, device, &image, recovery_key) };
+        Ok(Backup { saved, image, proven, scratch })
     }
 }
 
-/// What stands where the header goes, byte for byte; of a header that can be read only what its keyslots need.
-fn present(device: &Device, file: &mut File, saved: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+fn is_open(device: &Device) -> anyhow::Error {
+    refused(format!("{} is open\n  {}", device.name, header::closing(device)))
+}
+
+impl Device {
+    /// Refuses one that has a mapper.
+    fn require_closed(&self) -> Result<()> {
+        match self.mapper_state() {
+            Mapper::Open => Err(is_open(self)),
+            Mapper::Silent => self.may_be_opened(),
+            Mapper::Closed | Mapper::Stale | Mapper::Foreign => Ok(()),
+        }
+    }
+}
+
+/// What stands where the header goes, byte for byte; of a header that can be read only what its keyslots need, and zeros for what
+/// cannot be read.
+fn present(device: &Device, file: &mut (impl Read + Seek), saved: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let length = match luks2::parse(file) {
         Ok(Header::Luks2(metadata)) => metadata.header_size() as u64,
         _ => saved.len() as u64,

@@ -15,6 +15,7 @@ use xshell::{Shell, cmd};
 use crate::device::Device;
 use crate::luks2::{self, Copy};
 use crate::reencrypted;
+use crate::salvage::Salvage;
 
 /// What may be lost for good.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub fn free(device: &Device) -> Result<File> {
 }
 
 /// Refuses a device that the header's data never fitted on.
-pub fn large_enough(device: &Device, file: &mut File, header: &Path) -> Result<()> {
+pub fn large_enough(device: &Device, file: &mut impl Seek, header: &Path) -> Result<()> {
     let size = file.seek(SeekFrom::End(0)).with_context(|| format!("measuring {}", device.name))?;
     let needed = luks2::extent(header)?.max(std::fs::metadata(header).context("measuring the backup")?.len());
     if size <= needed {
@@ -57,7 +58,7 @@ pub fn large_enough(device: &Device, file: &mut File, header: &Path) -> Result<(
 pub fn may_be_lost(
     common: &Common,
     device: &Device,
-    file: &mut File,
+    file: &mut Salvage<impl Read + Seek>,
     header: &[u8],
     leave: Leave,
 ) -> Result<()> {
@@ -70,19 +71,24 @@ pub fn may_be_lost(
     }
     let found: Vec<_> =
         signatures(&device.path)?.into_iter().filter(|found| found.kind != "crypto_LUKS").collect();
-    if !found.is_empty() {
-        let found: Vec<_> = found.iter().map(Signature::in_words).collect();
-        return Err(precious(device, &found.join(", "), saved));
-    }
     let reading = || format!("reading {}", device.name);
     let copies = luks2::copies(file).with_context(reading)?;
     let is_ours = |copy: &Copy| copy.uuid == saved;
+    if !found.is_empty() {
+        let found: Vec<_> = found.iter().map(Signature::in_words).collect();
+        let whole = copies.iter().any(|copy| is_ours(copy) && copy.sound);
+        return Err(precious(device, &found.join(", "), saved, whole));
+    }
     let other = copies.iter().find(|copy| !is_ours(copy) && (copy.sound || !copies.iter().any(is_ours)));
     let other = other.map(|copy| copy.uuid.clone());
     // Of a header that is gone pc-brick's record tells which one it was.
     let recorded = if copies.is_empty() { recorded(common, device)? } else { None };
-    let since =
+    let mut since =
         if other.is_none() { reencrypted::since(file, &mut header).with_context(reading)? } else { None };
+    // What cannot be read may have been anything.
+    if file.lost() > 0 && since.is_none() && !copies.iter().any(|copy| is_ours(copy) && copy.sound) {
+        since = Some(reencrypted::UNREADABLE);
+    }
     if since == Some(reencrypted::UNREADABLE) && !leave.other_device {
         return Err(refused(format!(
             "{} holds {}, so that nobody can tell whether its volume key is still that of the backup of {saved}\n  \
@@ -105,21 +111,32 @@ pub fn may_be_lost(
              add --overwrite-other-device when that one is to be lost for good",
             device.name
         ))),
+        // The flag has been given, or it was refused above.
+        None if since == Some(reencrypted::UNREADABLE) => Ok(()),
         None if !copies.is_empty() || recorded.is_some() || is_wiped(file, device)? => Ok(()),
-        None => Err(precious(device, "data without a signature", saved)),
+        None => Err(precious(device, "data without a signature", saved, false)),
     }
 }
 
-fn precious(device: &Device, found: &str, saved: &str) -> anyhow::Error {
-    refused(format!(
-        "{} holds {found}, not the header that the backup is of ({saved})\n  \
-         add --yes-destroy-all-data-on-it when that is to be lost for good",
-        device.name
-    ))
+/// `whole`: a sound copy of the header stands behind what was found.
+fn precious(device: &Device, found: &str, saved: &str, whole: bool) -> anyhow::Error {
+    let name = &device.name;
+    refused(if whole {
+        format!(
+            "{name} holds {found}, and a sound copy of the header that the backup is of ({saved}): either was written over the other\n  \
+             cryptsetup repair {name}  # when the header is the newer one, or the other was written by mistake\n  \
+             add --yes-destroy-all-data-on-it when what else is there is to be lost for good"
+        )
+    } else {
+        format!(
+            "{name} holds {found}, not the header that the backup is of ({saved})\n  \
+             add --yes-destroy-all-data-on-it when that is to be lost for good"
+        )
+    })
 }
 
 /// Nothing is left where both copies of a header stand by default.
-fn is_wiped(file: &mut File, device: &Device) -> Result<bool> {
+fn is_wiped(file: &mut (impl Read + Seek), device: &Device) -> Result<bool> {
     let mut area = vec![0; 0x8000];
     file.seek(SeekFrom::Start(0))
         .and_then(|_| file.read_exact(&mut area))
@@ -196,5 +213,52 @@ mod tests {
         assert_eq!(parse("{\n   \"signatures\": [\n\n   ]\n}").unwrap(), []);
         assert_eq!(parse("").unwrap(), []);
         assert!(parse("nonsense").is_err());
+    }
+
+    /// A sector that cannot be read is the commonest damage, and writing is what a disk mends it by.
+    #[test]
+    fn bad_sectors_keep_nobody_from_writing_a_header_back_and_hide_none() {
+        use crate::luks2::Header;
+        use crate::salvage::tests::Bad;
+        use std::io::Cursor;
+
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("dev/disk/by-id/ata-A");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(24 << 20).unwrap();
+        let sh = Shell::new().unwrap();
+        let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+        let format = cmd!(sh, "cryptsetup luksFormat -q --type luks2 {quick...} --key-file - {path}");
+        format.stdin("passphrase").run().unwrap();
+        let common = Common {
+            file: None,
+            applied: false,
+            node: None,
+            json: false,
+            root: root.path().into(),
+            verbose: 0,
+        };
+        let device = Device::new(&common, "/dev/disk/by-id/ata-A");
+        let Header::Luks2(metadata) = device.header().unwrap() else { panic!("no LUKS2") };
+        let mut saved = std::fs::read(&path).unwrap();
+        saved.truncate(metadata.header_size());
+        let refusal = |sectors: &[std::ops::Range<u64>], leave| {
+            let disk = Cursor::new(std::fs::read(&path).unwrap());
+            let mut disk = Salvage::new(Bad { disk, sectors: sectors.to_vec() });
+            may_be_lost(&common, &device, &mut disk, &saved, leave).err().map(|error| error.to_string())
+        };
+        let other = Leave { other_device: true, ..Leave::default() };
+        let (first, second, noise) = (0..512, 0x5000..0x5200, 1_600_000..1_600_512);
+        for sectors in [vec![first.clone()], vec![second.clone()], vec![noise]] {
+            assert_eq!(refusal(&sectors, Leave::default()), None, "{sectors:?}");
+        }
+        let both = [first, second];
+        let said = refusal(&both, Leave::default()).unwrap();
+        assert!(said.contains("a header that cannot be read, so that nobody can tell"), "{said}");
+        assert_eq!(refusal(&both, other), None);
+        // Zeros that were read say that nothing is there, zeros in the place of what was not say nothing.
+        std::fs::File::create(&path).unwrap().set_len(24 << 20).unwrap();
+        assert_eq!(refusal(&[], Leave::default()), None);
+        assert!(refusal(&both, Leave::default()).unwrap().contains("a header that cannot be read"));
     }
 }

@@ -252,20 +252,20 @@ fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
     match verb {
         HeaderVerb::Backup { devices, to, recovery_key_file, new_recovery_key, overwrite_good_backup } => {
             let trust = Trust { recovery_key: *new_recovery_key, header: *overwrite_good_backup };
+            let to = to.clone().map_or_else(|| header::directories(common), |directory| vec![directory]);
             let everything = devices.is_empty();
             let mut devices = chosen(cli, devices)?;
             ask(&devices);
             if everything {
                 devices.retain(|device| {
-                    let none = header::has_none(device);
-                    if none {
+                    let blank = header::is_blank(device, &to);
+                    if blank {
                         log::warning(format_args!("{}: has no LUKS header to back up yet", device.name));
                     }
-                    !none
+                    !blank
                 });
             }
             let key = recover::key(common, recovery_key_file.as_deref())?;
-            let to = to.clone().map_or_else(|| header::directories(common), |directory| vec![directory]);
             each(devices.iter().map(|device| {
                 // Whoever changes the header meanwhile has made a newer backup when this one is written.
                 let backed_up = lock::alone(common, device)

@@ -215,6 +215,12 @@ fn a_damaged_secret_darkens_only_itself() {
     wait_for("the target once more", || {
         started.try_recv().is_ok_and(|job| job == "pc-secrets.target replace")
     });
+
+    // One that comes when all are open.
+    machine.ok(&["seal", "late"], b"passphrase");
+    let open = machine.root.path().join("run/personal-cluster/secrets/late");
+    wait_for("the late one", || std::fs::read(&open).is_ok_and(|text| text == b"passphrase"));
+    wait_for("the target for it", || started.try_recv().is_ok_and(|job| job == "pc-secrets.target replace"));
 }
 
 #[test]

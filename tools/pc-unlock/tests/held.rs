@@ -113,3 +113,40 @@ fn a_disk_that_was_opened_while_its_backup_was_proven_is_not_written_to() {
     assert_eq!((refused.code, refused.err.contains("ata-A is open\n")), (2, true), "{}", refused.err);
     assert!(std::fs::read(&path).unwrap() == before);
 }
+
+/// The kernel may have the last copy of its key: nobody is told to close it for a backup that is of no use.
+#[test]
+fn an_open_disk_is_closed_for_no_backup_that_does_not_bring_it_back() {
+    let (_tang, machine) = changed();
+    let path = machine.path("ata-A");
+    stand_in(&machine, "");
+    machine.ok(&["open"], b"");
+    let backup = machine.root.path().join("var/lib/personal-cluster/headers/ata-A.jwe");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0; 1 << 20], 0).unwrap();
+    let said = "ata-A is open\n  systemctl stop pc-unlock";
+    let keep = "do not close it, do not switch this machine off";
+    let restore = |key: &str| machine.unlock(&RESTORE, key.as_bytes());
+    // It would bring it back: then how it is closed is told.
+    let answer = restore(PASSPHRASE);
+    assert_eq!((answer.code, answer.err.contains(said)), (2, true), "{}", answer.err);
+    // Whoever runs the timer hears of it as well.
+    let saved = machine.unlock(&["header", "backup", "--recovery-key-file", "-"], PASSPHRASE.as_bytes());
+    let gone = "its LUKS header is gone; its backup is kept\n  pc-unlock header restore";
+    assert_eq!((saved.code, saved.err.contains(gone)), (1, true), "{}", saved.err);
+    for (what, why) in [
+        ("another key", "the recovery key does not open this backup"),
+        ("no backup", "No such file or directory"),
+    ] {
+        if what == "no backup" {
+            std::fs::remove_file(&backup).unwrap();
+        }
+        let answer = restore(if what == "no backup" { PASSPHRASE } else { "mistyped" });
+        assert_eq!(answer.code, 1, "{what}: {}", answer.err);
+        assert!(answer.err.contains(why) && answer.err.contains(keep), "{what}: {}", answer.err);
+        assert!(!answer.err.contains("cryptsetup close"), "{what}: {}", answer.err);
+    }
+    let saved = machine.unlock(&["header", "backup", "--recovery-key-file", "-"], PASSPHRASE.as_bytes());
+    assert_eq!((saved.code, saved.err.contains(keep)), (1, true), "{}", saved.err);
+    assert_eq!(std::fs::read(&path).unwrap()[..1 << 20], vec![0; 1 << 20]);
+}
