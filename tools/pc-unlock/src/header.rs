@@ -142,7 +142,7 @@ fn gone(device: &Device, directories: &[PathBuf]) -> anyhow::Error {
         None if device.is_open() => {
             last_key(device, &anyhow!("its LUKS header is gone, and no backup of it is here"))
         }
-        None => refused(format!("{name}: has no LUKS header")),
+        None => anyhow!("{name}: has no LUKS header"),
     }
 }
 

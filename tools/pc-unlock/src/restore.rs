@@ -37,6 +37,8 @@ pub fn restore(
     recovery_key: &Key,
     leave: Leave,
 ) -> Result<()> {
+    device.require_present()?;
+    device.require_answer()?;
     let key = header::derive(recovery_key)?;
     let backup = read(path, &key).and_then(|saved| Backup::new(client, device, saved, recovery_key, leave));
     // What is open is closed for a backup that is of use, and for no other: the kernel may have the last copy of its key.
