@@ -170,9 +170,10 @@ fn with_bad_sectors(device: &Device, error: anyhow::Error) -> anyhow::Error {
         device.ask(move |device| luks2::open(&device.path).and_then(|file| salvage::lost(file, length)));
     match lost {
         Ok(Ok(lost)) if lost > 0 => error.context(format!(
-            "{}: {lost} blocks of 4 KiB where its header and keyslots stand cannot be read: the disk is failing (smartctl --all {0}), no new \
+            "{}: {} where its header and keyslots stand cannot be read: the disk is failing (smartctl --all {0}), no new \
              backup of its header can be made",
-            device.name
+            device.name,
+            salvage::blocks(lost)
         )),
         _ => error,
     }

@@ -17,7 +17,7 @@ use crate::device::Device;
 use crate::luks2::{self, Header};
 use crate::mapper::Mapper;
 use crate::proof::{self, Proof};
-use crate::salvage::Salvage;
+use crate::salvage::{self, Salvage};
 use crate::scratch::Scratch;
 use crate::target::{self, Leave};
 use crate::{cryptsetup, given, header, image, lock, places, recover, reencrypted, worse};
@@ -65,10 +65,10 @@ pub fn restore(
     proven?;
     if file.lost() > 0 {
         log::warning(format_args!(
-            "{}: {} blocks of 4 KiB where the header stands cannot be read; most disks replace them when they are written to\n  \
+            "{}: {} where the header stands cannot be read; most disks replace them when they are written to\n  \
              smartctl --all {0}    (tells how the disk is)",
             device.name,
-            file.lost()
+            salvage::blocks(file.lost())
         ));
     }
     keep(common, device, &key, &present, &saved)?;

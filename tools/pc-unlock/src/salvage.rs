@@ -62,6 +62,11 @@ impl<F: Read + Seek> Seek for Salvage<F> {
     }
 }
 
+/// So many blocks, in words.
+pub fn blocks(lost: usize) -> String {
+    format!("{lost} block{} of 4 KiB", if lost == 1 { "" } else { "s" })
+}
+
 /// How many blocks of the first `length` bytes cannot be read.
 pub fn lost(file: impl Read + Seek, length: u64) -> Result<usize> {
     let mut salvage = Salvage::new(file);
