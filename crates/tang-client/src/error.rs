@@ -109,6 +109,9 @@ pub enum Error {
     /// Neither a thumbprint nor an advertisement is given: nothing says that the server is the right one.
     #[error("no thumbprint is pinned for {0}")]
     NotPinned(String),
+    /// What holds the JWE is damaged, says whoever read it there.
+    #[error("{0}")]
+    Holder(String),
     /// The tag does not fit: wrong key, or changed bytes. Nothing of the text is released.
     #[error("the JWE's tag does not verify")]
     Tag,

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use cluster::DevicePath;
 use pc_cli::{Common, log, refused, try_again};
 use serde_json::Value;
 use tang_client::{Jwe, Policy};
 
 use crate::luks2::{self, Header, Metadata, Token};
+use crate::luksmeta;
 
 /// The token type of Clevis.
 pub const CLEVIS: &str = "clevis";
@@ -111,7 +112,7 @@ impl Device {
         self.require_present()?;
         match self.header()? {
             Header::Luks2(metadata) => Ok(metadata),
-            Header::Luks1(bound) if bound.is_empty() => {
+            Header::Luks1(Ok(bound)) if bound.is_empty() => {
                 bail!("{} is LUKS version 1\n  cryptsetup convert --type luks2 {0}", self.name)
             }
             Header::Luks1(_) => bail!(
@@ -147,21 +148,24 @@ impl Device {
     pub fn bindings(&self) -> Result<Vec<Binding>> {
         self.require_present()?;
         if let Header::Luks1(slots) = self.header()? {
-            return Ok(of_luks1(&slots));
+            return slots.map(of_luks1).map_err(|why| anyhow!(why));
         }
         Ok(bindings(&self.metadata()?).into_iter().filter(|binding| binding.keyslot.is_some()).collect())
     }
 }
 
 /// The bindings of a LUKS1 device: its slots have no tokens, the slot's number stands for one.
-pub fn of_luks1(slots: &[(u32, Vec<u8>)]) -> Vec<Binding> {
+pub fn of_luks1(slots: Vec<luksmeta::Slot>) -> Vec<Binding> {
     slots
-        .iter()
+        .into_iter()
         .map(|(slot, jwe)| Binding {
-            token: *slot,
-            keyslot: Some(*slot),
+            token: slot,
+            keyslot: Some(slot),
             more: Vec::new(),
-            policy: Jwe::parse(jwe).and_then(Policy::read),
+            policy: jwe
+                .map_err(tang_client::Error::Holder)
+                .and_then(|jwe| Jwe::parse(&jwe))
+                .and_then(Policy::read),
         })
         .collect()
 }

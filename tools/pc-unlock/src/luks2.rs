@@ -101,8 +101,8 @@ pub struct Token {
 pub enum Header {
     /// LUKS version 2, with its metadata and UUID.
     Luks2(Metadata),
-    /// LUKS version 1, with the slots that Clevis bound through luksmeta and their JWEs.
-    Luks1(Vec<(u32, Vec<u8>)>),
+    /// LUKS version 1, with the slots that Clevis bound through luksmeta.
+    Luks1(crate::luksmeta::Slots),
     /// Something else, or nothing.
     None,
 }

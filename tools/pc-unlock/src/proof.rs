@@ -100,7 +100,9 @@ pub fn slot(device: &Device, binding: &Binding, passphrase: &[u8]) -> Result<Opt
 /// Whether a passphrase fits a slot, any slot when none is named. What kept cryptsetup from finding out is an error, never
 /// `false`.
 pub fn fits(device: &Device, slot: Option<u32>, passphrase: &[u8]) -> Result<bool> {
-    if let (Some(slot), Header::Luks2(metadata)) = (slot, device.header()?) {
+    // Without a slot cryptsetup alone is asked: a header that only we cannot read keeps no key from the data.
+    let header = slot.map(|_| device.header()).transpose()?;
+    if let (Some(slot), Some(Header::Luks2(metadata))) = (slot, header) {
         // cryptsetup takes the passphrase of an unbound keyslot as well: anybody who writes to the disk can add one.
         if !metadata.opening_slots().contains(slot.to_string().as_str()) {
             return Ok(false);

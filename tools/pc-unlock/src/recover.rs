@@ -101,6 +101,7 @@ fn fitting<'k>(device: &Device, key: &'k Key) -> Result<&'k [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::{Digest, Sha384};
     use xshell::{Shell, cmd};
 
     #[test]
@@ -127,6 +128,19 @@ mod tests {
                 .run()
                 .unwrap();
             let device = Device::new(&common, "/dev/disk/by-id/ata-A");
+            for (typed, opens) in typed.iter().zip(opens) {
+                assert_eq!(fitting(&device, &Key::read(typed)).unwrap(), opens.as_bytes());
+            }
+            // Nor does a header matter that cryptsetup alone can read: we do not know this checksum.
+            let mut bytes = std::fs::read(&path).unwrap();
+            for copy in bytes.chunks_exact_mut(0x4000).take(2) {
+                copy[72..78].copy_from_slice(b"sha384");
+                copy[448..512].fill(0);
+                let digest = Sha384::digest(&*copy);
+                copy[448..496].copy_from_slice(&digest);
+            }
+            std::fs::write(&path, bytes).unwrap();
+            assert!(device.header().is_err());
             for (typed, opens) in typed.iter().zip(opens) {
                 assert_eq!(fitting(&device, &Key::read(typed)).unwrap(), opens.as_bytes());
             }

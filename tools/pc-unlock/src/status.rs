@@ -1,6 +1,7 @@
 //! What can be told without asking a server: what is open, what would open the rest.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 
 use anyhow::{Context, Result};
 use pc_cli::{Common, Exit};
@@ -36,8 +37,8 @@ pub struct DeviceStatus {
     pub device: String,
     /// Its name below `/dev/mapper`.
     pub mapper: String,
-    /// `open`, `locked`, `unbound` (locked, and nothing opens it by itself), `not_luks`, `missing` or `silent` (it does not
-    /// answer).
+    /// `open`, `locked`, `unbound` (locked, and nothing opens it by itself), `not_luks`, `damaged` (its header), `unreadable`
+    /// (the disk), `missing` or `silent` (it does not answer).
     pub state: &'static str,
     /// What opens it.
     pub bindings: Vec<BindingStatus>,
@@ -111,6 +112,15 @@ impl Status {
     }
 }
 
+/// A header that was read and says nothing is `damaged`; a disk that does not give it is `unreadable`.
+fn fault(error: &anyhow::Error) -> &'static str {
+    match error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind) {
+        // The disk, or what it holds, is too short.
+        None | Some(ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => "damaged",
+        Some(_) => "unreadable",
+    }
+}
+
 fn binding_status(binding: &Binding) -> Option<BindingStatus> {
     let pin = match &binding.policy {
         Ok(policy) => Policy::describe(policy),
@@ -131,24 +141,30 @@ impl DeviceStatus {
         let (mut bindings, mut reason) = (Vec::new(), None);
         let mut state = "missing";
         if device.is_present() {
-            state = "not_luks";
             let found = match device.header() {
-                Ok(Header::Luks2(metadata)) => Some(device::bindings(&metadata)),
-                Ok(Header::Luks1(slots)) => Some(device::of_luks1(&slots)),
-                Ok(Header::None) => None,
+                Ok(Header::Luks2(metadata)) => Ok(device::bindings(&metadata)),
+                Ok(Header::Luks1(Ok(slots))) => Ok(device::of_luks1(slots)),
+                // The header of LUKS is sound: what is lost is what opened it.
+                Ok(Header::Luks1(Err(why))) => {
+                    reason = Some(why.to_string());
+                    Ok(Vec::new())
+                }
+                Ok(Header::None) => Err("not_luks"),
                 Err(error) if Exit::of(&error) == Exit::TryAgain => {
-                    (state, reason) = ("silent", Some(silent::SAID.to_string()));
-                    None
+                    reason = Some(silent::SAID.to_string());
+                    Err("silent")
                 }
                 Err(error) => {
                     reason = Some(format!("{error:#}"));
-                    None
+                    Err(fault(&error))
                 }
             };
-            if let Some(found) = found {
-                bindings = found.iter().filter_map(binding_status).collect();
-                state = if bindings.is_empty() { "unbound" } else { "locked" };
-            }
+            bindings = found.iter().flatten().filter_map(binding_status).collect();
+            state = match found {
+                Ok(_) if bindings.is_empty() => "unbound",
+                Ok(_) => "locked",
+                Err(state) => state,
+            };
         }
         if device.is_open() {
             state = "open";
@@ -161,7 +177,7 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for device in &self.devices {
             let pins: Vec<&str> = device.bindings.iter().map(|binding| binding.pin.as_str()).collect();
-            write!(f, "{:<8} {}", device.state, device.device)?;
+            write!(f, "{:<10} {}", device.state, device.device)?;
             if !pins.is_empty() {
                 write!(f, "  {}", pins.join(", "))?;
             }
@@ -171,12 +187,50 @@ impl fmt::Display for Status {
             writeln!(f)?;
         }
         for secret in &self.secrets {
-            write!(f, "{:<8} secret {}", secret.state, secret.name)?;
+            write!(f, "{:<10} secret {}", secret.state, secret.name)?;
             if let Some(reason) = &secret.reason {
                 write!(f, "  ({reason})")?;
             }
             writeln!(f)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is done about a disk that gives an I/O error is not what is done about one that holds something else.
+    #[test]
+    fn a_disk_that_cannot_be_read_is_not_one_without_a_header() {
+        let root = tempfile::tempdir().unwrap();
+        let damaged = crate::luks2::tests::header("{}").into_inner();
+        let cut = damaged[..4096].to_vec();
+        let damaged = damaged.into_iter().map(|byte| if byte == b'}' { b' ' } else { byte }).collect();
+        for (name, bytes) in [("blank", vec![0; 8192]), ("damaged", damaged), ("cut", cut)] {
+            std::fs::write(root.path().join(name), bytes).unwrap();
+        }
+        // Nothing is mapped at its beginning: the kernel says EIO.
+        std::os::unix::fs::symlink("/proc/self/mem", root.path().join("dead")).unwrap();
+        for (name, state, why) in [
+            ("blank", "not_luks", None),
+            ("damaged", "damaged", Some("its checksum is wrong")),
+            ("cut", "damaged", Some("the device ends before its header does")),
+            ("dead", "unreadable", Some("Input/output error")),
+            ("gone", "missing", None),
+        ] {
+            let device = Device {
+                name: name.into(),
+                path: root.path().join(name),
+                mapper: "pc-none".into(),
+                sysfs: root.path().into(),
+                patience: std::time::Duration::from_secs(30),
+            };
+            let found = DeviceStatus::look(&device);
+            assert_eq!(found.state, state, "{name}: {:?}", found.reason);
+            assert_eq!(found.reason.is_some(), why.is_some(), "{name}");
+            assert!(found.reason.unwrap_or_default().contains(why.unwrap_or_default()), "{name}");
+        }
     }
 }

@@ -32,6 +32,8 @@ pub fn unlock(answer: Value, around: Around) -> Result<Vec<Told>> {
     let mut told = Vec::new();
     let because = |reason: Option<String>| reason.map(|why| format!(" ({why})")).unwrap_or_default();
     for Device { path, state, reason } in devices {
+        let look = format!("look at its cable and at dmesg; smartctl -a {path}");
+        let restore = format!("pc-unlock header restore {path}");
         let (what, remedy) = match state.as_str() {
             "open" => continue,
             "missing" => ("is not there", "look at its cable and at dmesg"),
@@ -42,6 +44,8 @@ pub fn unlock(answer: Value, around: Around) -> Result<Vec<Told>> {
                 told.push(Told::problem(fault, remedy));
                 continue;
             }
+            "unreadable" => ("cannot be read", look.as_str()),
+            "damaged" => ("has a damaged LUKS header", restore.as_str()),
             "unbound" => ("is locked, and nothing opens it by itself", "pc-brick apply"),
             // pc-brick tells what is on it instead.
             "not_luks" if around.has("brick") => continue,

@@ -204,6 +204,26 @@ fn a_disk_is_told_once_by_who_is_nearer() {
         "problem unlock: disk /dev/disk/by-id/ata-A does not answer -> pc-unlock status --disk-time 30 (it may have slept); then look at its cable and at dmesg",
     ];
     assert_eq!(told(&silent), once);
+    // Nor is a disk that gives no header one that has none, which pc-brick would tell of.
+    for (state, why, said) in [
+        (
+            "unreadable",
+            "Input/output error (os error 5)",
+            "cannot be read (Input/output error (os error 5)) -> look at its cable and at dmesg; smartctl -a /dev/disk/by-id/ata-A",
+        ),
+        (
+            "damaged",
+            "both copies are damaged",
+            "has a damaged LUKS header (both copies are damaged) -> pc-unlock header restore /dev/disk/by-id/ata-A",
+        ),
+    ] {
+        let mut faulty = reports();
+        let unlock = status_of(&mut faulty, "unlock");
+        unlock["healthy"] = json!(false);
+        unlock["devices"][0]["state"] = json!(state);
+        unlock["devices"][0]["reason"] = json!(why);
+        assert_eq!(told(&faulty), [format!("problem unlock: disk /dev/disk/by-id/ata-A {said}")]);
+    }
     // A brick that is open and not mounted is pc-brick's to tell, and a missing header backup.
     let mut unmounted = reports();
     let brick = status_of(&mut unmounted, "brick");
