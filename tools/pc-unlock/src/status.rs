@@ -86,7 +86,7 @@ impl Status {
                 SecretStatus { name, state, reason: None }
             })
             .collect();
-        let healthy = devices.iter().all(|device| device.state == "open")
+        let healthy = devices.iter().all(|device| device.state == "open" && device.reason.is_none())
             && secrets.iter().all(|secret| secret.state == "open");
         let time = OffsetDateTime::now_utc().replace_nanosecond(0).context("asking for the time")?;
         let time = time.format(&Rfc3339).context("writing the time")?;
@@ -167,6 +167,10 @@ impl DeviceStatus {
             };
         }
         if device.is_open() {
+            // Its data is there until it is closed.
+            if state == "not_luks" {
+                reason = Some("its LUKS header is gone".into());
+            }
             state = "open";
         }
         DeviceStatus { device: device.name.clone(), mapper: device.mapper.clone(), state, bindings, reason }

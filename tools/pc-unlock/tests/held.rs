@@ -130,7 +130,12 @@ fn an_open_disk_is_closed_for_no_backup_that_does_not_bring_it_back() {
     // It would bring it back: then how it is closed is told.
     let answer = restore(PASSPHRASE);
     assert_eq!((answer.code, answer.err.contains(said)), (2, true), "{}", answer.err);
-    // Whoever runs the timer hears of it as well.
+    // Whoever runs the timer hears of it as well, and whoever looks.
+    let status: serde_json::Value =
+        serde_json::from_slice(&machine.ok(&["--json", "status"], b"").out).unwrap();
+    let disk = &status["devices"][0];
+    assert_eq!((&disk["state"], &disk["reason"]), (&"open".into(), &"its LUKS header is gone".into()));
+    assert_eq!(status["healthy"], false);
     let saved = machine.unlock(&["header", "backup", "--recovery-key-file", "-"], PASSPHRASE.as_bytes());
     let gone = "its LUKS header is gone; its backup is kept\n  pc-unlock header restore";
     assert_eq!((saved.code, saved.err.contains(gone)), (1, true), "{}", saved.err);

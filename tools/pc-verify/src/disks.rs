@@ -35,7 +35,9 @@ pub fn unlock(answer: Value, around: Around) -> Result<Vec<Told>> {
         let look = format!("look at its cable and at dmesg; smartctl -a {path}");
         let restore = format!("pc-unlock header restore {path}");
         let (what, remedy) = match state.as_str() {
-            "open" => continue,
+            "open" if reason.is_none() => continue,
+            // The next start would find it locked.
+            "open" => ("is open, and will not be after the next start", restore.as_str()),
             "missing" => ("is not there", "look at its cable and at dmesg"),
             // All that is known of it.
             "silent" => {

@@ -216,6 +216,11 @@ fn a_disk_is_told_once_by_who_is_nearer() {
             "both copies are damaged",
             "has a damaged LUKS header (both copies are damaged) -> pc-unlock header restore /dev/disk/by-id/ata-A",
         ),
+        (
+            "open",
+            "its LUKS header is gone",
+            "is open, and will not be after the next start (its LUKS header is gone) -> pc-unlock header restore /dev/disk/by-id/ata-A",
+        ),
     ] {
         let mut faulty = reports();
         let unlock = status_of(&mut faulty, "unlock");
