@@ -22,8 +22,8 @@ fn chosen(slot: Option<u32>) -> (Duration, Option<String>) {
     (if slot.is_some() { QUICK } else { SLOW }, slot.map(|slot| format!("--key-slot={slot}")))
 }
 
-/// A disk that stopped answering while cryptsetup read it, or a machine that is busy: another time it may be faster.
-fn for_later(error: Error) -> anyhow::Error {
+/// A disk that stopped answering while it was read, or a machine that is busy: another time it may be faster.
+pub fn for_later(error: Error) -> anyhow::Error {
     match error {
         Error::TimedOut { .. } => pc_cli::try_again(error),
         other => other.into(),
@@ -74,7 +74,8 @@ pub fn add_key(device: &Path, slot: u32, existing: &[u8], new: &[u8]) -> Result<
     ))
     .stdin(both.as_slice())
     .deadline(SLOW)
-    .output()?;
+    .output()
+    .map_err(for_later)?;
     Ok(())
 }
 
@@ -82,7 +83,10 @@ pub fn add_key(device: &Path, slot: u32, existing: &[u8], new: &[u8]) -> Result<
 pub fn kill_slot(device: &Path, slot: u32) -> Result<()> {
     let sh = shell()?;
     let slot = slot.to_string();
-    run(cmd!(sh, "cryptsetup luksKillSlot --batch-mode {device} {slot}")).deadline(QUICK).output()?;
+    run(cmd!(sh, "cryptsetup luksKillSlot --batch-mode {device} {slot}"))
+        .deadline(QUICK)
+        .output()
+        .map_err(for_later)?;
     Ok(())
 }
 
@@ -94,7 +98,8 @@ pub fn write_token(device: &Path, number: u32, token: &serde_json::Value, replac
     run(cmd!(sh, "cryptsetup token import --token-id {number} {replace...} --json-file - {device}"))
         .stdin(token.to_string())
         .deadline(QUICK)
-        .output()?;
+        .output()
+        .map_err(for_later)?;
     Ok(())
 }
 
@@ -102,7 +107,10 @@ pub fn write_token(device: &Path, number: u32, token: &serde_json::Value, replac
 pub fn remove_token(device: &Path, number: u32) -> Result<()> {
     let sh = shell()?;
     let number = number.to_string();
-    run(cmd!(sh, "cryptsetup token remove --token-id {number} {device}")).deadline(QUICK).output()?;
+    run(cmd!(sh, "cryptsetup token remove --token-id {number} {device}"))
+        .deadline(QUICK)
+        .output()
+        .map_err(for_later)?;
     Ok(())
 }
 
@@ -111,16 +119,18 @@ pub fn backup_header(device: &Path, file: &Path) -> Result<()> {
     let sh = shell()?;
     run(cmd!(sh, "cryptsetup luksHeaderBackup --batch-mode --header-backup-file {file} {device}"))
         .deadline(QUICK)
-        .output()?;
+        .output()
+        .map_err(for_later)?;
     Ok(())
 }
 
-/// Replaces header and keyslots by those of a file.
+/// Replaces header and keyslots by those of a file. A disk with bad sectors takes minutes, and must not be left half written.
 pub fn restore_header(device: &Path, file: &Path) -> Result<()> {
     let sh = shell()?;
     run(cmd!(sh, "cryptsetup luksHeaderRestore --batch-mode --header-backup-file {file} {device}"))
-        .deadline(QUICK)
-        .output()?;
+        .deadline(SLOW)
+        .output()
+        .map_err(for_later)?;
     Ok(())
 }
 

@@ -76,17 +76,15 @@ pub fn run(common: &Common, client: &Client, devices: &[Device], secrets: &Secre
 impl Work<'_> {
     fn secrets_loop(&self) {
         let (mut pause, mut patience) = (SHORTEST, self.client.clone());
-        // How many secrets were open when the target was started last, and why it could not be.
+        // Which secrets were open when the target was started last, and why it could not be.
         let (mut started, mut fault) = (None, None);
         loop {
             let mut failed = unseal_all(&patience, self.secrets);
-            let open = self
-                .secrets
-                .names()
-                .map_or(0, |names| names.iter().filter(|name| self.secrets.is_open(name)).count());
+            let mut open = self.secrets.names().unwrap_or_default();
+            open.retain(|name| self.secrets.is_open(name));
             // Once more for every secret that comes later: a start of a target that is active starts whatever it wants and
             // has ended, pc-trust-apply above all.
-            let start = gate_is_open(self.secrets) && started != Some(open);
+            let start = gate_is_open(self.secrets) && started.as_ref() != Some(&open);
             failed.extend(fault.filter(|_| start).map(|fault| (SECRETS_TARGET.to_string(), fault)));
             // Before the bus is asked, which may be silent until a deadline: what is open is open.
             self.tell_secrets(&failed, start || started.is_some());

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::cryptsetup;
 use crate::device::Device;
 use crate::luks2::{self, Header};
+use crate::mapper::Mapper;
 use crate::scratch::Scratch;
 use crate::{image, lock, places, recover, reencrypted, salvage, settings, target, worse};
 
@@ -68,7 +69,7 @@ pub fn backup(
 ) -> Result<()> {
     device.require_present()?;
     if has_none(device) {
-        return Err(gone(device, directories));
+        return Err(gone(device, &everywhere(common, directories)));
     }
     let scratch = Scratch::new()?;
     let saved = scratch.file("header");
@@ -139,10 +140,7 @@ fn gone(device: &Device, directories: &[PathBuf]) -> anyhow::Error {
             "{name}: its LUKS header is gone; its backup is kept\n  {RESTORE} {name} --from {}",
             path.display()
         ),
-        None if device.is_open() => {
-            last_key(device, &anyhow!("its LUKS header is gone, and no backup of it is here"))
-        }
-        None => anyhow!("{name}: has no LUKS header"),
+        None => not_brought_back(device, anyhow!("has no LUKS header, and no backup of one is here")),
     }
 }
 
@@ -152,15 +150,24 @@ fn kept(device: &Device, directories: &[PathBuf]) -> Option<PathBuf> {
     paths.find(|path| places::is_there(path.clone()))
 }
 
-/// An open disk whose header does not come back: with the mapper the last way to its data would go.
-pub fn last_key(device: &Device, why: &anyhow::Error) -> anyhow::Error {
+/// A header that does not come back. Of a disk that is open the mapper is then the last way to its data, unless its header is there.
+pub fn not_brought_back(device: &Device, why: anyhow::Error) -> anyhow::Error {
+    let open = matches!(device.mapper_state(), Mapper::Open | Mapper::Changed);
+    let own = device.mapper_state() == Mapper::Open;
+    if !open || own && matches!(device.header(), Ok(Header::Luks1(_) | Header::Luks2(_))) {
+        return why;
+    }
     let text = format!(
         "{}: {why:#}\n  \
          it is open, and the kernel may have the last copy of its key: do not close it, do not switch this machine off before \
          the header can be restored, or what is on /dev/mapper/{} is elsewhere (pc-gluster replace-brick)",
         device.name, device.mapper
     );
-    if Exit::of(why) == Exit::TryAgain { try_again(text) } else { anyhow!(text) }
+    match Exit::of(&why) {
+        Exit::TryAgain => try_again(text),
+        Exit::Refused => refused(text),
+        _ => anyhow!(text),
+    }
 }
 
 /// cryptsetup says nothing of a sector that it cannot read.
@@ -257,8 +264,15 @@ fn has_none(device: &Device) -> bool {
 }
 
 /// It has never had one, as far as anybody can tell: there is nothing to back up yet.
-pub fn is_blank(device: &Device, directories: &[PathBuf]) -> bool {
-    has_none(device) && !device.is_open() && kept(device, directories).is_none()
+pub fn is_blank(common: &Common, device: &Device, directories: &[PathBuf]) -> bool {
+    has_none(device) && !device.is_open() && kept(device, &everywhere(common, directories)).is_none()
+}
+
+/// These, and where backups stand by themselves.
+fn everywhere(common: &Common, directories: &[PathBuf]) -> Vec<PathBuf> {
+    let mut all = directories.to_vec();
+    all.extend(self::directories(common).into_iter().filter(|directory| !directories.contains(directory)));
+    all
 }
 
 /// Changes a header, alone; its backup follows whatever was changed, also by work that failed after that.

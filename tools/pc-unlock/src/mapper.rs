@@ -20,6 +20,8 @@ pub enum Mapper {
     Closed,
     /// It is this device's.
     Open,
+    /// It is this device's, and another header was written to the device since.
+    Changed,
     /// It is that of a device which is not there any more, this one or its like.
     Stale,
     /// Another device has it.
@@ -43,9 +45,15 @@ impl Device {
             // Whoever may not read the device, or whose header is damaged, is left with what lies below.
             None => {}
             Some(uuid) if of_dm(&mapped).is_some_and(|mapped| mapped == uuid) => {}
+            Some(_) if is_below(&entry, &found) => return Mapper::Changed,
             Some(_) => return Mapper::Foreign,
         }
         if lies_on(&entry, &found) { Mapper::Open } else { Mapper::Stale }
+    }
+
+    /// The UUID of the header that its mapper was made by, without dashes.
+    pub fn mapped_uuid(&self) -> Option<String> {
+        of_dm(&std::fs::read_to_string(find(&self.sysfs, &self.mapper)?.join("dm/uuid")).ok()?)
     }
 
     /// Its mapper, once found open, is still there and lies on it. Nothing is read from the disk, which may sleep.
@@ -58,6 +66,11 @@ impl Device {
     pub fn may_be_opened(&self) -> Result<()> {
         let said = match self.mapper_state() {
             Mapper::Closed | Mapper::Open => return Ok(()),
+            Mapper::Changed => bail!(
+                "{0} is open, and another header was written to it since: as long as it is open the kernel has its key, do not close it\n  \
+                 pc-unlock header restore {0}",
+                self.name
+            ),
             Mapper::Stale => "belongs to a disk that was pulled out",
             Mapper::Foreign => "belongs to another device",
             Mapper::Silent => return Err(try_again(format!("{} {}", self.name, silent::SAID))),
@@ -88,6 +101,11 @@ fn lies_on(entry: &Path, device: &Metadata) -> bool {
     !device.file_type().is_block_device() || below.is_empty() || below.contains(&number)
 }
 
+/// The kernel says that it lies on this very device.
+fn is_below(entry: &Path, device: &Metadata) -> bool {
+    device.file_type().is_block_device() && !below(entry).is_empty() && lies_on(entry, device)
+}
+
 /// The numbers of the devices that a mapper lies on.
 fn below(entry: &Path) -> Vec<String> {
     let Ok(slaves) = std::fs::read_dir(entry.join("slaves")) else { return Vec::new() };
@@ -107,7 +125,12 @@ fn uuid(path: &Path) -> Option<String> {
     let mut file = File::options().read(true).custom_flags(O_NONBLOCK).open(path).ok()?;
     let copies = luks2::copies(&mut file).ok()?;
     let copy = copies.iter().find(|copy| copy.sound).or(copies.first())?;
-    Some(copy.uuid.replace('-', "").to_ascii_lowercase())
+    Some(plain(&copy.uuid))
+}
+
+/// A UUID as the kernel writes it.
+pub fn plain(uuid: &str) -> String {
+    uuid.replace('-', "").to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::device::Device;
 use crate::luks2::{self, Header};
-use crate::mapper::Mapper;
+use crate::mapper::{self, Mapper};
 use crate::proof::{self, Proof};
 use crate::salvage::{self, Salvage};
 use crate::scratch::Scratch;
@@ -41,42 +41,81 @@ pub fn restore(
     device.require_answer()?;
     let key = header::derive(recovery_key)?;
     let backup = read(path, &key).and_then(|saved| Backup::new(client, device, saved, recovery_key, leave));
-    // What is open is closed for a backup that is of use, and for no other: the kernel may have the last copy of its key.
-    if device.mapper_state() == Mapper::Open {
-        return Err(match backup.and_then(|backup| backup.proven) {
-            Ok(()) => is_open(device),
-            Err(error) => header::last_key(device, &error),
-        });
-    }
-    let Backup { saved, image, proven, scratch } = backup?;
-    device.require_closed()?;
+    let backup = backup.map_err(|error| header::not_brought_back(device, error))?;
+    closed(common, device, &backup, leave)?;
     // Nobody opens it meanwhile either: pc-unlock.service would, within seconds.
     let _alone = lock::alone(common, device)?;
+    closed(common, device, &backup, leave)?;
     // Kept to the end: as long as it is ours, the kernel gives the device to no mapper and no mount, whoever asks for one.
     // luksHeaderRestore does not want it for itself.
     let mut file = Salvage::new(target::free(device)?);
-    target::large_enough(device, &mut file, &image)?;
-    target::may_be_lost(common, device, &mut file, &saved, leave)?;
-    let present = present(device, &mut file, &image::whole(&saved))?;
-    if file.lost() == 0 && present.as_slice() == saved.as_slice() {
+    target::large_enough(device, &mut file, &backup.image)?;
+    target::may_be_lost(common, device, &mut file, &backup.saved, leave)?;
+    let present = present(device, &mut file, &image::whole(&backup.saved))?;
+    if file.lost() == 0 && present.as_slice() == backup.saved.as_slice() {
         log::info(format_args!("{}: has this header already", device.name));
         return Ok(());
     }
-    proven?;
-    if file.lost() > 0 {
-        log::warning(format_args!(
-            "{}: {} where the header stands cannot be read; most disks replace them when they are written to\n  \
-             smartctl --all {0}    (tells how the disk is)",
-            device.name,
-            salvage::blocks(file.lost())
-        ));
+    if let Some(error) = backup.unproven() {
+        return Err(error);
     }
-    keep(common, device, &key, &present, &saved)?;
-    // Looking took its time, and cryptsetup does not look.
-    device.require_closed()?;
-    cryptsetup::restore_header(&device.path, &image)?;
-    drop((file, scratch));
+    tell_of_bad_sectors(device, &file, leave)?;
+    keep(common, device, &key, &present, &backup.saved, file.lost())?;
+    // All of that took its time, and cryptsetup does not look.
+    closed(common, device, &backup, leave)?;
+    cryptsetup::restore_header(&device.path, &backup.image).with_context(|| {
+        format!("{}: may be half written: the same once more, before anybody opens it", device.name)
+    })?;
+    drop(file);
     log::info(format_args!("{}: header restored from {}", device.name, path.display()));
+    Ok(())
+}
+
+/// Refuses a device that is open. It is to be closed only for a backup that is of it, that somebody can open and that would then be
+/// written: the kernel may have the last copy of its key.
+fn closed(common: &Common, device: &Device, backup: &Backup, leave: Leave) -> Result<()> {
+    match device.mapper_state() {
+        Mapper::Closed | Mapper::Stale | Mapper::Foreign => return Ok(()),
+        Mapper::Silent => return device.may_be_opened(),
+        Mapper::Open | Mapper::Changed => {}
+    }
+    if let Some(error) = backup.unproven() {
+        return Err(header::not_brought_back(device, error));
+    }
+    let (mapped, of) = (device.mapped_uuid(), worse::uuid(&backup.saved).unwrap_or_default());
+    if mapped.is_some_and(|mapped| mapped != mapper::plain(&of)) {
+        let why = refused(format!("the backup is of another LUKS device ({of})"));
+        return Err(header::not_brought_back(device, why));
+    }
+    let written = || {
+        let mut file = Salvage::new(luks2::open(&device.path)?);
+        target::large_enough(device, &mut file, &backup.image)?;
+        target::may_be_lost(common, device, &mut file, &backup.saved, leave)
+    };
+    written().map_err(|error| header::not_brought_back(device, error))?;
+    let unproven = if leave.unproven { ", and nothing was proven of the backup" } else { "" };
+    Err(refused(format!("{} is open{unproven}\n  {}", device.name, header::closing(device))))
+}
+
+/// What bad sectors hold is lost with the first write; those that nobody had the time to try may be good.
+fn tell_of_bad_sectors<F: Read + Seek>(device: &Device, file: &Salvage<F>, leave: Leave) -> Result<()> {
+    if file.lost() == 0 {
+        return Ok(());
+    }
+    let name = &device.name;
+    if file.given_up() && !leave.everything {
+        return Err(refused(format!(
+            "{name}: {} where the header stands cannot be read, and there may be more: what is good among them would not be kept\n  \
+             smartctl --all {name}    (tells how the disk is)\n  \
+             add --yes-destroy-all-data-on-it when no keyslot of what is there is needed",
+            salvage::blocks(file.lost())
+        )));
+    }
+    log::warning(format_args!(
+        "{name}: {} where the header stands cannot be read; most disks replace them when they are written to\n  \
+         smartctl --all {name}    (tells how the disk is)",
+        salvage::blocks(file.lost())
+    ));
     Ok(())
 }
 
@@ -100,7 +139,7 @@ struct Backup {
     /// Whether anybody here can open what it would make.
     proven: Result<()>,
     /// Where the file is.
-    scratch: Scratch,
+    _scratch: Scratch,
 }
 
 impl Backup {
@@ -114,22 +153,14 @@ impl Backup {
         let scratch = Scratch::new()?;
         let image = scratch.write("header", &image::whole(&saved))?;
         let proven = if leave.unproven { Ok(()) } else { opens(client, device, &image, recovery_key) };
-        Ok(Backup { saved, image, proven, scratch })
+        Ok(Backup { saved, image, proven, _scratch: scratch })
     }
-}
 
-fn is_open(device: &Device) -> anyhow::Error {
-    refused(format!("{} is open\n  {}", device.name, header::closing(device)))
-}
-
-impl Device {
-    /// Refuses one that has a mapper.
-    fn require_closed(&self) -> Result<()> {
-        match self.mapper_state() {
-            Mapper::Open => Err(is_open(self)),
-            Mapper::Silent => self.may_be_opened(),
-            Mapper::Closed | Mapper::Stale | Mapper::Foreign => Ok(()),
-        }
+    /// Why nobody here would open what it would make.
+    fn unproven(&self) -> Option<anyhow::Error> {
+        let error = self.proven.as_ref().err()?;
+        let why = format!("{error:#}");
+        Some(if Exit::of(error) == Exit::TryAgain { try_again(why) } else { refused(why) })
     }
 }
 
@@ -180,7 +211,14 @@ fn opens(client: &Client, device: &Device, image: &Path, recovery_key: &Key) -> 
 
 /// Beside the local backup, which the next run of the timer makes of what is restored now; under a name of its own, so that
 /// none takes the place of another one. An OS disk that is full or damaged keeps no data disk from being mended.
-fn keep(common: &Common, device: &Device, key: &Cek, present: &[u8], saved: &[u8]) -> Result<()> {
+fn keep(
+    common: &Common,
+    device: &Device,
+    key: &Cek,
+    present: &[u8],
+    saved: &[u8],
+    lost: usize,
+) -> Result<()> {
     if present.iter().all(|byte| *byte == 0) {
         return Ok(());
     }
@@ -197,7 +235,8 @@ fn keep(common: &Common, device: &Device, key: &Cek, present: &[u8], saved: &[u8
     for error in &failed {
         log::warning(format_args!("{}: {error:#}", device.name));
     }
-    let until = if path.starts_with(&memory) { " until the next boot" } else { "" };
+    let but = if lost > 0 { format!(" but for {}", salvage::blocks(lost)) } else { String::new() };
+    let until = format!("{but}{}", if path.starts_with(&memory) { " until the next boot" } else { "" });
     let path = path.display();
     if luks2::parse(&mut Cursor::new(present)).is_err()
         || luks2::copies(&mut Cursor::new(present))?.is_empty()

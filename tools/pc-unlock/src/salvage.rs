@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{Error, Read, Result, Seek, SeekFrom};
+use std::time::{Duration, Instant};
 
 /// What is given up at a time. Disks have sectors of this size; the kernel reads no less.
 const BLOCK: u64 = 4096;
-/// The kernel tries each for seconds. After so many the rest is taken for unreadable as well.
+/// The kernel tries each for seconds. After so many of them, or so long, nothing more is read.
 const MOST: usize = 64;
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// Reads around bad sectors.
 #[derive(Debug)]
@@ -14,17 +16,26 @@ pub struct Salvage<F> {
     file: F,
     /// Numbers of the blocks that could not be read; they are not tried again.
     bad: BTreeSet<u64>,
+    /// What they have cost.
+    spent: Duration,
+    /// Something was not even tried any more.
+    given_up: bool,
 }
 
 impl<F: Read + Seek> Salvage<F> {
     /// From `file`, wherever it stands.
     pub fn new(file: F) -> Salvage<F> {
-        Salvage { file, bad: BTreeSet::new() }
+        Salvage { file, bad: BTreeSet::new(), spent: Duration::ZERO, given_up: false }
     }
 
     /// How many blocks could not be read.
     pub fn lost(&self) -> usize {
         self.bad.len()
+    }
+
+    /// There are so many that others, which nobody has tried, were taken for unreadable as well.
+    pub fn given_up(&self) -> bool {
+        self.given_up
     }
 }
 
@@ -39,19 +50,24 @@ impl<F: Read + Seek> Read for Salvage<F> {
         let at = self.file.stream_position()?;
         // Block by block: one that is bad must not take its neighbours along.
         let rest = usize::try_from(BLOCK - at % BLOCK).unwrap_or(usize::MAX).min(bytes.len());
-        if !self.bad.contains(&(at / BLOCK)) && self.bad.len() < MOST {
-            match self.file.read(&mut bytes[..rest]) {
-                Err(error) if is_bad(&error) => {}
-                other => return other,
+        if !self.bad.contains(&(at / BLOCK)) {
+            if self.bad.len() < MOST && self.spent < LONGEST {
+                let begun = Instant::now();
+                match self.file.read(&mut bytes[..rest]) {
+                    Err(error) if is_bad(&error) => {
+                        self.spent += begun.elapsed();
+                        self.bad.insert(at / BLOCK);
+                    }
+                    other => return other,
+                }
+            } else {
+                self.given_up = true;
             }
         }
         let end = self.file.seek(SeekFrom::End(0))?;
         let rest = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(rest);
         self.file.seek(SeekFrom::Start(at + rest as u64))?;
         bytes[..rest].fill(0);
-        if rest > 0 {
-            self.bad.insert(at / BLOCK);
-        }
         Ok(rest)
     }
 }
@@ -117,7 +133,7 @@ pub mod tests {
         // Again: nothing new.
         salvage.seek(SeekFrom::Start(0)).unwrap();
         salvage.read_to_end(&mut Vec::new()).unwrap();
-        assert_eq!(salvage.lost(), 2);
+        assert_eq!((salvage.lost(), salvage.given_up()), (2, false));
         let zeros: Vec<_> = (0..all.len()).filter(|at| all[*at] == 0).collect();
         let expected: Vec<_> = (8192..12288).chain(65536..69632).collect();
         assert_eq!(zeros, expected);
@@ -130,7 +146,7 @@ pub mod tests {
         let mut salvage = Salvage::new(disk(Some(0..1 << 20)));
         let mut all = Vec::new();
         salvage.read_to_end(&mut all).unwrap();
-        assert_eq!((all.len(), salvage.lost()), (1 << 20, 256));
+        assert_eq!((all.len(), salvage.lost(), salvage.given_up()), (1 << 20, MOST, true));
         assert!(all.iter().all(|byte| *byte == 0));
     }
 

@@ -12,6 +12,7 @@ use pc_cli::{Common, refused};
 use serde::Deserialize;
 use xshell::{Shell, cmd};
 
+use crate::cryptsetup;
 use crate::device::Device;
 use crate::luks2::{self, Copy};
 use crate::reencrypted;
@@ -80,41 +81,42 @@ pub fn may_be_lost(
         return Err(precious(device, &found.join(", "), saved, whole));
     }
     let other = copies.iter().find(|copy| !is_ours(copy) && (copy.sound || !copies.iter().any(is_ours)));
-    let other = other.map(|copy| copy.uuid.clone());
     // Of a header that is gone pc-brick's record tells which one it was.
     let recorded = if copies.is_empty() { recorded(common, device)? } else { None };
-    let mut since =
-        if other.is_none() { reencrypted::since(file, &mut header).with_context(reading)? } else { None };
-    // What cannot be read may have been anything.
-    if file.lost() > 0 && since.is_none() && !copies.iter().any(|copy| is_ours(copy) && copy.sound) {
-        since = Some(reencrypted::UNREADABLE);
-    }
-    if since == Some(reencrypted::UNREADABLE) && !leave.other_device {
+    let other = other.map(|copy| copy.uuid.clone()).or_else(|| recorded.clone().filter(|uuid| uuid != saved));
+    if let Some(other) = other {
+        if leave.other_device {
+            return Ok(());
+        }
         return Err(refused(format!(
-            "{} holds {}, so that nobody can tell whether its volume key is still that of the backup of {saved}\n  \
-             add --overwrite-other-device unless it was re-encrypted since; what is there is kept",
-            device.name,
-            reencrypted::UNREADABLE
-        )));
-    }
-    if let Some(what) = since.filter(|_| !leave.other_device) {
-        return Err(refused(format!(
-            "{} holds {what} than the backup of {saved} (re-encrypted since?)\n  \
-             add --overwrite-other-device when its data is to be lost for good",
-            device.name
-        )));
-    }
-    match other.or_else(|| recorded.clone().filter(|uuid| uuid != saved)) {
-        Some(_) if leave.other_device => Ok(()),
-        Some(other) => Err(refused(format!(
             "{} carries the header of another LUKS device ({other:?}, the backup is of {saved})\n  \
              add --overwrite-other-device when that one is to be lost for good",
             device.name
+        )));
+    }
+    if copies.is_empty() && recorded.is_none() && !is_wiped(file, device)? {
+        return Err(precious(device, "data without a signature", saved, false));
+    }
+    let since = reencrypted::since(file, &mut header).with_context(reading)?;
+    // What cannot be read may have been anything.
+    let hidden = file.lost() > 0 && !copies.iter().any(|copy| copy.sound);
+    if leave.other_device {
+        return Ok(());
+    }
+    match since {
+        None if !hidden => Ok(()),
+        None | Some(reencrypted::UNREADABLE) => Err(refused(format!(
+            "{} holds {}, so that nobody can tell whether its volume key is still that of the backup of {saved}\n  \
+             add --overwrite-other-device unless it was re-encrypted since; what {} is kept",
+            device.name,
+            if hidden { "bad sectors where its header stood" } else { reencrypted::UNREADABLE },
+            if hidden { "can be read there" } else { "is there" }
         ))),
-        // The flag has been given, or it was refused above.
-        None if since == Some(reencrypted::UNREADABLE) => Ok(()),
-        None if !copies.is_empty() || recorded.is_some() || is_wiped(file, device)? => Ok(()),
-        None => Err(precious(device, "data without a signature", saved, false)),
+        Some(what) => Err(refused(format!(
+            "{} holds {what} than the backup of {saved} (re-encrypted since?)\n  \
+             add --overwrite-other-device when its data is to be lost for good",
+            device.name
+        ))),
     }
 }
 
@@ -187,7 +189,8 @@ struct Answer {
 fn signatures(device: &Path) -> Result<Vec<Signature>> {
     let sh = Shell::new().context("finding the working directory")?;
     let run = pc_run::run(cmd!(sh, "wipefs --no-act --json {device}")).deadline(Duration::from_secs(60));
-    let text = run.read().with_context(|| format!("probing {}", device.display()))?;
+    let text =
+        run.read().map_err(cryptsetup::for_later).with_context(|| format!("probing {}", device.display()))?;
     parse(&text).with_context(|| format!("reading what wipefs says of {}", device.display()))
 }
 
@@ -254,11 +257,19 @@ mod tests {
         }
         let both = [first, second];
         let said = refusal(&both, Leave::default()).unwrap();
-        assert!(said.contains("a header that cannot be read, so that nobody can tell"), "{said}");
+        assert!(said.contains("bad sectors where its header stood, so that nobody can tell"), "{said}");
         assert_eq!(refusal(&both, other), None);
         // Zeros that were read say that nothing is there, zeros in the place of what was not say nothing.
         std::fs::File::create(&path).unwrap().set_len(24 << 20).unwrap();
         assert_eq!(refusal(&[], Leave::default()), None);
-        assert!(refusal(&both, Leave::default()).unwrap().contains("a header that cannot be read"));
+        assert!(refusal(&both, Leave::default()).unwrap().contains("bad sectors where its header stood"));
+        // What can be read says what it is.
+        let format = cmd!(sh, "cryptsetup luksFormat -q --type luks2 {quick...} --key-file - {path}");
+        format.stdin("passphrase").run().unwrap();
+        let said = refusal(&both[..1], Leave::default()).unwrap();
+        assert!(said.contains("carries the header of another LUKS device"), "{said}");
+        std::fs::write(&path, vec![7; 24 << 20]).unwrap();
+        let said = refusal(&both[..1], other).unwrap();
+        assert!(said.contains("data without a signature"), "{said}");
     }
 }

@@ -258,7 +258,7 @@ fn headers(cli: &Cli, client: &Client, verb: &HeaderVerb) -> Result<Exit> {
             ask(&devices);
             if everything {
                 devices.retain(|device| {
-                    let blank = header::is_blank(device, &to);
+                    let blank = header::is_blank(common, device, &to);
                     if blank {
                         log::warning(format_args!("{}: has no LUKS header to back up yet", device.name));
                     }

@@ -114,6 +114,18 @@ fn a_disk_that_was_opened_while_its_backup_was_proven_is_not_written_to() {
     assert!(std::fs::read(&path).unwrap() == before);
 }
 
+/// The header of a disk that is open is there: a mistyped key is no reason for alarm.
+#[test]
+fn who_mistypes_the_key_of_a_sound_disk_hears_of_the_key() {
+    let (_tang, machine) = changed();
+    stand_in(&machine, "");
+    machine.ok(&["open"], b"");
+    let answer = machine.unlock(&RESTORE, b"mistyped");
+    assert_eq!(answer.code, 2, "{}", answer.err);
+    assert!(answer.err.contains("the recovery key does not open this backup"), "{}", answer.err);
+    assert!(!answer.err.contains("do not close it"), "{}", answer.err);
+}
+
 /// The kernel may have the last copy of its key: nobody is told to close it for a backup that is of no use.
 #[test]
 fn an_open_disk_is_closed_for_no_backup_that_does_not_bring_it_back() {
@@ -130,6 +142,18 @@ fn an_open_disk_is_closed_for_no_backup_that_does_not_bring_it_back() {
     // It would bring it back: then how it is closed is told.
     let answer = restore(PASSPHRASE);
     assert_eq!((answer.code, answer.err.contains(said)), (2, true), "{}", answer.err);
+    // That of another disk, which the same key opens, would not.
+    machine.disk("ata-B");
+    machine.ok(&["header", "backup", &device("ata-B"), "--recovery-key-file", "-"], PASSPHRASE.as_bytes());
+    let other = backup.with_file_name("ata-B.jwe");
+    let from = [&RESTORE[..], &["--from", other.to_str().unwrap()]].concat();
+    let answer = machine.unlock(&from, PASSPHRASE.as_bytes());
+    assert_eq!(answer.code, 2, "{}", answer.err);
+    assert!(
+        answer.err.contains("the backup is of another LUKS device (") && answer.err.contains(keep),
+        "{}",
+        answer.err
+    );
     // Whoever runs the timer hears of it as well, and whoever looks.
     let status: serde_json::Value =
         serde_json::from_slice(&machine.ok(&["--json", "status"], b"").out).unwrap();
@@ -147,7 +171,7 @@ fn an_open_disk_is_closed_for_no_backup_that_does_not_bring_it_back() {
             std::fs::remove_file(&backup).unwrap();
         }
         let answer = restore(if what == "no backup" { PASSPHRASE } else { "mistyped" });
-        assert_eq!(answer.code, 1, "{what}: {}", answer.err);
+        assert_eq!(answer.code, 2, "{what}: {}", answer.err);
         assert!(answer.err.contains(why) && answer.err.contains(keep), "{what}: {}", answer.err);
         assert!(!answer.err.contains("cryptsetup close"), "{what}: {}", answer.err);
     }
