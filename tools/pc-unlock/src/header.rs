@@ -8,11 +8,12 @@ use std::io::Cursor;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
+use base64ct::{Base64UrlUnpadded, Encoding};
 use hkdf::Hkdf;
 use pc_cli::{Common, Exit, log, refused, try_again};
 use recovery_key::Key;
 use serde_json::Map;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use tang_client::Jwe;
 use tang_client::jwe::Cek;
 use zeroize::Zeroizing;
@@ -68,6 +69,10 @@ pub fn backup(
     trust: Trust,
 ) -> Result<()> {
     device.require_present()?;
+    // The backup is of the key that the kernel has.
+    if device.mapper_state() == Mapper::Changed {
+        device.may_be_opened()?;
+    }
     if has_none(device) {
         return Err(gone(device, &everywhere(common, directories)));
     }
@@ -98,6 +103,9 @@ pub fn backup(
         // A fresh nonce makes every backup another text: what it says is compared, or a volume would be written every day.
         if old.is_none_or(|old| old != header.as_slice()) {
             stale.push(directory);
+            if trust.header && old.is_some_and(|old| worse::uuid(old) != worse::uuid(&header)) {
+                set_aside(common, device, text.as_deref().unwrap_or_default())?;
+            }
             if text.is_some() && worse.is_none() && !trust.header {
                 worse = worse_than(common, device, old, &header, recovery_key)?.map(|why| (path, why));
             }
@@ -251,6 +259,15 @@ fn tell_of_older_key(common: &Common, device: &Device, key: &Cek) {
             ));
         }
     }
+}
+
+/// The backup of another header, which somebody has said is not needed any more: under a name of its own.
+fn set_aside(common: &Common, device: &Device, text: &[u8]) -> Result<()> {
+    let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(text)[..9]);
+    let name = format!("{}{digest}.jwe", replaced(device));
+    let path = places::write(places::local(common), &name, text.to_vec())?;
+    log::info(format_args!("{}: the backup of another header is kept in {}", device.name, path.display()));
+    Ok(())
 }
 
 /// As a backup holds it.

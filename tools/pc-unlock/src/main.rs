@@ -28,6 +28,7 @@ mod salvage;
 mod scratch;
 mod secrets;
 mod settings;
+mod signatures;
 mod silent;
 mod status;
 mod systemd;

@@ -96,14 +96,22 @@ fn find(sysfs: &Path, mapper: &str) -> Option<PathBuf> {
 
 /// A file that holds a header lies below nothing that the kernel names by number.
 fn lies_on(entry: &Path, device: &Metadata) -> bool {
-    let number = format!("{}:{}", major(device.rdev()), minor(device.rdev()));
     let below = below(entry);
-    !device.file_type().is_block_device() || below.is_empty() || below.contains(&number)
+    below.is_empty() || below.contains(&number(device))
 }
 
 /// The kernel says that it lies on this very device.
 fn is_below(entry: &Path, device: &Metadata) -> bool {
-    device.file_type().is_block_device() && !below(entry).is_empty() && lies_on(entry, device)
+    below(entry).contains(&number(device))
+}
+
+/// As sysfs writes it; of a file one that no device has.
+fn number(device: &Metadata) -> String {
+    if device.file_type().is_block_device() {
+        format!("{}:{}", major(device.rdev()), minor(device.rdev()))
+    } else {
+        format!("file:{}", device.ino())
+    }
 }
 
 /// The numbers of the devices that a mapper lies on.

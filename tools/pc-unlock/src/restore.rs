@@ -48,11 +48,15 @@ pub fn restore(
     closed(common, device, &backup, leave)?;
     // Kept to the end: as long as it is ours, the kernel gives the device to no mapper and no mount, whoever asks for one.
     // luksHeaderRestore does not want it for itself.
-    let mut file = Salvage::new(target::free(device)?);
+    let mut file = Salvage::new(target::free(device).map_err(|error| backup.not_worth(error))?);
     target::large_enough(device, &mut file, &backup.image)?;
     target::may_be_lost(common, device, &mut file, &backup.saved, leave)?;
-    let present = present(device, &mut file, &image::whole(&backup.saved))?;
-    if file.lost() == 0 && present.as_slice() == backup.saved.as_slice() {
+    let mut present = present(device, &mut file, &image::whole(&backup.saved))?;
+    // Where all may be ours only what keyslots need is kept of it.
+    if file.lost() == 0 && !leave.everything {
+        present = image::cut(present);
+    }
+    if file.lost() == 0 && image::cut(present.clone()).as_slice() == backup.saved.as_slice() {
         log::info(format_args!("{}: has this header already", device.name));
         return Ok(());
     }
@@ -156,6 +160,14 @@ impl Backup {
         Ok(Backup { saved, image, proven, _scratch: scratch })
     }
 
+    /// Of a device that somebody holds, by a mapper of another name perhaps: nobody is to end that for a backup which nobody opens.
+    fn not_worth(&self, held: anyhow::Error) -> anyhow::Error {
+        match self.unproven() {
+            Some(why) => refused(format!("{held:#}\n  do not close it for this backup: {why:#}")),
+            None => held,
+        }
+    }
+
     /// Why nobody here would open what it would make.
     fn unproven(&self) -> Option<anyhow::Error> {
         let error = self.proven.as_ref().err()?;
@@ -164,8 +176,7 @@ impl Backup {
     }
 }
 
-/// What stands where the header goes, byte for byte; of a header that can be read only what its keyslots need, and zeros for what
-/// cannot be read.
+/// What stands where the header goes, byte for byte, and zeros for what cannot be read.
 fn present(device: &Device, file: &mut (impl Read + Seek), saved: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let length = match luks2::parse(file) {
         Ok(Header::Luks2(metadata)) => metadata.header_size() as u64,
@@ -175,7 +186,7 @@ fn present(device: &Device, file: &mut (impl Read + Seek), saved: &[u8]) -> Resu
     file.seek(SeekFrom::Start(0))
         .and_then(|_| file.take(length.min(LONGEST)).read_to_end(&mut image))
         .with_context(|| format!("reading {}", device.name))?;
-    Ok(image::cut(image))
+    Ok(image)
 }
 
 /// Refuses a backup that nobody here can open: an older one, of before a rotation or without the recovery key, would lock the

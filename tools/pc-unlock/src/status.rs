@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::device::{self, Binding, Device};
 use crate::luks2::Header;
+use crate::mapper::Mapper;
 use crate::secrets::Secrets;
 use crate::silent;
 
@@ -166,12 +167,19 @@ impl DeviceStatus {
                 Err(state) => state,
             };
         }
-        if device.is_open() {
-            // Its data is there until it is closed.
-            if state == "not_luks" {
-                reason = Some("its LUKS header is gone".into());
+        // Its data is there until it is closed.
+        match device.mapper_state() {
+            Mapper::Open => {
+                if state == "not_luks" {
+                    reason = Some("its LUKS header is gone".into());
+                }
+                state = "open";
             }
-            state = "open";
+            Mapper::Changed => {
+                reason = Some("another LUKS header was written to it since it was opened".into());
+                (state, bindings) = ("open", Vec::new());
+            }
+            Mapper::Closed | Mapper::Stale | Mapper::Foreign | Mapper::Silent => {}
         }
         DeviceStatus { device: device.name.clone(), mapper: device.mapper.clone(), state, bindings, reason }
     }

@@ -4,19 +4,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::libc::{EBUSY, O_EXCL};
 use pc_cli::{Common, refused};
 use serde::Deserialize;
-use xshell::{Shell, cmd};
 
-use crate::cryptsetup;
 use crate::device::Device;
 use crate::luks2::{self, Copy};
 use crate::reencrypted;
 use crate::salvage::Salvage;
+use crate::signatures;
 
 /// What may be lost for good.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,13 +68,12 @@ pub fn may_be_lost(
     if leave.everything {
         return Ok(());
     }
-    let found: Vec<_> =
-        signatures(&device.path)?.into_iter().filter(|found| found.kind != "crypto_LUKS").collect();
+    let found = signatures::foreign(device, file)?;
     let reading = || format!("reading {}", device.name);
     let copies = luks2::copies(file).with_context(reading)?;
     let is_ours = |copy: &Copy| copy.uuid == saved;
     if !found.is_empty() {
-        let found: Vec<_> = found.iter().map(Signature::in_words).collect();
+        let found: Vec<_> = found.iter().map(signatures::Signature::in_words).collect();
         let whole = copies.iter().any(|copy| is_ours(copy) && copy.sound);
         return Err(precious(device, &found.join(", "), saved, whole));
     }
@@ -164,59 +161,10 @@ pub fn recorded(common: &Common, device: &Device) -> Result<Option<String>> {
     Ok(Some(record.luks_uuid))
 }
 
-/// One signature, as wipefs(8) tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Signature {
-    /// `0x438`.
-    offset: String,
-    /// `ext4`, `gpt`, `LVM2_member`, ...
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-impl Signature {
-    fn in_words(&self) -> String {
-        format!("{} (signature at {})", self.kind, self.offset)
-    }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    signatures: Vec<Signature>,
-}
-
-/// Every signature at every offset, where blkid stops at the first that convinces it. The device is only read.
-fn signatures(device: &Path) -> Result<Vec<Signature>> {
-    let sh = Shell::new().context("finding the working directory")?;
-    let run = pc_run::run(cmd!(sh, "wipefs --no-act --json {device}")).deadline(Duration::from_secs(60));
-    let text =
-        run.read().map_err(cryptsetup::for_later).with_context(|| format!("probing {}", device.display()))?;
-    parse(&text).with_context(|| format!("reading what wipefs says of {}", device.display()))
-}
-
-/// Some versions print nothing at all for a blank device, others an empty list.
-fn parse(text: &str) -> Result<Vec<Signature>> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    let Ok(answer) = serde_json::from_str::<Answer>(text) else { bail!("not the JSON of wipefs") };
-    Ok(answer.signatures)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn recorded_answers() {
-        // util-linux 2.38, image files.
-        let ext4 =
-            r#"{"signatures": [{"device":"e","offset":"0x438","type":"ext4","uuid":"u","label":null}]}"#;
-        assert_eq!(parse(ext4).unwrap()[0].in_words(), "ext4 (signature at 0x438)");
-        assert_eq!(parse("{\n   \"signatures\": [\n\n   ]\n}").unwrap(), []);
-        assert_eq!(parse("").unwrap(), []);
-        assert!(parse("nonsense").is_err());
-    }
+    use xshell::{Shell, cmd};
 
     /// A sector that cannot be read is the commonest damage, and writing is what a disk mends it by.
     #[test]
@@ -268,6 +216,20 @@ mod tests {
         format.stdin("passphrase").run().unwrap();
         let said = refusal(&both[..1], Leave::default()).unwrap();
         assert!(said.contains("carries the header of another LUKS device"), "{said}");
+        // wipefs ends at a bad sector, and says nothing of it.
+        for kind in ["ext4", "gpt"] {
+            std::fs::File::create(&path).unwrap().set_len(24 << 20).unwrap();
+            match kind {
+                "ext4" => cmd!(sh, "mkfs.ext4 -q -F {path}").run().unwrap(),
+                _ => cmd!(sh, "sfdisk --quiet {path}").stdin("label: gpt\n").run().unwrap(),
+            }
+            for sector in [(24 << 20) - 512..24 << 20, 8192..8704, 8 << 20..(8 << 20) + 512] {
+                for leave in [Leave::default(), other] {
+                    let said = refusal(std::slice::from_ref(&sector), leave).unwrap_or_default();
+                    assert!(said.contains(kind) && said.contains("--yes-destroy"), "{sector:?}: {said}");
+                }
+            }
+        }
         std::fs::write(&path, vec![7; 24 << 20]).unwrap();
         let said = refusal(&both[..1], other).unwrap();
         assert!(said.contains("data without a signature"), "{said}");

@@ -20,9 +20,9 @@ const LONGEST: u64 = 512;
 
 /// A passphrase that `device` has now: from the terminal, without showing it, else all of standard input. A newline at its end,
 /// which `echo` and most editors add, is taken off unless the device says that it belongs there.
-pub fn passphrase(device: &Device) -> Result<Zeroizing<Vec<u8>>> {
-    if std::io::stdin().is_terminal() {
-        return prompt(&device.name);
+pub fn passphrase(device: &Device, ends: Option<Ends>) -> Result<Zeroizing<Vec<u8>>> {
+    if let Some(ends) = ends {
+        return prompt(&device.name, ends);
     }
     let mut bytes = text::stdin("an existing passphrase")?;
     if bytes.last() == Some(&b'\n') && !cryptsetup::fits(&device.path, None, &bytes)? {
@@ -31,9 +31,8 @@ pub fn passphrase(device: &Device) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn prompt(name: &str) -> Result<Zeroizing<Vec<u8>>> {
+fn prompt(name: &str, ends: Ends) -> Result<Zeroizing<Vec<u8>>> {
     let mut line = Zeroizing::new(Vec::new());
-    let ends = Ends::hold().context("holding back signals")?;
     let typed = {
         let _silent = Silent::begin().context("preparing the terminal")?;
         eprint!("a passphrase of {name}: ");
@@ -60,12 +59,19 @@ fn prompt(name: &str) -> Result<Zeroizing<Vec<u8>>> {
 }
 
 /// What ends a program, held back until this is dropped: a terminal must not stay silent.
-struct Ends {
+pub struct Ends {
     signals: SigSet,
     arrived: SignalFd,
 }
 
 impl Ends {
+    /// For who will be asked on a terminal. Before any thread is started: one that held nothing back, and had not ended yet, would
+    /// take the signal for all of them.
+    pub fn before_a_prompt() -> Result<Option<Ends>> {
+        let held = std::io::stdin().is_terminal().then(Ends::hold).transpose();
+        held.context("holding back signals")
+    }
+
     fn hold() -> nix::Result<Ends> {
         let signals = SigSet::from_iter([
             Signal::SIGINT,

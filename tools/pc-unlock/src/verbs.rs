@@ -62,12 +62,13 @@ fn verb(cli: &Cli) -> Result<Exit> {
             Ok(Exit::of_answer(*exit_code, !status.healthy))
         }
         Verb::Bind { device, pin } => {
+            let ends = typed::Ends::before_a_prompt()?;
             let pin = settings::pin(common, pin.as_deref())?;
             let device = named(cli, device)?;
             accessible(std::slice::from_ref(&device))?;
             header::change(common, &device, || {
                 let present = vouched::present(common, client, &pin, &seen([&device]));
-                bind::bind(client, &device, &pin, &present, || typed::passphrase(&device))
+                bind::bind(client, &device, &pin, &present, || typed::passphrase(&device, ends))
             })?;
             Ok(Exit::Done)
         }

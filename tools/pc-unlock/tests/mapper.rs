@@ -63,6 +63,40 @@ fn a_mapper_without_its_disk_is_not_open() {
     assert_eq!(machine.unlock(&["open"], b"").code, 75);
 }
 
+/// The kernel has the last copy of its key: it is open, whatever its header says, and nobody is told to close it or to forget it.
+#[test]
+fn an_open_disk_with_another_header_is_open_and_its_backup_stays() {
+    use std::os::unix::fs::MetadataExt;
+    let (tang, machine) = (Tang::start("P-256"), Machine::new());
+    let path = machine.disk("ata-A");
+    machine.file(1, &[&tang], &["ata-A"]);
+    machine.ok(&["header", "backup", "--recovery-key-file", "-"], PASSPHRASE.as_bytes());
+    run("sh", &["-ec", &maps(path.to_str().unwrap(), "pc-ata-A", machine.root.path())], b"");
+    machine.disk("ata-A");
+    let slave = machine.root.path().join("sys/block/dm-pc-ata-A/slaves/disk");
+    std::fs::create_dir_all(&slave).unwrap();
+    std::fs::write(slave.join("dev"), format!("file:{}\n", std::fs::metadata(&path).unwrap().ino())).unwrap();
+    let status: serde_json::Value =
+        serde_json::from_slice(&machine.ok(&["status", "--json"], b"").out).unwrap();
+    let disk = &status["devices"][0];
+    assert_eq!((&disk["state"], &status["healthy"]), (&"open".into(), &false.into()), "{status}");
+    assert!(disk["reason"].as_str().unwrap().contains("another LUKS header was written to it"), "{status}");
+    let backup = machine.root.path().join("var/lib/personal-cluster/headers/ata-A.jwe");
+    let before = std::fs::read(&backup).unwrap();
+    let saved = ["header", "backup", "--overwrite-good-backup", "--recovery-key-file", "-"];
+    for verb in [&["open"][..], &saved] {
+        let answer = machine.unlock(verb, PASSPHRASE.as_bytes());
+        assert_eq!(answer.code, 1, "{verb:?}: {}", answer.err);
+        assert!(answer.err.contains("the kernel has its key, do not close it"), "{verb:?}: {}", answer.err);
+    }
+    assert!(std::fs::read(&backup).unwrap() == before);
+    // Closed, it is another device's header that takes the place of a backup which is kept.
+    std::fs::remove_dir_all(machine.root.path().join("sys/block")).unwrap();
+    let answer = machine.ok(&saved, PASSPHRASE.as_bytes());
+    let kept = answer.err.split("is kept in ").nth(1).unwrap().trim().lines().next().unwrap();
+    assert!(std::fs::read(kept).unwrap() == before);
+}
+
 /// Neither a device nor a file is taken for an option.
 #[test]
 fn a_device_may_be_called_like_an_option() {
