@@ -103,8 +103,9 @@ pub fn backup(
         // A fresh nonce makes every backup another text: what it says is compared, or a volume would be written every day.
         if old.is_none_or(|old| old != header.as_slice()) {
             stale.push(directory);
-            if trust.header && old.is_some_and(|old| worse::uuid(old) != worse::uuid(&header)) {
-                set_aside(common, device, text.as_deref().unwrap_or_default())?;
+            let other = old.is_none_or(|old| worse::uuid(old) != worse::uuid(&header));
+            if let Some(text) = text.as_ref().filter(|_| trust.header && other) {
+                set_aside(common, device, text)?;
             }
             if text.is_some() && worse.is_none() && !trust.header {
                 worse = worse_than(common, device, old, &header, recovery_key)?.map(|why| (path, why));
@@ -261,12 +262,13 @@ fn tell_of_older_key(common: &Common, device: &Device, key: &Cek) {
     }
 }
 
-/// The backup of another header, which somebody has said is not needed any more: under a name of its own.
+/// The backup of another header, or under another recovery key, which somebody has said is not needed any more: under a name of its
+/// own.
 fn set_aside(common: &Common, device: &Device, text: &[u8]) -> Result<()> {
     let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(text)[..9]);
     let name = format!("{}{digest}.jwe", replaced(device));
     let path = places::write(places::local(common), &name, text.to_vec())?;
-    log::info(format_args!("{}: the backup of another header is kept in {}", device.name, path.display()));
+    log::info(format_args!("{}: the backup that was there is kept in {}", device.name, path.display()));
     Ok(())
 }
 

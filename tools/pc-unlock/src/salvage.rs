@@ -28,6 +28,11 @@ impl<F: Read + Seek> Salvage<F> {
         Salvage { file, bad: BTreeSet::new(), spent: Duration::ZERO, given_up: false }
     }
 
+    /// The file by itself, for another look.
+    pub fn file(&mut self) -> &mut F {
+        &mut self.file
+    }
+
     /// How many blocks could not be read.
     pub fn lost(&self) -> usize {
         self.bad.len()

@@ -18,24 +18,26 @@ use crate::scratch::Scratch;
 const HEAD: u64 = 16 << 20;
 const TAIL: u64 = 4 << 20;
 
-/// Signatures of anything but LUKS on a device, which `file` reads around its bad sectors.
-pub fn foreign(device: &Device, file: &mut Salvage<impl Read + Seek>) -> Result<Vec<Signature>> {
+/// Signatures of anything but LUKS on a device, and in what of its `file` can be read.
+pub fn foreign(device: &Device, file: &mut (impl Read + Seek)) -> Result<Vec<Signature>> {
     let mut found = told(&device.path)?;
     let reading = || format!("reading {}", device.name);
     let size = file.seek(SeekFrom::End(0)).with_context(reading)?;
-    let pieces = [(0, HEAD.min(size)), (size.saturating_sub(TAIL).max(HEAD.min(size)), TAIL)];
-    let mut read = Vec::new();
-    for (from, length) in pieces {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(from)).with_context(reading)?;
-        file.take(length).read_to_end(&mut bytes).with_context(reading)?;
-        read.push((from, bytes));
+    let head = HEAD.min(size);
+    let (mut pieces, mut lost) = (Vec::new(), 0);
+    // Each by itself: a disk that dies at its end has a beginning.
+    for (from, length) in [(0, head), (size.saturating_sub(TAIL).max(head), TAIL)] {
+        let (mut piece, mut bytes) = (Salvage::new(&mut *file), Vec::new());
+        piece.seek(SeekFrom::Start(from)).with_context(reading)?;
+        Read::by_ref(&mut piece).take(length).read_to_end(&mut bytes).with_context(reading)?;
+        lost += piece.lost();
+        pieces.push((from, bytes));
     }
-    if file.lost() > 0 {
+    if lost > 0 {
         // The same without the sectors, for a second look.
         let scratch = Scratch::new()?;
         let path = scratch.file("disk");
-        copy(&path, size, &read).with_context(|| format!("copying what can be read of {}", device.name))?;
+        copy(&path, size, &pieces).with_context(|| format!("copying what can be read of {}", device.name))?;
         found.extend(told(&path)?);
         found.sort_by(|a, b| a.offset.cmp(&b.offset));
         found.dedup();
@@ -103,6 +105,41 @@ fn parse(text: &str) -> Result<Vec<Signature>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::salvage::tests::Bad;
+    use std::io::Cursor;
+
+    /// wipefs ends at the first one. Here it is shown a disk on which nothing is: what is found is what can be read.
+    #[test]
+    fn bad_sectors_hide_nothing_but_themselves() {
+        let root = tempfile::tempdir().unwrap();
+        let sh = Shell::new().unwrap();
+        let [there, blank] = ["there", "blank"].map(|name| root.path().join(name));
+        let device = Device {
+            name: "blank".into(),
+            path: blank.clone(),
+            mapper: String::new(),
+            sysfs: root.path().into(),
+            patience: Duration::from_secs(30),
+        };
+        File::create(&blank).unwrap().set_len(24 << 20).unwrap();
+        let tail = (24 << 20) - 512..24 << 20;
+        for kind in ["ext4", "gpt"] {
+            File::create(&there).unwrap().set_len(24 << 20).unwrap();
+            match kind {
+                "ext4" => cmd!(sh, "mkfs.ext4 -q -F {there}").run().unwrap(),
+                _ => cmd!(sh, "sfdisk --quiet {there}").stdin("label: gpt\n").run().unwrap(),
+            }
+            // The whole end is bad, which takes nothing from the beginning.
+            for sector in [tail.clone(), 8192..8704, 8 << 20..(8 << 20) + 512, 20 << 20..24 << 20] {
+                let disk = Cursor::new(std::fs::read(&there).unwrap());
+                let mut disk = Bad { disk, sectors: vec![sector.clone()] };
+                let found = foreign(&device, &mut disk).unwrap();
+                assert!(found.iter().any(|found| found.kind == kind), "{kind} {sector:?}: {found:?}");
+            }
+        }
+        let mut disk = Bad { disk: Cursor::new(vec![0; 24 << 20]), sectors: vec![tail] };
+        assert_eq!(foreign(&device, &mut disk).unwrap(), []);
+    }
 
     #[test]
     fn recorded_answers() {
