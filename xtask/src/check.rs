@@ -71,6 +71,11 @@ const TEST: &[&str] = &[
     "xfsprogs",
 ];
 
+/// What is tested together.
+const MOST: &[&str] = &["--workspace", "--exclude", "pc-gluster", "--exclude", "pc-borg"];
+const BACKUPS: &[&str] = &["-p", "pc-borg"];
+const GLUSTER: &[&str] = &["-p", "pc-gluster"];
+
 /// What a stage does.
 type Run = fn(&Shell) -> Result<()>;
 
@@ -83,16 +88,10 @@ const STAGES: &[(&str, Run)] = &[
     ("format", |sh| run(sh, &["cargo", "fmt", "--all", "--check"])),
     ("tidy", |_| tidy::main()),
     ("clippy", |sh| cargo(sh, "clippy", &["--workspace", "--all-targets", "--", "-D", "warnings"])),
-    ("build", |sh| {
-        cargo(sh, "test", &["--workspace", "--no-run"])?;
-        cargo(sh, "build", &["--workspace"])
-    }),
-    ("tests", |sh| {
-        let apart = ["--exclude", "pc-gluster", "--exclude", "pc-borg"];
-        cargo(sh, "test", &[&["--workspace", "--no-fail-fast"], &apart[..]].concat())
-    }),
+    ("build", build),
+    ("tests", |sh| cargo(sh, "test", &[MOST, &["--no-fail-fast"]].concat())),
     // Real repositories, over ssh too: as long as half of all the others.
-    ("backups", |sh| cargo(sh, "test", &["-p", "pc-borg", "--no-fail-fast"])),
+    ("backups", |sh| cargo(sh, "test", &[BACKUPS, &["--no-fail-fast"]].concat())),
     // Another transport of the same client; no tool of ours needs it.
     ("https", |sh| cargo(sh, "test", &["-p", "tang-client", "--features", "https"])),
     ("python", |sh| {
@@ -122,7 +121,7 @@ const STAGES: &[(&str, Run)] = &[
     ("pipes", pipes),
     ("bad input", |sh| run(sh, &["/usr/bin/python3", "-B", "tests/bad-input/check.py"])),
     // Three private glusterds: most of it is waiting for them.
-    ("gluster", |sh| cargo(sh, "test", &["-p", "pc-gluster", "--no-fail-fast"])),
+    ("gluster", |sh| cargo(sh, "test", &[GLUSTER, &["--no-fail-fast"]].concat())),
     ("debs", |_| deb::repository().map(drop)),
     ("lintian", |_| deb::lintian()),
     ("packages alone", |_| deb::lifecycle()),
@@ -230,15 +229,23 @@ fn run(sh: &Shell, argv: &[&str]) -> Result<()> {
 fn nix(sh: &Shell) -> Result<()> {
     let files = cache::files(sh, &["*.nix"])?;
     cmd!(sh, "nix-instantiate --parse {files...}").quiet().ignore_stdout().run()?;
-    cargo(sh, "build", &["-p", "pc-config"])?;
+    build(sh)?;
     let program = sh.current_dir().join("target/debug/pc-config");
     cmd!(sh, "/usr/bin/python3 -B tests/nix/check.py").env("PC_CONFIG", program).quiet().run()?;
     Ok(())
 }
 
+/// Tests, and the programs that they and others run. By the same selections as they are tested: any other one, `cargo build` too, has
+/// other features, and would put other files into the place of programs that tests start at that moment.
+fn build(sh: &Shell) -> Result<()> {
+    [MOST, BACKUPS, GLUSTER]
+        .iter()
+        .try_for_each(|chosen| cargo(sh, "test", &[chosen, &["--no-run"][..]].concat()))
+}
+
 /// The pipelines that README and docs/pipes.md show.
 fn pipes(sh: &Shell) -> Result<()> {
-    cargo(sh, "build", &["--workspace"])?;
+    build(sh)?;
     let binaries = sh.current_dir().join("target/debug");
     let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
     for script in cache::files(sh, &["tests/pipes/*.sh"])? {
