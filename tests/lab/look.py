@@ -43,7 +43,7 @@ def table(cluster: Cluster) -> str:
     parts = [report.table(["node", "address", "power", "net", "disks", "storage", "failed"], rows)]
     volumes = _volumes(cluster, on)
     if volumes:
-        parts.append(report.table(["volume", "healthy", "quorum", "to heal"], volumes))
+        parts.append(report.table(["volume", "mounted", "quorum", "to heal"], volumes))
     if NODES[0] in on:
         parts.append(f"vm mail: {steps.record(cluster) or 'no heartbeat'}")
     return "\n\n".join(parts)
@@ -56,7 +56,7 @@ def _volumes(cluster: Cluster, on: list[Box]) -> list[list[str]]:
             if told.status == 0:
                 seam: Mapping[str, Any] = json.loads(told.output)
                 return [
-                    [str(one.get(key, "")) for key in ("name", "healthy", "quorum", "heal_pending")]
+                    [str(one.get(key, "")) for key in ("name", "mounted", "quorum", "heal_pending")]
                     for one in seam.get("volumes", [])
                 ]
     return []
