@@ -201,3 +201,27 @@ pub fn policy(token: &Token) -> Result<Policy, tang_client::Error> {
     let jwe = jwe.ok_or(tang_client::Error::Missing { what: "the token", key: "jwe" })?;
     Jwe::from_json(jwe).and_then(Policy::read)
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use xshell::{Shell, cmd};
+
+    /// A disk called ata-A, a file of 24 MiB, on a machine that has its root here.
+    pub fn disk(root: &Path) -> (Common, Device) {
+        let common =
+            Common { file: None, applied: false, node: None, json: false, root: root.into(), verbose: 0 };
+        let device = Device::new(&common, "/dev/disk/by-id/ata-A");
+        std::fs::create_dir_all(device.path.parent().unwrap()).unwrap();
+        std::fs::File::create(&device.path).unwrap().set_len(24 << 20).unwrap();
+        (common, device)
+    }
+
+    /// Formats it, quickly.
+    pub fn format(device: &Device, passphrase: &[u8]) {
+        let (sh, path) = (Shell::new().unwrap(), &device.path);
+        let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+        let format = cmd!(sh, "cryptsetup luksFormat -q --type luks2 {quick...} --key-file - {path}");
+        format.stdin(passphrase).run().unwrap();
+    }
+}

@@ -44,9 +44,14 @@ pub fn file_name(device: &Device) -> String {
     format!("{}.jwe", device.id())
 }
 
-/// What the names of headers that `restore` replaced begin with, beside the local backups.
-pub fn replaced(device: &Device) -> String {
+/// What the names of headers, and of backups, that were replaced begin with, beside the local backups.
+fn replaced(device: &Device) -> String {
     format!("{}.replaced-", device.id())
+}
+
+/// A name for one of them: none takes the place of another.
+pub fn name_of_replaced(device: &Device, content: &[u8]) -> String {
+    format!("{}{}.jwe", replaced(device), Base64UrlUnpadded::encode_string(&Sha256::digest(content)[..9]))
 }
 
 /// What somebody has said is right, although it does not look so.
@@ -161,9 +166,12 @@ fn kept(device: &Device, directories: &[PathBuf]) -> Option<PathBuf> {
 
 /// A header that does not come back. Of a disk that is open the mapper is then the last way to its data, unless its header is there.
 pub fn not_brought_back(device: &Device, why: anyhow::Error) -> anyhow::Error {
-    let open = matches!(device.mapper_state(), Mapper::Open | Mapper::Changed);
-    let own = device.mapper_state() == Mapper::Open;
-    if !open || own && matches!(device.header(), Ok(Header::Luks1(_) | Header::Luks2(_))) {
+    let lost = match device.mapper_state() {
+        Mapper::Open => !matches!(device.header(), Ok(Header::Luks1(_) | Header::Luks2(_))),
+        Mapper::Changed => true,
+        Mapper::Closed | Mapper::Stale | Mapper::Foreign | Mapper::Silent => false,
+    };
+    if !lost {
         return why;
     }
     let text = format!(
@@ -265,9 +273,7 @@ fn tell_of_older_key(common: &Common, device: &Device, key: &Cek) {
 /// The backup of another header, or under another recovery key, which somebody has said is not needed any more: under a name of its
 /// own.
 fn set_aside(common: &Common, device: &Device, text: &[u8]) -> Result<()> {
-    let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(text)[..9]);
-    let name = format!("{}{digest}.jwe", replaced(device));
-    let path = places::write(places::local(common), &name, text.to_vec())?;
+    let path = places::write(places::local(common), &name_of_replaced(device, text), text.to_vec())?;
     log::info(format_args!("{}: the backup that was there is kept in {}", device.name, path.display()));
     Ok(())
 }

@@ -101,45 +101,32 @@ fn fitting<'k>(device: &Device, key: &'k Key) -> Result<&'k [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::tests::{disk, format};
     use sha2::{Digest, Sha384};
-    use xshell::{Shell, cmd};
 
     #[test]
     fn a_disk_that_was_formatted_with_capitals_opens_with_them() {
         let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("dev/disk/by-id/ata-A");
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let common = Common {
-            file: None,
-            applied: false,
-            node: None,
-            json: false,
-            root: root.path().into(),
-            verbose: 0,
-        };
-        let (lower, sh) = (recovery_key::render(&[7; 32]), Shell::new().unwrap());
+        let (_, device) = disk(root.path());
+        let path = &device.path;
+        let lower = recovery_key::render(&[7; 32]);
         let upper = Zeroizing::new(lower.to_uppercase());
         let typed = [format!("{}\n", lower.as_str()), format!("{}\n", upper.as_str())];
         for (formatted, opens) in [(&lower, [&lower, &lower]), (&upper, [&lower, &upper])] {
-            std::fs::File::create(&path).unwrap().set_len(24 << 20).unwrap();
-            let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
-            cmd!(sh, "cryptsetup luksFormat -q --type luks2 {quick...} --key-file - {path}")
-                .stdin(formatted.as_bytes())
-                .run()
-                .unwrap();
-            let device = Device::new(&common, "/dev/disk/by-id/ata-A");
+            disk(root.path());
+            format(&device, formatted.as_bytes());
             for (typed, opens) in typed.iter().zip(opens) {
                 assert_eq!(fitting(&device, &Key::read(typed)).unwrap(), opens.as_bytes());
             }
             // Nor does a header matter that cryptsetup alone can read: we do not know this checksum.
-            let mut bytes = std::fs::read(&path).unwrap();
+            let mut bytes = std::fs::read(path).unwrap();
             for copy in bytes.chunks_exact_mut(0x4000).take(2) {
                 copy[72..78].copy_from_slice(b"sha384");
                 copy[448..512].fill(0);
                 let digest = Sha384::digest(&*copy);
                 copy[448..496].copy_from_slice(&digest);
             }
-            std::fs::write(&path, bytes).unwrap();
+            std::fs::write(path, bytes).unwrap();
             assert!(device.header().is_err());
             for (typed, opens) in typed.iter().zip(opens) {
                 assert_eq!(fitting(&device, &Key::read(typed)).unwrap(), opens.as_bytes());

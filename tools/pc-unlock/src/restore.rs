@@ -5,10 +5,8 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use base64ct::{Base64UrlUnpadded, Encoding};
 use pc_cli::{Common, Exit, log, refused, try_again};
 use recovery_key::Key;
-use sha2::{Digest, Sha256};
 use tang_client::jwe::Cek;
 use tang_client::{Client, Jwe};
 use zeroize::Zeroizing;
@@ -233,8 +231,7 @@ fn keep(
     if present.iter().all(|byte| *byte == 0) {
         return Ok(());
     }
-    let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(present)[..9]);
-    let name = format!("{}{digest}.jwe", header::replaced(device));
+    let name = header::name_of_replaced(device, present);
     let text = header::sealed(key, present)?;
     let mut failed = Vec::new();
     let memory = common.under_root("/run/personal-cluster");

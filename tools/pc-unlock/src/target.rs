@@ -165,7 +165,7 @@ pub fn recorded(common: &Common, device: &Device) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xshell::{Shell, cmd};
+    use crate::device::tests::{disk, format};
 
     /// A sector that cannot be read is the commonest damage, and writing is what a disk mends it by.
     #[test]
@@ -175,27 +175,14 @@ mod tests {
         use std::io::Cursor;
 
         let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("dev/disk/by-id/ata-A");
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::File::create(&path).unwrap().set_len(24 << 20).unwrap();
-        let sh = Shell::new().unwrap();
-        let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
-        let format = cmd!(sh, "cryptsetup luksFormat -q --type luks2 {quick...} --key-file - {path}");
-        format.stdin("passphrase").run().unwrap();
-        let common = Common {
-            file: None,
-            applied: false,
-            node: None,
-            json: false,
-            root: root.path().into(),
-            verbose: 0,
-        };
-        let device = Device::new(&common, "/dev/disk/by-id/ata-A");
+        let (common, device) = disk(root.path());
+        let path = &device.path;
+        format(&device, b"passphrase");
         let Header::Luks2(metadata) = device.header().unwrap() else { panic!("no LUKS2") };
-        let mut saved = std::fs::read(&path).unwrap();
+        let mut saved = std::fs::read(path).unwrap();
         saved.truncate(metadata.header_size());
         let refusal = |sectors: &[std::ops::Range<u64>], leave| {
-            let disk = Cursor::new(std::fs::read(&path).unwrap());
+            let disk = Cursor::new(std::fs::read(path).unwrap());
             let mut disk = Salvage::new(Bad { disk, sectors: sectors.to_vec() });
             may_be_lost(&common, &device, &mut disk, &saved, leave).err().map(|error| error.to_string())
         };
@@ -213,16 +200,15 @@ mod tests {
         assert!(said.contains("bad sectors where its header stood, so that nobody can tell"), "{said}");
         assert_eq!(refusal(&both, other), None);
         // Zeros that were read say that nothing is there, zeros in the place of what was not say nothing.
-        std::fs::File::create(&path).unwrap().set_len(24 << 20).unwrap();
+        disk(root.path());
         assert_eq!(refusal(&[], Leave::default()), None);
         assert_eq!(refusal(&[end], Leave::default()), None);
         assert!(refusal(&both, Leave::default()).unwrap().contains("bad sectors where its header stood"));
         // What can be read says what it is.
-        let format = cmd!(sh, "cryptsetup luksFormat -q --type luks2 {quick...} --key-file - {path}");
-        format.stdin("passphrase").run().unwrap();
+        format(&device, b"passphrase");
         let said = refusal(&both[..1], Leave::default()).unwrap();
         assert!(said.contains("carries the header of another LUKS device"), "{said}");
-        std::fs::write(&path, vec![7; 24 << 20]).unwrap();
+        std::fs::write(path, vec![7; 24 << 20]).unwrap();
         let said = refusal(&both[..1], other).unwrap();
         assert!(said.contains("data without a signature"), "{said}");
     }
