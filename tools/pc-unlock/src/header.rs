@@ -92,6 +92,7 @@ pub fn backup(
     let mut stale = Vec::new();
     let mut shown = trust.recovery_key;
     let mut worse = None;
+    let mut others = Vec::new();
     for directory in directories {
         let path = directory.join(file_name(device));
         let text = match places::read(path.clone()) {
@@ -108,12 +109,12 @@ pub fn backup(
         // A fresh nonce makes every backup another text: what it says is compared, or a volume would be written every day.
         if old.is_none_or(|old| old != header.as_slice()) {
             stale.push(directory);
-            let other = old.is_none_or(|old| worse::uuid(old) != worse::uuid(&header));
-            if let Some(text) = text.as_ref().filter(|_| trust.header && other) {
-                set_aside(common, device, text)?;
-            }
             if text.is_some() && worse.is_none() && !trust.header {
                 worse = worse_than(common, device, old, &header, recovery_key)?.map(|why| (path, why));
+            }
+            // Of what does not open nobody knows what it is worth.
+            if old.is_none_or(|old| worse::uuid(old) != worse::uuid(&header)) {
+                others.extend(text);
             }
         }
     }
@@ -135,6 +136,9 @@ pub fn backup(
              add --new-recovery-key when it is the right one all the same",
             device.name
         )));
+    }
+    for other in others {
+        set_aside(common, device, &other)?;
     }
     let text = sealed(&key, &header)?;
     for directory in stale {
@@ -259,7 +263,7 @@ fn tell_of_older_key(common: &Common, device: &Device, key: &Cek) {
     let (directory, prefix) = (places::local(common), replaced(device));
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_older = || Jwe::parse(&std::fs::read(&path).ok()?).and_then(|old| old.decrypt(key)).err();
+        let is_older = || Jwe::parse(&std::fs::read(&path).ok()?).ok()?.decrypt(key).err();
         if entry.file_name().to_string_lossy().starts_with(&prefix) && is_older().is_some() {
             log::warning(format_args!(
                 "{}: a header that was replaced is kept under an older recovery key\n  rm {}    (when that key may be known to somebody)",
@@ -270,8 +274,7 @@ fn tell_of_older_key(common: &Common, device: &Device, key: &Cek) {
     }
 }
 
-/// The backup of another header, or under another recovery key, which somebody has said is not needed any more: under a name of its
-/// own.
+/// A backup of another header, or one that the recovery key does not open, whose place is taken: under a name of its own.
 fn set_aside(common: &Common, device: &Device, text: &[u8]) -> Result<()> {
     let path = places::write(places::local(common), &name_of_replaced(device, text), text.to_vec())?;
     log::info(format_args!("{}: the backup that was there is kept in {}", device.name, path.display()));

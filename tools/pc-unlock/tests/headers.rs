@@ -163,8 +163,20 @@ fn a_mistyped_recovery_key_replaces_no_backup() {
     refused(&backup);
     machine.ok(&daily, RECOVERY);
     refused(&backup);
-    // A passphrase of the device opens it, whoever's it is.
+    let aside = || {
+        let entries = std::fs::read_dir(backup.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+        let replaced = entries.filter(|path| path.to_str().unwrap().contains("/ata-A.replaced-"));
+        replaced.map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(aside(), [[0; 0]; 0], "nothing was replaced");
+    // A passphrase of the device opens it, whoever's it is. What the recovery key alone opens is kept.
+    let before = std::fs::read(&backup).unwrap();
     machine.ok(&daily, PASSPHRASE.as_bytes());
+    assert_eq!(aside(), [before]);
+    // It is of an older key, and what is no backup at all is of none.
+    std::fs::write(backup.with_file_name("ata-A.replaced-junk.jwe"), "junk").unwrap();
+    let told = machine.ok(&daily, PASSPHRASE.as_bytes()).err;
+    assert_eq!(told.matches("kept under an older recovery key").count(), 1, "{told}");
 }
 
 /// The header was changed before the proof failed: the backup has to follow.
